@@ -1,0 +1,25 @@
+"""Pretext tasks by name. To add one: a file here, a line below, a recipe."""
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.rotation import Rotation
+from revisit_ssl.pretext.supervised import RandomInit, Supervised
+
+PRETEXTS = {
+    "rotation": Rotation,
+    "supervised": Supervised,
+    "random": RandomInit,
+}
+
+__all__ = ["PRETEXTS", "Pretext", "find_pretext"]
+
+
+def find_pretext(name):
+    """The class of that name.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in PRETEXTS:
+        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(PRETEXTS))}")
+    return PRETEXTS[name]

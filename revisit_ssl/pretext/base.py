@@ -1,0 +1,133 @@
+"""What every pretext shares: the views of a batch, one gradient step, the running means."""
+
+import keras
+import tensorflow as tf
+
+from revisit_ssl.distribute import replicas, step_seed
+from revisit_ssl.recipe import TaskOptions, ViewSpec
+from revisit_ssl.views.color import color_jitter, inception_color, normalize_input, random_grayscale, to_float
+from revisit_ssl.views.crops import CropSpec, cut
+from revisit_ssl.views.draws import fold
+from revisit_ssl.views.geometry import random_flip
+
+
+class Pretext(keras.Model):
+    """A backbone, what is trained on top of it, and how.
+
+    A method derives from this class, builds its heads in ``__init__`` (then calls ``self.ready(...)``) and writes its
+    ``train_step`` whole. Losses, queues and targets are its own business; a queue is made with
+    ``self.add_weight(trainable=False)``, since Keras neither tracks nor saves a bare tf.Variable.
+
+    Args:
+        backbone: functional model whose output is a dict of endpoints.
+        views: ViewSpec.
+        seed: int; with the optimiser's step it decides every random draw.
+    """
+
+    Options = TaskOptions
+    """Dataclass of the method's own recipe fields (``Recipe.task``)."""
+    trains = True
+    """False for a baseline that only builds its network."""
+
+    def __init__(self, backbone, *, views=None, seed=0):
+        super().__init__(name=type(self).__name__.lower())
+        self.backbone = backbone
+        self.view_spec = views or ViewSpec()
+        self.seed = seed
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        """The pretext for a recipe; ``source`` tells the number of images and classes."""
+        return cls(backbone, views=recipe.views, seed=recipe.seed)
+
+    @property
+    def crops(self):
+        """{name: CropSpec}: what this pretext cuts from an image, on the host or on the device."""
+        v = self.view_spec
+        return {"image": CropSpec(size=v.size, method=v.crop, scale=v.scale, ratio=v.ratio, resize_to=v.resize_to)}
+
+    def ready(self, *scalars):
+        """Ends ``__init__``: names the running means and marks the model as built."""
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in scalars}
+        self.built = True
+
+    def step_seed(self):
+        """Seed of this step's draws on this replica."""
+        return step_seed(self.seed, self.optimizer.iterations)
+
+    def cut(self, batch, seed):
+        """{name: float32 [B, n, s, s, 3] in [0, 1]}: crops made on the host, or cut here from whole images.
+
+        Sets of one image size kept in memory arrive as {"image": uint8 [B, H, W, 3]}: cutting on the device is
+        cheaper than sending crops. Encoded sets arrive already cut: uint8 [B, n, s, s, 3].
+        """
+        if batch["image"].shape.rank == 4:
+            return {name: cut(batch["image"], spec, fold(seed, i)) for i, (name, spec) in enumerate(self.crops.items())}
+        return {name: to_float(batch[name]) for name in self.crops}
+
+    def augment(self, images, seed):
+        """Flip, colour, gray and input range of the ViewSpec, in this order. float32 [B, H, W, 3] in [0, 1] -> same."""
+        v = self.view_spec
+        if v.flip:
+            images = random_flip(images, fold(seed, 101))
+        if v.color == "inception":
+            images = inception_color(images, fold(seed, 102))
+        elif v.color == "jitter":
+            b, c, s, h = v.jitter
+            images = color_jitter(
+                images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h, probability=v.jitter_probability
+            )
+        if v.gray_probability:
+            images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability)
+        return normalize_input(images, v.normalize)
+
+    def minimize(self, loss, tape):
+        """One optimiser step on the mean of ``loss`` over the replicas.
+
+        Keras adds up the gradients of the replicas; each therefore differentiates its loss divided by their number.
+        """
+        share = tf.ones_like(loss) / replicas()
+        gradients = tape.gradient(loss, self.trainable_variables, output_gradients=share)
+        self.optimizer.apply(gradients, self.trainable_variables)
+
+    def report(self, **scalars):
+        """Adds to the running means since the last log line and returns them."""
+        for name, value in scalars.items():
+            self.trackers[name].update_state(value)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    def callbacks(self, source):
+        """Keras callbacks that the method needs during training, such as re-clustering between epochs."""
+        return []
+
+    def pictures(self, batch):
+        """[(title, float32 [n, H, W, 3] in [0, 1], names [n])]: what the pretext sees, for the report."""
+        return []
+
+    def make_train_function(self, force=False):
+        # Keras 3's own function reduces over replicas in a way that MultiWorkerMirroredStrategy refuses.
+        if self.train_function is None or force:
+            self.train_function = self._distributed(self.train_step)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            self.test_function = self._distributed(self.test_step)
+
+    def _distributed(self, step):
+        strategy = self.distribute_strategy
+        if self.jit_compile:
+            step = tf.function(step, jit_compile=True, reduce_retracing=True)
+
+        def one_step(iterator):
+            logs = strategy.run(step, args=(next(iterator),))
+            return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+
+        return one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Built in __init__; Keras would draw a batch and call the model, which has no call().
+        pass

@@ -1,0 +1,237 @@
+"""A recipe: every number that decides what a run computes, as frozen dataclasses with JSON in and out.
+
+What only decides where and how fast a run goes (workdir, data folder, devices) is not in here, so that the recipe of a
+paper's row is the same file on a laptop and on a TPU slice.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Literal
+
+from revisit_ssl.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """Optimiser and learning-rate schedule; epochs may be fractions."""
+
+    name: Literal["sgd", "lars"] = "sgd"
+    """sgd: momentum SGD with coupled L2, as TF1 and PyTorch write it."""
+    lr: float = 0.1
+    """Base learning rate for 256 images; the peak is lr * batch_size / 256 unless scale_lr is off."""
+    scale_lr: bool = True
+    """Scale lr with the global batch, counted in images (never in crops, patches or rotated copies)."""
+    momentum: float = 0.9
+    """Momentum of the optimiser."""
+    weight_decay: float = 1e-4
+    """L2: adds weight_decay * w to the gradient of every kernel (TF1's 0.5 * wd * sum(w^2))."""
+    exclude: tuple[str, ...] = ("revnet_root",)
+    """Kernels whose path holds one of these strings are not decayed (the official RevNet root is not)."""
+    nesterov: bool = False
+    """Nesterov momentum."""
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    """How the learning rate falls after the warm-up."""
+    milestones: tuple[float, ...] = (15.0, 25.0)
+    """step: epochs after which lr is multiplied by factor."""
+    factor: float = 0.1
+    """step: the multiplier."""
+    warmup_epochs: float = 5.0
+    """Linear warm-up from 0, in epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec:
+    """What the network sees of a training image, and of one at evaluation."""
+
+    crop: Literal["inception", "resized", "random", "center"] = "inception"
+    """inception: TF-slim's distorted box; resized: torchvision's random resized crop; random, center: fixed size."""
+    size: int = 224
+    """Side of the crop in pixels."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """resized: range of the crop's share of the image area."""
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """resized: range of width / height."""
+    resize_to: int | None = None
+    """Resize the image to this square before cropping."""
+    flip: bool = True
+    """Random horizontal flip."""
+    color: Literal["inception", "jitter", "none"] = "inception"
+    """inception: brightness +-32/255, then saturation x U[0.5, 1.5]; jitter: the four colour changes, random order."""
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    """jitter: strengths of brightness, contrast, saturation, hue."""
+    jitter_probability: float = 1.0
+    """jitter: chance that an image is changed at all."""
+    gray_probability: float = 0.0
+    """Chance that an image is made gray."""
+    normalize: Literal["pm1", "standardize", "imagenet", "none"] = "pm1"
+    """Input range: [-1, 1], per-image standardisation, ImageNet mean and deviation, or [0, 1]."""
+    eval_method: Literal["none", "shorter_side", "central_fraction", "squash"] = "central_fraction"
+    """Evaluation crop. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then centre."""
+    eval_resize: int | None = None
+    """shorter_side: length of the shorter side before the central crop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """A pretext's own numbers; each method that has some derives its class from this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run: pretext, network, data, training, evaluation."""
+
+    pretext: str
+    """Name in PRETEXTS."""
+    backbone: str = "revnet50"
+    """Name in BACKBONES."""
+    width: int = 1
+    """Widening factor k of the paper: ResNet and RevNet start with 16k channels, VGG with 8k."""
+    stem: Literal["paper", "cifar", "small"] = "paper"
+    """paper: 7x7/2 and 3x3/2 max-pool; cifar: 3x3/1; small: 3x3/2; the last two without a pool."""
+    norm: Literal["batch", "sync", "none"] = "batch"
+    """batch: statistics of each replica, as in the paper; sync: of the global batch."""
+    bn_momentum: float = 0.99
+    """Share of the old moving statistics that a step keeps."""
+    bn_epsilon: float = 1e-3
+    """Added to the variance."""
+    recompute: bool = False
+    """RevNets: recompute activations in the backward pass instead of storing them."""
+    task: TaskOptions = field(default_factory=TaskOptions)
+    """The pretext's own options."""
+
+    dataset: str = "toy_scenes"
+    """Name in DATASETS, or folder:/path/to/images. Labels, where there are any, are not used by a pretext."""
+    split: str = "train"
+    """Split to pretrain on."""
+    views: ViewSpec = field(default_factory=ViewSpec)
+    """Crops, colours, input range."""
+    batch_size: int = 256
+    """Images per step over all devices."""
+    epochs: float = 35.0
+    """Passes over the split."""
+    max_steps: int | None = None
+    """Stop (and end the schedule) after this many steps, if that comes before epochs."""
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    """Optimiser and schedule."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Arithmetic of the network; heads, normalisation, losses and weights stay float32."""
+    deterministic: bool = False
+    """Bit-exact operations: a resumed run equals an uninterrupted one to the bit. Slower; turns XLA off."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the images and every random view."""
+
+    probe_dataset: str | None = None
+    """Labelled set for the probes; the pretraining set where this is not given."""
+    probe_fraction: float | None = None
+    """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
+    probes: tuple[str, ...] = ("linear",)
+    """Names in PROBES."""
+    endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
+    """Layers whose features the probes get."""
+    source: str = ""
+    """Where the numbers come from: paper and table, official file, or who chose them and how."""
+
+    def __post_init__(self):
+        require(self.width >= 1, f"width {self.width} must be at least 1")
+        require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
+        require(self.epochs >= 0, f"epochs {self.epochs} must not be negative")
+        require(self.max_steps is None or self.max_steps >= 0, f"max_steps {self.max_steps} must not be negative")
+        require(self.views.size >= 8, f"views.size {self.views.size} must be at least 8 pixels")
+        require(self.optimizer.lr >= 0, f"optimizer.lr {self.optimizer.lr} must not be negative")
+        require(
+            self.probe_fraction is None or 0 < self.probe_fraction <= 1,
+            f"probe_fraction {self.probe_fraction} must lie in (0, 1]",
+        )
+        require(self.probes == () or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+
+
+def require(condition, message):
+    """Raises InputError with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def to_json(recipe):
+    """The recipe as indented JSON text, stable from run to run."""
+    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+
+
+def from_json(text):
+    """The Recipe that ``to_json`` wrote.
+
+    Raises:
+        InputError: not JSON, an unknown or a missing field, or a value of the wrong kind.
+    """
+    from revisit_ssl.pretext import find_pretext  # the pretext knows the class of its own options
+
+    try:
+        values = json.loads(text)
+        options = find_pretext(values["pretext"]).Options
+        values["task"] = _build(options, values.get("task", {}))
+        return _build(Recipe, values)
+    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"not a recipe ({type(error).__name__}: {error}); expected the JSON that a run writes") from None
+
+
+def override(recipe, **changes):
+    """A copy of the recipe with fields replaced; ``optimizer__lr=0.1`` reaches into nested ones.
+
+    Raises:
+        InputError: no such field.
+    """
+    nested = {}
+    flat = {}
+    for name, value in changes.items():
+        head, _, rest = name.partition("__")
+        if head not in {f.name for f in dataclasses.fields(recipe)}:
+            names = ", ".join(f.name for f in dataclasses.fields(recipe))
+            raise InputError(f"{type(recipe).__name__} has no field {head!r}; it has {names}")
+        if rest:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            flat[name] = value
+    for head, inner in nested.items():
+        flat[head] = override(flat.get(head, getattr(recipe, head)), **inner)
+    return dataclasses.replace(recipe, **flat)
+
+
+def _build(cls, values):
+    """A dataclass from plain JSON values: lists become tuples, mappings become the annotated dataclass."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    require(not unknown, f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(value, list):
+            value = tuple(value)
+        elif isinstance(value, dict):
+            value = _build(hint, value)
+        require(_fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {_name(hint)}")
+        built[name] = value
+    return cls(**built)
+
+
+def _fits(value, hint):
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if origin is tuple:
+        return isinstance(value, tuple)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _name(hint):
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint))

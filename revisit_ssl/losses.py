@@ -1,4 +1,4 @@
-"""Losses: pure functions of tensors."""
+"""Losses and batch accuracies: pure functions of tensors."""
 
 import tensorflow as tf
 
@@ -15,3 +15,8 @@ def cross_entropy(logits, labels):
     """
     logits = tf.cast(logits, tf.float32)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+
+
+def accuracy(logits, labels):
+    """Share of rows whose largest logit is the label's; float32 scalar."""
+    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(labels, tf.int32)), tf.float32))

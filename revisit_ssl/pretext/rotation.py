@@ -7,7 +7,7 @@ augmented crop of each image, all its four rotations in the same batch, labels [
 import keras
 import tensorflow as tf
 
-from revisit_ssl.losses import cross_entropy
+from revisit_ssl.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.views.color import normalize_input, to_float
 from revisit_ssl.views.geometry import rotation_labels, rotations
@@ -48,8 +48,3 @@ class Rotation(Pretext):
         crops = self.cut({name: batch[name][:4] for name in batch}, seed)["image"][:, 0]
         turned = tf.reshape(rotations(crops), [-1, *crops.shape[1:]])
         return [("the four rotations, each a class", turned.numpy(), ["0°", "90°", "180°", "270°"] * crops.shape[0])]
-
-
-def accuracy(logits, labels):
-    """Share of rows whose largest logit is the label's; float32 scalar."""
-    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(labels, tf.int32)), tf.float32))

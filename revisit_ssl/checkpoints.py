@@ -1,0 +1,92 @@
+"""Checkpoints of a training run: every weight and optimiser variable and the step, in one atomically written file."""
+
+import os
+import re
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.results import discard, reason
+
+_NAME = re.compile(r"step-(\d{9})\.npz$")
+
+
+def save_checkpoint(folder, model, step, *, keep=2, write=True):
+    """Writes ``folder``/step-000000123.npz and removes all but the newest ``keep``.
+
+    Args:
+        folder: local path or gs:// address.
+        model: compiled Pretext.
+        step: int, optimiser steps done.
+        write: False on workers that only take part in reading distributed variables.
+
+    Returns:
+        The path, or None if the state holds a value that is not finite: such a state is never written, so that the
+        newest checkpoint is always a good one.
+
+    Raises:
+        InputError: the disk is full; the older checkpoints are still there.
+    """
+    arrays = {f"{i:05d}": np.asarray(v) for i, v in enumerate(_state(model))}
+    if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
+        return None
+    path = os.path.join(str(folder), f"step-{step:09d}.npz")
+    if not write:
+        return path
+    partial = f"{path}.partial"
+    try:
+        tf.io.gfile.makedirs(str(folder))
+        with tf.io.gfile.GFile(partial, "wb") as file:
+            np.savez(file, step=np.int64(step), **arrays)
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        discard(partial)
+        raise InputError(
+            f"cannot write checkpoint {path} ({reason(error)}); earlier checkpoints are kept: free some space, "
+            "then go on with --resume"
+        ) from None
+    for old in list_checkpoints(folder)[:-keep]:
+        discard(old)
+    return path
+
+
+def load_checkpoint(path, model):
+    """Restores ``model`` to the bit and returns its step.
+
+    Raises:
+        InputError: damaged (every array carries a CRC), or of another network.
+    """
+    state = _state(model)
+    try:
+        with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = [stored[f"{i:05d}"] for i in range(len(stored.files) - 1)]
+            step = int(stored["step"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, tf.errors.OpError) as error:
+        raise InputError(
+            f"checkpoint {path} is damaged ({reason(error)}); delete it and --resume from the one before"
+        ) from None
+    shapes = [tuple(v.shape) for v in state]
+    if shapes != [a.shape for a in arrays]:
+        raise InputError(
+            f"checkpoint {path} holds {len(arrays)} arrays that do not fit this network's {len(shapes)} variables; "
+            "use the recipe it was made with, or another --workdir"
+        )
+    for variable, array in zip(state, arrays, strict=True):
+        variable.assign(array)
+    return step
+
+
+def list_checkpoints(folder):
+    """Paths of the complete checkpoints, oldest first."""
+    folder = str(folder)
+    if not tf.io.gfile.isdir(folder):
+        return []
+    names = sorted(name for name in tf.io.gfile.listdir(folder) if _NAME.search(name))
+    return [os.path.join(folder, name) for name in names]
+
+
+def _state(model):
+    # weights, not variables: running means of the log are no part of the state.
+    return [*model.weights, *model.optimizer.variables]

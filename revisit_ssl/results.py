@@ -1,0 +1,165 @@
+"""Results: one measured number a line, with all that is needed to measure it again."""
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One number.
+
+    Attributes:
+        pretext, backbone, width, seed, dataset: of the pretraining run.
+        weights: "pretrained"; "random" (as initialised); "random, BN re-estimated".
+        steps: training steps behind the weights.
+        endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
+        value: percent for accuracies.
+        hyperparameters: what the probe used or chose (on the validation split).
+        seconds: wall time of the probe.
+        converged: the optimiser's own word, None where it gives none.
+        date (UTC), commit, hardware, recipe (its hash): where the number comes from.
+    """
+
+    pretext: str
+    backbone: str
+    width: int
+    dataset: str
+    seed: int
+    steps: int
+    weights: str
+    endpoint: str
+    probe: str
+    probe_dataset: str
+    split: str
+    metric: str
+    value: float
+    hyperparameters: dict = field(default_factory=dict)
+    seconds: float = 0.0
+    converged: bool | None = None
+    date: str = ""
+    commit: str = ""
+    hardware: str = ""
+    recipe: str = ""
+
+    @property
+    def key(self):
+        """What the number is of: two results of one key are the same measurement made twice."""
+        return (
+            self.pretext, self.backbone, self.width, self.dataset, self.seed, self.steps, self.weights, self.endpoint,
+            self.probe, self.probe_dataset, self.split, self.metric, self.recipe,
+        )  # fmt: skip
+
+
+def write_results(path, results):
+    """Adds results to a jsonl file; an older measurement of the same key is replaced. Atomic: all lines or none."""
+    kept = {r.key: r for r in read_results(path)} if tf.io.gfile.exists(path) else {}
+    kept.update({r.key: r for r in results})
+    write_atomically(path, "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in kept.values()))
+
+
+def read_results(path):
+    """[Result] of a jsonl file.
+
+    Raises:
+        InputError: no such file, or a line that is no result.
+    """
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"no results at {path}; a run writes results.jsonl into its workdir")
+    with tf.io.gfile.GFile(path) as file:
+        lines = file.read().splitlines()
+    results = []
+    for number, line in enumerate(lines, 1):
+        try:
+            results.append(Result(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise InputError(f"{path} line {number} is not a result ({error}); remove the line") from None
+    return results
+
+
+def write_atomically(path, data):
+    """Writes text or bytes so that ``path`` holds either the old content or all of the new.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path = str(path)
+    partial = f"{path}.partial"
+    try:
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        with tf.io.gfile.GFile(partial, "wb" if isinstance(data, bytes) else "w") as file:
+            file.write(data)
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        discard(partial)
+        raise InputError(f"cannot write {path} ({reason(error)}); free some space or choose another --workdir") from None
+
+
+def discard(path):
+    """Removes a half-written file if it is there; silent where even that fails, since an error is being reported."""
+    try:
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
+    except (OSError, tf.errors.OpError):
+        pass
+
+
+def reason(error):
+    """The first line of an exception, or its class where it says nothing."""
+    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def provenance():
+    """{"date", "commit", "hardware"} of this process."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "commit": _commit(),
+        "hardware": _hardware(),
+    }
+
+
+def environment():
+    """What a run writes beside its recipe: versions, devices, command."""
+    import keras
+    import numpy
+
+    return provenance() | {
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "devices": [d.name for d in tf.config.list_logical_devices()],
+    }
+
+
+def _commit():
+    folder = os.path.dirname(os.path.abspath(__file__))
+    try:
+        # describe --always --dirty says "abc1234-dirty" for a tree with changes: such a number cannot be reproduced.
+        done = subprocess.run(
+            ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],
+            capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+        return done.stdout.strip() if done.returncode == 0 else "unknown"
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+
+
+def _hardware():
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        return f"{len(gpus)}x {name}"
+    return f"{os.cpu_count()} CPU cores"

@@ -3,11 +3,19 @@
 A stateful generator is not saved with a model and gives every replica the same numbers. Here a draw is a function of
 (seed, step) alone, and of n replicas replica r takes rows [r*B, (r+1)*B) of the draw for n*B rows. So replicas differ,
 n replicas see exactly what one device with the whole batch sees, and a restarted run repeats nothing.
+
+Floats are made here from the random bits: TensorFlow's own conversion differs between XLA and the plain graph, so that
+the same seed would give other numbers when compilation is switched on (seen with TF 2.21). The generator is named
+(Philox) because the automatic choice depends on the device.
 """
 
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+
+ALGORITHM = "philox"
 
 
 class Seed(NamedTuple):
@@ -42,22 +50,29 @@ def fold(seed, data):
     """
     seed = as_seed(seed)
     data = tf.cast(tf.convert_to_tensor(data), tf.int64)
-    return seed._replace(key=tf.random.experimental.stateless_fold_in(tf.cast(seed.key, tf.int64), data))
+    return seed._replace(key=tf.random.experimental.stateless_fold_in(_key(seed), data, alg=ALGORITHM))
 
 
 def uniform(seed, shape, low=0.0, high=1.0):
-    """float32 of ``shape`` in [low, high); ``shape[0]`` is the number of rows on this replica (may be a tensor)."""
-    return _rows(seed, shape, lambda s, full: tf.random.stateless_uniform(full, s, low, high))
+    """float32 of ``shape`` in [low, high], in steps of 2^-24 of the range; high itself only by rounding.
+
+    ``shape[0]`` is the number of rows on this replica; it may be a scalar tensor, as may ``low`` and ``high``.
+    """
+    # 24 bits fit float32 without rounding; int32, since not every device converts uint32.
+    unit = tf.cast(_bits(seed, shape, 24), tf.float32) * 2.0**-24
+    return low + unit * (high - low)
 
 
 def integers(seed, shape, low, high):
     """int32 of ``shape`` in {low, ..., high - 1}."""
-    return _rows(seed, shape, lambda s, full: tf.random.stateless_uniform(full, s, low, high, dtype=tf.int32))
+    return _rows(seed, shape, lambda s, full: tf.random.stateless_uniform(full, s, low, high, tf.int32, alg=ALGORITHM))
 
 
 def normal(seed, shape, mean=0.0, stddev=1.0):
-    """float32 of ``shape``, Gaussian."""
-    return _rows(seed, shape, lambda s, full: tf.random.stateless_normal(full, s, mean, stddev))
+    """float32 of ``shape``, Gaussian, cut off at 5.3 standard deviations by the resolution of the uniform draw."""
+    # Midpoints of 2^23 cells of (-1, 1) are exact in float32 and never +-1.
+    cells = (tf.cast(_bits(seed, shape, 23), tf.float32) + 0.5) * 2.0**-22 - 1.0
+    return mean + stddev * 2.0**0.5 * tf.math.erfinv(cells)
 
 
 def bernoulli(seed, shape, probability):
@@ -65,11 +80,48 @@ def bernoulli(seed, shape, probability):
     return uniform(seed, shape) < probability
 
 
+def dropout(x, rate, seed):
+    """Dropout with a stateless seed: each value is 0 with probability ``rate``, else x / (1 - rate).
+
+    Args:
+        x: float [B, ...]; B counts this replica's rows of the global batch.
+        rate: float in [0, 1).
+        seed: anything ``as_seed`` takes.
+
+    Returns:
+        As ``x``.
+
+    Raises:
+        InputError: rate outside [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"A dropout rate lies in [0, 1); got {rate}.")
+    if rate == 0:
+        return x
+    shape = [tf.shape(x)[i] if side is None else side for i, side in enumerate(x.shape)]
+    keep = bernoulli(seed, shape, 1.0 - rate)
+    return tf.where(keep, x / tf.cast(1.0 - rate, x.dtype), tf.zeros([], x.dtype))
+
+
+def _key(seed):
+    return tf.cast(seed.key, tf.int64)
+
+
+def _bits(seed, shape, bits):
+    """int32 of ``shape``, uniform over {0, ..., 2^bits - 1}."""
+
+    def draw(s, full):
+        words = tf.random.stateless_uniform(full, s, None, None, tf.int32, alg=ALGORITHM)
+        return tf.bitwise.right_shift(words, 32 - bits) & (2**bits - 1)  # the shift keeps the sign, the mask drops it
+
+    return _rows(seed, shape, draw)
+
+
 def _rows(seed, shape, draw):
     seed = as_seed(seed)
     shape = list(shape)
     rows = shape[0]
-    everything = draw(tf.cast(seed.key, tf.int64), [rows * seed.replicas, *shape[1:]])
+    everything = draw(_key(seed), [rows * seed.replicas, *shape[1:]])
     if seed.replicas == 1:
         return everything
-    return tf.slice(everything, [seed.replica * rows] + [0] * (len(shape) - 1), shape)
+    return tf.slice(everything, [tf.cast(seed.replica, tf.int32) * rows] + [0] * (len(shape) - 1), shape)

@@ -1,3 +1,33 @@
-"""Self-supervised visual representation learning in Keras and TensorFlow."""
+"""Self-supervised visual representation learning in Keras and TensorFlow.
+
+Five calls make up the whole of it:
+
+>>> recipe = get_recipe("rotation", preset="sample")
+>>> backbone = pretrain(recipe, "runs/first")
+>>> results = evaluate(backbone, recipe, workdir="runs/first")
+>>> print(compare(results, "revisiting"))
+>>> backbone = load_backbone("runs/first/backbone.keras")
+"""
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "errors",
+    "compare": "report",
+    "evaluate": "evaluation",
+    "evaluate_random": "evaluation",
+    "get_recipe": "recipes",
+    "load_backbone": "backbones",
+    "pretrain": "training",
+    "write_report": "report",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    # Looked up when first used: `import revisit_ssl` alone should not wait for TensorFlow.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"revisit_ssl.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'revisit_ssl' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -87,6 +87,11 @@ def list_checkpoints(folder):
     return [os.path.join(folder, name) for name in names]
 
 
+def step_of(path):
+    """The step in a checkpoint's name."""
+    return int(_NAME.search(str(path)).group(1))
+
+
 def _state(model):
     # weights, not variables: running means of the log are no part of the state.
     return [*model.weights, *model.optimizer.variables]

@@ -21,7 +21,7 @@ class Result:
     Attributes:
         pretext, backbone, width, seed, dataset: of the pretraining run.
         weights: "pretrained"; "random" (as initialised); "random, BN re-estimated".
-        steps: training steps behind the weights.
+        steps: training steps behind the weights; None where they came from elsewhere.
         endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
         value: percent for accuracies.
         hyperparameters: what the probe used or chose (on the validation split).
@@ -35,7 +35,7 @@ class Result:
     width: int
     dataset: str
     seed: int
-    steps: int
+    steps: int | None
     weights: str
     endpoint: str
     probe: str

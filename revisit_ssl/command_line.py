@@ -1,0 +1,143 @@
+"""The scripts' command lines: flags from the recipe dataclasses, one line for every bad input."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+from revisit_ssl.distribute import is_chief
+from revisit_ssl.errors import InputError
+from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.recipe import Recipe
+from revisit_ssl.recipes import PRESETS, get_recipe
+
+PROMISES = {
+    "sample": "embedded data, minutes on a laptop",
+    "cifar10": "CIFAR-10, a quarter of an hour on two cores",
+    "paper": "the paper's setting, for accelerators",
+    "smoke": "seconds, tests the machinery, features worth nothing",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how a run goes; nothing here changes what it computes."""
+
+    recipe: tyro.conf.OmitArgPrefixes[Recipe]
+    workdir: str | None = None
+    """Folder or gs:// address for everything the run writes; default runs/<name of the run>."""
+    data_dir: str | None = None
+    """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    resume: bool = False
+    """Go on from the newest checkpoint of the workdir."""
+    strategy: Literal["auto", "none", "mirrored", "multiworker", "tpu"] = "auto"
+    """Devices: auto takes all GPUs of this machine, or the workers of TF_CONFIG."""
+    xla: bool | None = None
+    """Compile the step with XLA; default: on one accelerator."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+    monitor: str | None = None
+    """knn:N looks at the features every N epochs: kNN accuracy, spread, effective rank, collapse."""
+    skip_random: bool = False
+    """Do not probe the untrained network (the row to beat)."""
+
+
+def main(arguments=None):
+    """Entry of experiments/run.py; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: run(parse_run(arguments)), " ".join(["python experiments/run.py", *arguments]))
+
+
+def guarded(work, command):
+    """Runs ``work``; turns InputError, signals and a closed pipe into one line and an exit status."""
+    from revisit_ssl.training import Interrupted
+
+    try:
+        work()
+        return 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stopped:
+        again = command if "--resume" in command else f"{command} --resume"
+        print(f"saved {stopped.checkpoint}\nresume with: {again}", file=sys.stderr)
+        return 0 if stopped.signal == signal.SIGTERM else 130
+    except KeyboardInterrupt:
+        print("stopped; nothing after the last checkpoint is kept. Go on with --resume", file=sys.stderr)
+        return 130
+
+
+def parse_run(arguments):
+    """Run from the command line: pretext first, then flags over the preset's recipe."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="sample")
+    first.add_argument("--width", default=None)
+    known, rest = first.parse_known_args(arguments)
+    if not rest or rest[0].startswith("-"):
+        usage = f"usage: run.py PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(PRETEXTS))}"
+        if "-h" in rest or "--help" in rest:
+            print(f"{usage}\n\n--preset {{{','.join(PRESETS)}}} (default sample):")
+            print("\n".join(f"  {name:8} {promise}" for name, promise in PROMISES.items()))
+            print("\nAll flags, with the preset's values:  run.py rotation --help")
+            raise SystemExit(0)
+        raise InputError(f"no pretext given; {usage}")
+    recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width))
+    return tyro.cli(
+        Run,
+        args=rest[1:],
+        default=Run(recipe=recipe),
+        prog=f"run.py {rest[0]}",
+        description=f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}.",
+    )
+
+
+def whole_number(name, text):
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} {text!r} is no whole number; expected 1, 2, 4, 8, 12, 16 …") from None
+
+
+def default_workdir(recipe):
+    """runs/rotation-revnet50-k1-toy_scenes-s0"""
+    data = recipe.dataset.replace("folder:", "").strip("/").replace("/", "_")
+    return os.path.join("runs", f"{recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}")
+
+
+def run(options):
+    """Pretrain, probe, report."""
+    from revisit_ssl.evaluation import evaluate, evaluate_random
+    from revisit_ssl.report import print_table, write_report
+    from revisit_ssl.training import pretrain
+
+    recipe = options.recipe
+    begun = time.perf_counter()
+    workdir = options.workdir or default_workdir(recipe)
+    print(
+        f"{recipe.pretext} on {recipe.dataset} with {recipe.backbone}, width {recipe.width}: {recipe.source}\n"
+        f"writing to {workdir}",
+        flush=True,
+    )
+    backbone = pretrain(
+        recipe, workdir, strategy=options.strategy, data_dir=options.data_dir, resume=options.resume, xla=options.xla,
+        save_every=options.save_every, monitor=options.monitor,
+    )  # fmt: skip
+    if not is_chief():
+        return
+    results = []
+    if recipe.probes:
+        weights = "pretrained" if PRETEXTS[recipe.pretext].trains else "random"
+        if weights == "pretrained":
+            results += evaluate(backbone, recipe, workdir=workdir, data_dir=options.data_dir)
+        if not options.skip_random or weights == "random":
+            results += evaluate_random(recipe, workdir=workdir, data_dir=options.data_dir)
+    report = write_report(workdir, data_dir=options.data_dir)
+    print_table(results)
+    print(f"report: {report}  ({time.perf_counter() - begun:.0f} s in all)")

@@ -1,0 +1,163 @@
+"""evaluate(): a frozen backbone -> features of each endpoint, once -> every probe -> results."""
+
+import hashlib
+import os
+import sys
+
+from revisit_ssl import results
+from revisit_ssl.checkpoints import list_checkpoints, step_of
+from revisit_ssl.data import open_source
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators import PROBES, FeatureSplit, ImageProbe
+from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
+from revisit_ssl.evaluators.features import extract_features
+from revisit_ssl.recipe import to_json
+from revisit_ssl.training import (
+    REESTIMATE_IMAGES,
+    build_backbone,
+    evaluation_images,
+    evaluation_view,
+    freeze,
+)
+
+
+def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrained", quiet=False):
+    """Probes every endpoint of the recipe with every probe of the recipe.
+
+    Hyper-parameters are chosen on the validation split; each number is of the test split, measured once.
+
+    Args:
+        backbone: frozen keras.Model with named endpoints (``load_backbone``, or what ``pretrain`` returns).
+        recipe: Recipe; its views, probes, endpoints, probe_dataset and probe_fraction count here.
+        workdir: keeps features/ (so that they are extracted once) and results.jsonl; None keeps nothing.
+        data_dir: where TFDS data sets lie.
+        weights: what to call these weights in the results.
+
+    Returns:
+        [Result], top-1 and (from five classes on) top-5 in percent.
+
+    Raises:
+        InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk.
+    """
+    sources = labelled_sources(recipe, data_dir)
+    check(backbone, recipe)
+    image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
+    feature_probes = [name for name in recipe.probes if not issubclass(PROBES[name], ImageProbe)]
+    steps = trained_steps(workdir)
+    found = []
+    if feature_probes:
+        splits = {split: features_of(backbone, recipe, source, workdir) for split, source in sources.items()}
+        for endpoint in recipe.endpoints:
+            data = [FeatureSplit(splits[split][endpoint], sources[split].labels, f"{endpoint} of {split}") for split in ("train", "val", "test")]
+            for name in feature_probes:
+                say(quiet, f"{weights}: {name} probe on {endpoint} ({data[0].features.shape[1]} features)")
+                score = PROBES[name]()(*data, num_classes=sources["train"].num_classes, seed=recipe.seed)
+                found += as_results(score, recipe, steps, weights, endpoint, name)
+    for name in image_probes:
+        say(quiet, f"{weights}: {name} probe on {', '.join(recipe.endpoints)}")
+        scores = PROBES[name]()(
+            backbone, *sources.values(), endpoints=recipe.endpoints, normalize=recipe.views.normalize,
+            num_classes=sources["train"].num_classes, seed=recipe.seed,
+        )  # fmt: skip
+        for endpoint, score in scores.items():
+            found += as_results(score, recipe, steps, weights, endpoint, name)
+    if workdir is not None:
+        results.write_results(os.path.join(str(workdir), "results.jsonl"), found)
+    return found
+
+
+def evaluate_random(recipe, *, workdir=None, data_dir=None, quiet=False):
+    """The same network and seed without training, as initialised and with BatchNorm statistics of 2,048 images.
+
+    Returns:
+        [Result]; the better of the two is the row to beat.
+    """
+    found = evaluate(
+        freeze(build_backbone(recipe)), recipe, workdir=workdir, data_dir=data_dir, weights="random", quiet=quiet
+    )
+    if recipe.norm != "none":
+        backbone = build_backbone(recipe)
+        source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+        reestimate_batch_norm(backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+        found += evaluate(
+            freeze(backbone), recipe, workdir=workdir, data_dir=data_dir, weights="random, BN re-estimated", quiet=quiet
+        )
+    return found
+
+
+def labelled_sources(recipe, data_dir):
+    """{"train", "val", "test"} of the probe set.
+
+    Raises:
+        InputError: it has no labels.
+    """
+    name = recipe.probe_dataset or recipe.dataset
+    sources = {
+        "train": open_source(name, "train", data_dir=data_dir, fraction=recipe.probe_fraction, seed=recipe.seed),
+        "val": open_source(name, "val", data_dir=data_dir, seed=recipe.seed),
+        "test": open_source(name, "test", data_dir=data_dir, seed=recipe.seed),
+    }
+    if sources["train"].labels is None:
+        raise InputError(f"probes need labels and {name} has none; name a labelled set with --probe-dataset, or --probes none")
+    return sources
+
+
+def check(backbone, recipe):
+    """InputError for a trainable backbone, an unknown probe or an endpoint that the network does not have."""
+    unknown = [name for name in recipe.probes if name not in PROBES]
+    if unknown:
+        raise InputError(f"unknown probe {unknown[0]!r}; one of {', '.join(sorted(PROBES))}")
+    missing = [name for name in recipe.endpoints if name not in backbone.output]
+    if missing:
+        raise InputError(f"{recipe.backbone} has no endpoint {missing[0]!r}; it has {', '.join(backbone.output)}")
+    if backbone.trainable_variables:
+        raise InputError("the backbone is trainable; a probe measures frozen features: set backbone.trainable = False")
+
+
+def features_of(backbone, recipe, source, workdir):
+    return extract_features(
+        backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe), normalize=recipe.views.normalize,
+        cache_dir=None if workdir is None else os.path.join(str(workdir), "features"), batch_size=256,
+    )  # fmt: skip
+
+
+def trained_steps(workdir):
+    """Steps of the newest checkpoint in the workdir, None where there is none."""
+    paths = [] if workdir is None else list_checkpoints(os.path.join(str(workdir), "checkpoints"))
+    return step_of(paths[-1]) if paths else None
+
+
+def recipe_id(recipe):
+    """Eight hex digits that are the same for equal recipes."""
+    return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:8]
+
+
+def say(quiet, text):
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def as_results(score, recipe, steps, weights, endpoint, probe):
+    shared = {
+        "pretext": recipe.pretext if weights == "pretrained" else "random",
+        "backbone": recipe.backbone,
+        "width": recipe.width,
+        "dataset": recipe.dataset,
+        "seed": recipe.seed,
+        "steps": steps if weights == "pretrained" else 0,
+        "weights": weights,
+        "endpoint": endpoint,
+        "probe": probe,
+        "probe_dataset": recipe.probe_dataset or recipe.dataset,
+        "split": "test",
+        "hyperparameters": score.hyperparameters,
+        "seconds": round(score.seconds, 2),
+        "converged": score.converged,
+        "recipe": recipe_id(recipe),
+    } | results.provenance()
+    metrics = {"top1": score.top1, "top5": score.top5}
+    return [
+        results.Result(metric=name, value=round(float(value), 3), **shared)
+        for name, value in metrics.items()
+        if value is not None and value == value
+    ]

@@ -1,0 +1,70 @@
+"""--monitor knn:N: what the features are worth while training goes on. Logged, never used to select anything."""
+
+import os
+import sys
+
+import keras
+import numpy as np
+
+from revisit_ssl.data import open_source
+from revisit_ssl.evaluators import PROBES, FeatureSplit
+from revisit_ssl.evaluators.collapse import effective_rank, feature_std
+from revisit_ssl.evaluators.features import extract_features
+from revisit_ssl.progress import read_log
+from revisit_ssl.results import write_atomically
+
+GALLERY, QUERIES = 2000, 1000
+
+
+class Monitor(keras.callbacks.Callback):
+    """Every N epochs: kNN accuracy on validation images, feature standard deviation and effective rank.
+
+    Warns of collapse where the rows of pre_logits hardly differ: effective rank below 2, or a standard deviation of
+    unit rows under a tenth of 1/sqrt(d), which is that of directions spread evenly.
+    """
+
+    def __init__(self, backbone, recipe, every, workdir, data_dir):
+        super().__init__()
+        self.backbone = backbone
+        self.recipe = recipe
+        self.every = every
+        self.path = os.path.join(workdir, "monitor.csv")
+        name = recipe.probe_dataset or recipe.dataset
+        self.sources = [open_source(name, split, data_dir=data_dir, seed=recipe.seed) for split in ("train", "val")]
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        row = {"step": int(self.model.optimizer.iterations), "epoch": epoch + 1} | self.look()
+        rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
+        lines = [",".join(row)] + [",".join(f"{r.get(k, float('nan')):.6g}" for k in row) for r in rows]
+        write_atomically(self.path, "\n".join(lines) + "\n")
+        print("\nmonitor " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), file=sys.stderr)
+        if row["effective_rank"] < 2 or row["feature_std_ratio"] < 0.1:
+            print(
+                f"warning: features have collapsed at epoch {epoch + 1} (effective rank {row['effective_rank']:.1f}, "
+                f"deviation {row['feature_std_ratio']:.2f} of an even spread)",
+                file=sys.stderr,
+            )
+
+    def look(self):
+        from revisit_ssl.training import evaluation_view  # training imports this module
+
+        features = [
+            extract_features(
+                self.backbone, source.first(count), endpoints=("pre_logits",), view=evaluation_view(self.recipe),
+                normalize=self.recipe.views.normalize, batch_size=256, frozen=False,
+            )["pre_logits"]
+            for source, count in zip(self.sources, (GALLERY, QUERIES), strict=True)
+        ]  # fmt: skip
+        values = features[1]
+        scores = {"effective_rank": effective_rank(values)}
+        scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
+        if self.sources[0].labels is not None:
+            gallery, queries = (
+                FeatureSplit(f, s.labels[: len(f)]) for f, s in zip(features, self.sources, strict=True)
+            )
+            knn = PROBES["knn"]()
+            score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)
+            scores = {"knn_top1": score.top1} | scores
+        return scores

@@ -1,0 +1,391 @@
+"""pretrain(): recipe -> devices, data, network, training with exact restart -> backbone.keras."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl import results
+from revisit_ssl.backbones import BACKBONES, load_backbone
+from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
+from revisit_ssl.data import eval_batches, open_source, steps_per_epoch, train_batches
+from revisit_ssl.data.batches import EvalView
+from revisit_ssl.distribute import get_strategy, is_chief, use_xla
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
+from revisit_ssl.monitor import Monitor
+from revisit_ssl.optimizers import build_optimizer
+from revisit_ssl.pretext import find_pretext
+from revisit_ssl.progress import Log
+from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.views.color import normalize_input, to_float
+
+# Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
+REESTIMATE_BELOW = 1000
+REESTIMATE_IMAGES = 2048
+
+
+class TrainingDiverged(InputError):
+    """The loss or a weight is not finite."""
+
+
+class Interrupted(Exception):
+    """Training stopped on a signal after saving; ``signal`` is its number, ``checkpoint`` the file to resume from."""
+
+    def __init__(self, number, checkpoint):
+        super().__init__(f"stopped by signal {number}; saved {checkpoint}")
+        self.signal = number
+        self.checkpoint = checkpoint
+
+
+def pretrain(
+    recipe, workdir, *, strategy="auto", data_dir=None, resume=False, xla=None, save_every=200, monitor=None, quiet=False
+):
+    """Trains the recipe's pretext and returns its backbone.
+
+    Args:
+        recipe: Recipe.
+        workdir: folder (or gs:// address) for recipe.json, environment.json, log.csv, tensorboard/, checkpoints/ and
+            backbone.keras. One workdir holds one recipe.
+        strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
+        data_dir: where TFDS data sets lie.
+        resume: go on from the newest checkpoint, or return at once what a finished run left.
+        xla: compile the step with XLA; None decides by the device.
+        save_every: steps between checkpoints.
+        monitor: "knn:N" to watch the features every N epochs.
+        quiet: no progress bar.
+
+    Returns:
+        Functional keras.Model with named endpoints, frozen (trainable=False), also saved as backbone.keras.
+
+    Raises:
+        InputError: see the message: another recipe in the workdir, missing data, devices or checkpoints.
+        TrainingDiverged: NaN or infinity.
+        Interrupted: Ctrl-C or SIGTERM; the state is saved.
+    """
+    workdir = str(workdir)
+    monitor_every = parse_monitor(monitor)
+    exported = os.path.join(workdir, "backbone.keras")
+    finished = prepare_workdir(recipe, workdir, resume=resume)
+    if finished:
+        return freeze(load_backbone(exported))
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
+    xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
+    check_devices(recipe, strategy, xla)
+    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    plan = plan_steps(recipe, source)
+    with strategy.scope():
+        model = build_pretext(recipe, source)
+        if plan.total:
+            compile_pretext(model, recipe, plan, xla)
+    start = restore(model, workdir) if resume and plan.total else 0
+    if start < plan.total:
+        log = Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)
+        keeper = Keeper(model, workdir, save_every=save_every, write=is_chief(), last=plan.total)
+        watchers = [Monitor(model.backbone, recipe, monitor_every, workdir, data_dir)] if monitor_every else []
+        train(model, recipe, source, plan, start, strategy, [*model.callbacks(source), log, keeper, *watchers])
+    if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
+        reestimate_batch_norm(model.backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+    if is_chief():
+        export_backbone(model.backbone, exported)
+        write_pretext_score(model, recipe, workdir, data_dir)
+    return freeze(model.backbone)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of a run: per epoch and in total."""
+
+    per_epoch: int
+    total: int
+
+
+def plan_steps(recipe, source):
+    """Plan for the recipe on this source; InputError where a batch is larger than the set."""
+    per_epoch = steps_per_epoch(source, recipe.batch_size)
+    total = math.ceil(recipe.epochs * per_epoch)
+    return Plan(per_epoch, total if recipe.max_steps is None else min(total, recipe.max_steps))
+
+
+def build_backbone(recipe, input_shape=(None, None, 3)):
+    """The recipe's network with initial weights that depend on its seed alone."""
+    if recipe.backbone not in BACKBONES:
+        raise InputError(f"unknown backbone {recipe.backbone!r}; one of {', '.join(sorted(BACKBONES))}")
+    keras.utils.set_random_seed(recipe.seed)
+    options = {"recompute": True} if recipe.recompute else {}
+    if recipe.recompute and "revnet" not in recipe.backbone:
+        raise InputError(f"recompute needs a reversible network, not {recipe.backbone}; one of revnet50, revnet50_minus")
+    if recipe.backbone.startswith("vgg"):
+        # The first fully connected layer's kernel is as large as the last map: the input size is part of the network.
+        input_shape = (recipe.views.size, recipe.views.size, 3)
+    else:
+        options["stem"] = recipe.stem
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return BACKBONES[recipe.backbone](
+            recipe.width, input_shape=input_shape, norm=recipe.norm,
+            bn_momentum=recipe.bn_momentum, bn_epsilon=recipe.bn_epsilon, **options,
+        )  # fmt: skip
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+def build_pretext(recipe, source):
+    """The recipe's pretext on a fresh network; call it inside ``strategy.scope()``."""
+    return find_pretext(recipe.pretext).from_recipe(recipe, build_backbone(recipe), source)
+
+
+def compile_pretext(model, recipe, plan, xla=False):
+    """Gives the pretext the recipe's optimiser, with its variables made, so that a checkpoint can be loaded."""
+    optimizer = build_optimizer(
+        recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=plan.per_epoch, total_steps=plan.total
+    )
+    model.compile(optimizer=optimizer, jit_compile=xla)
+    optimizer.build(model.trainable_variables)
+
+
+def check_devices(recipe, strategy, xla):
+    """InputError for combinations that would fail, or silently compute something else."""
+    n = strategy.num_replicas_in_sync
+    if recipe.batch_size % n:
+        raise InputError(f"batch size {recipe.batch_size} does not divide over {n} replicas; use a multiple of {n}")
+    if xla and n > 1:
+        raise InputError(f"XLA cannot compile the whole step on {n} replicas; leave --xla out, or use --strategy none")
+    if xla and recipe.deterministic:
+        raise InputError("--deterministic turns XLA off; choose one of --xla and --deterministic")
+
+
+def train(model, recipe, source, plan, start, strategy, callbacks):
+    """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one."""
+    options = {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
+    with stop_signals() as stop:
+        callbacks = [*callbacks, StopOnSignal(stop, model, callbacks)]
+        for first, steps, epochs in segments(start, plan):
+            batches = distributed_batches(source, strategy, first, options)
+            epoch = first // plan.per_epoch
+            model.fit(
+                batches, initial_epoch=epoch, epochs=epoch + epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0
+            )
+
+
+def segments(start, plan):
+    """[(first step, steps per epoch, epochs)]: calls of fit that cover start..total and respect epoch boundaries."""
+    parts = []
+    while start < plan.total:
+        boundary = (start // plan.per_epoch + 1) * plan.per_epoch
+        if start % plan.per_epoch or boundary > plan.total:
+            parts.append((start, min(boundary, plan.total) - start, 1))
+            start = min(boundary, plan.total)
+        else:
+            epochs = (plan.total - start) // plan.per_epoch
+            parts.append((start, plan.per_epoch, epochs))
+            start += epochs * plan.per_epoch
+    return parts
+
+
+def distributed_batches(source, strategy, first, options):
+    """The batches from step ``first`` on, each replica getting its rows of every global batch."""
+    n = strategy.num_replicas_in_sync
+    if n == 1:
+        return train_batches(source, start_step=first, **options)
+
+    def for_worker(context):
+        each = n // context.num_input_pipelines
+        mine = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each)
+        return train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
+
+    return strategy.distribute_datasets_from_function(for_worker)
+
+
+def evaluation_view(recipe):
+    """EvalView of the recipe: how probes and monitors crop an image."""
+    v = recipe.views
+    return EvalView(size=v.size, resize=v.eval_resize, method=v.eval_method)
+
+
+def evaluation_images(recipe, source, count, batch_size=256):
+    """Normalised float32 batches of the first ``count`` images, as the network sees them at evaluation."""
+    seen = 0
+    for batch in eval_batches(source, min(batch_size, count), view=evaluation_view(recipe)):
+        if seen >= count:
+            return
+        images = batch["image"][: count - seen]
+        seen += len(images)
+        yield normalize_input(to_float(images), recipe.views.normalize)
+
+
+def export_backbone(backbone, path):
+    """Writes backbone.keras, all or nothing."""
+    partial = path.removesuffix(".keras") + ".partial.keras"
+    try:
+        backbone.save(partial)
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        results.discard(partial)
+        raise InputError(f"cannot write {path} ({results.reason(error)}); free some space, then --resume") from None
+
+
+def freeze(backbone):
+    """The backbone with trainable=False, as every probe demands."""
+    backbone.trainable = False
+    return backbone
+
+
+def write_pretext_score(model, recipe, workdir, data_dir):
+    """pretext.json: loss and accuracy of the pretext itself on the validation split, where it can be measured."""
+    if type(model).test_step is keras.Model.test_step:
+        return
+    source = open_source(recipe.dataset, "val", data_dir=data_dir, seed=recipe.seed)
+    model.reset_metrics()
+    scores = {}
+    for batch in eval_batches(source, recipe.batch_size, view=evaluation_view(recipe)).take(max(1, 2048 // recipe.batch_size)):
+        scores = model.test_step(batch)
+    text = "{" + ", ".join(f'"val_{name}": {float(value):.6f}' for name, value in scores.items()) + "}\n"
+    results.write_atomically(os.path.join(workdir, "pretext.json"), text)
+
+
+def parse_monitor(text):
+    """N of "knn:N", or None."""
+    if text is None:
+        return None
+    kind, _, every = str(text).partition(":")
+    if kind != "knn" or not every.isdigit() or int(every) < 1:
+        raise InputError(f"monitor {text!r} is not known; expected knn:N, N epochs between two looks, such as knn:1")
+    return int(every)
+
+
+def prepare_workdir(recipe, workdir, *, resume):
+    """Writes recipe.json and environment.json; True if the run of this recipe is finished and resumed.
+
+    Raises:
+        InputError: the workdir holds another recipe, or this one and ``resume`` is off.
+    """
+    path = os.path.join(workdir, "recipe.json")
+    if not tf.io.gfile.exists(path):
+        if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
+            raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
+        if is_chief():
+            results.write_atomically(path, to_json(recipe))
+            write_environment(workdir)
+        return False
+    with tf.io.gfile.GFile(path) as file:
+        held = from_json(file.read())
+    if held != recipe:
+        raise InputError(f"workdir {workdir} holds another recipe ({difference(held, recipe)}); choose another --workdir")
+    done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
+    begun = done or list_checkpoints(os.path.join(workdir, "checkpoints"))
+    if begun and not resume:
+        state = "a finished" if done else "an unfinished"
+        raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume, or choose another --workdir")
+    return done
+
+
+def write_environment(workdir):
+    text = json.dumps(results.environment(), indent=2) + "\n"
+    results.write_atomically(os.path.join(workdir, "environment.json"), text)
+
+
+def difference(held, wanted):
+    """The fields in which two recipes differ, for an error line."""
+    a, b = flatten(held), flatten(wanted)
+    changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in {**a, **b} if a.get(name) != b.get(name)]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "; ".join(changed[:3]) + more
+
+
+def flatten(value, prefix=""):
+    """{"optimizer.lr": 0.1, …} of nested dataclasses."""
+    flat = {}
+    for name, field in vars(value).items():
+        nested = hasattr(field, "__dataclass_fields__")
+        flat.update(flatten(field, f"{prefix}{name}.") if nested else {prefix + name: field})
+    return flat
+
+
+def restore(model, workdir):
+    """Loads the newest checkpoint and returns its step, 0 where there is none yet."""
+    paths = list_checkpoints(os.path.join(workdir, "checkpoints"))
+    return load_checkpoint(paths[-1], model) if paths else 0
+
+
+class Keeper(keras.callbacks.Callback):
+    """Saves every ``save_every`` steps and at the end; stops at a loss that is not finite."""
+
+    def __init__(self, model, workdir, *, save_every, write, last):
+        super().__init__()
+        self.pretext = model
+        self.folder = os.path.join(workdir, "checkpoints")
+        self.save_every = save_every
+        self.write = write
+        self.last = last
+        # Reading the loss waits for the device: free on a CPU, a stall of the pipeline on an accelerator.
+        self.check_every = 1 if not tf.config.list_logical_devices("GPU") else 50
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.pretext.optimizer.iterations)
+        save = step % self.save_every == 0 or step == self.last
+        if (save or step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
+            self.diverged(step, f"loss is {float(logs['loss'])}")
+        if save:
+            self.save(step)
+
+    def save(self, step):
+        path = save_checkpoint(self.folder, self.pretext, step, write=self.write)
+        if path is None:
+            self.diverged(step, "a weight is not finite")
+        return path
+
+    def diverged(self, step, what):
+        rate = float(np.asarray(self.pretext.optimizer.learning_rate))
+        good = (list_checkpoints(self.folder) or ["none yet"])[-1]
+        raise TrainingDiverged(
+            f"{what} at step {step} (learning rate {rate:.3g}); last good checkpoint: {good}; "
+            "lower --optimizer.lr or lengthen --optimizer.warmup-epochs, in a new --workdir"
+        )
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """After the step during which a signal came: save, then leave."""
+
+    def __init__(self, stop, model, callbacks):
+        super().__init__()
+        self.stop = stop
+        self.pretext = model
+        self.keeper = next(c for c in callbacks if isinstance(c, Keeper))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.stop:
+            raise Interrupted(self.stop[0], self.keeper.save(int(self.pretext.optimizer.iterations)))
+
+
+@contextlib.contextmanager
+def stop_signals():
+    """A list that Ctrl-C or SIGTERM puts its number into; a second Ctrl-C interrupts at once."""
+    stop = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers, and only there do signals arrive
+        return
+
+    def note(number, frame):
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.append(number)
+        print("\nstopping after this step and saving …", file=sys.stderr, flush=True)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,412 @@
+"""Optimisers and schedules against the numbers of the official code (tests/goldens/README.md)."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.optimizers import (
+    LARS,
+    Constant,
+    CosineDecay,
+    MomentumSGD,
+    StepDecay,
+    build_optimizer,
+    is_decayed,
+    l2_loss,
+)
+from revisit_ssl.recipe import OptimizerSpec
+
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+
+
+def golden(name):
+    return dict(np.load(GOLDENS / f"{name}.npz"))
+
+
+def variable(value, name="kernel"):
+    value = np.asarray(value, np.float32)
+    return keras.Variable(lambda shape, dtype: tf.constant(value, dtype), shape=value.shape, dtype="float32", name=name)
+
+
+def run(optimizer, variables, gradients, rates):
+    """[steps] lists of values after each step; gradients[step][variable]."""
+    history = []
+    for step_gradients, rate in zip(gradients, rates, strict=True):
+        optimizer.learning_rate = float(rate)
+        optimizer.apply([tf.constant(np.float32(g)) for g in step_gradients], variables)
+        history.append([v.numpy() for v in variables])
+    return history
+
+
+def rates_of(schedule, steps):
+    return np.array([float(schedule(tf.constant(int(step), tf.int64))) for step in steps])
+
+
+# --- momentum SGD ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["constant_gradient", "quadratic_loss"])
+def test_momentum_sgd_is_tf1s(case):
+    g = golden("revisiting/sgd_momentum")
+    w = variable(g["initial_weights"])
+    optimizer = MomentumSGD(0.1, momentum=float(g["momentum"]))
+    for step, rate in enumerate(g["learning_rate_at_step"]):
+        # loss sum(c w), or 1/2 sum(c (w - t)^2): the gradient comes from our own weights, so errors would grow.
+        gradient = g["curvature_c"] * (1 if case == "constant_gradient" else w.numpy() - g["target_t"])
+        np.testing.assert_allclose(gradient, g[f"{case}__gradient_at_step"][step], atol=1e-5)
+        run(optimizer, [w], [[gradient]], [rate])
+        np.testing.assert_allclose(w.numpy(), g[f"{case}__weights_after_step"][step], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            optimizer.momentums[0].numpy(), g[f"{case}__accumulator_after_step"][step], atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_linear_model_trains_as_in_the_official_trainer(jit):
+    g = golden("revisiting/sgd_momentum")
+    spec = OptimizerSpec(
+        lr=float(g["trainer__base_lr"]),
+        weight_decay=float(g["trainer__weight_decay"]),
+        milestones=tuple(map(float, g["trainer__decay_epochs"])),
+        warmup_epochs=float(g["trainer__warmup_epochs"]),
+    )
+    optimizer = build_optimizer(
+        spec,
+        batch_size=int(g["trainer__batch_size"]),
+        steps_per_epoch=int(g["trainer__num_examples"]) // int(g["trainer__batch_size"]),
+        total_steps=10,
+    )
+    kernel, bias = variable(g["trainer__initial_kernel"]), variable(np.zeros(2), "bias")
+    optimizer.build([kernel, bias])
+
+    @tf.function(jit_compile=jit)
+    def step():
+        with tf.GradientTape() as tape:
+            error = g["trainer__inputs"] @ kernel.value + bias.value - g["trainer__targets"]
+            loss = tf.reduce_mean(error**2)
+        optimizer.apply(tape.gradient(loss, [kernel.value, bias.value]), [kernel, bias])
+        return loss
+
+    for i in range(10):
+        np.testing.assert_allclose(float(optimizer.learning_rate), g["trainer__lr_at_step"][i], rtol=1e-6)
+        np.testing.assert_allclose(float(step()), g["trainer__data_loss_before_step"][i], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(kernel.numpy(), g["trainer__kernel_after_step"][i], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(bias.numpy(), g["trainer__bias_after_step"][i], atol=1e-5, rtol=0)
+    assert int(optimizer.iterations) == 10
+
+
+@pytest.mark.parametrize("kind", ["heavyball", "nesterov", "plain"])
+def test_momentum_sgd_is_pytorchs(kind):
+    g = golden("cld/sgd")
+    names = ["kernel", "bias", "gamma"]
+    variables = [variable(g[f"init_{n}"], n) for n in names]
+    optimizer = MomentumSGD(
+        0.1,
+        momentum=0.0 if kind == "plain" else float(g["momentum"]),
+        weight_decay=float(g["weight_decay"]),
+        nesterov=kind == "nesterov",
+        decay="all",
+    )
+    gradients = zip(*[g[f"grads_{n}"] for n in names], strict=True)
+    for step, (values, rate) in enumerate(zip(gradients, g["learning_rates"], strict=True)):
+        run(optimizer, variables, [values], [rate])
+        for n, v, m in zip(names, variables, optimizer.momentums, strict=True):
+            np.testing.assert_allclose(v.numpy(), g[f"{kind}_{n}"][step], atol=1e-6, rtol=0)
+            if kind != "plain":
+                np.testing.assert_allclose(m.numpy(), g[f"{kind}_buffer_{n}"][step], atol=1e-6, rtol=0)
+
+
+def test_momentum_sgd_in_obow():
+    g = golden("obow/sgd_5_steps")
+    w = variable(g["weight_initial"])
+    optimizer = MomentumSGD(0.1, momentum=float(g["momentum"]), weight_decay=float(g["weight_decay"]))
+    history = run(optimizer, [w], [[x] for x in g["gradients"]], g["learning_rates"])
+    np.testing.assert_allclose(np.array(history)[:, 0], g["weight_after"], atol=5e-6)
+
+
+def test_a_drop_of_the_rate_acts_at_once():
+    # One step after a drop by ten, unit gradient: 1 -> 0.1 after two steps moves by 0.1 * 2.71, not by 1.81 + 0.1.
+    w = variable([0.0])
+    run(MomentumSGD(1.0), [w], [[[1.0]]] * 3, [1.0, 1.0, 0.1])
+    np.testing.assert_allclose(w.numpy(), [-1.0 - 1.9 - 0.271], rtol=1e-6)
+
+
+# --- weight decay ---------------------------------------------------------------------------------------------------
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 3, name="revnet_root")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Conv2D(5, 3, name="conv")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+
+
+def test_only_kernels_that_are_not_excluded_are_decayed():
+    variables = small_model().trainable_variables
+    assert [v.path for v in variables if is_decayed(v, ("revnet_root",))] == ["conv/kernel", "logits/kernel"]
+    assert [v.path for v in variables if is_decayed(v)] == ["revnet_root/kernel", "conv/kernel", "logits/kernel"]
+    assert all(is_decayed(v, decay="all") for v in variables)
+
+    # With gradient 0 and rate 1 the step is exactly the decay.
+    before = [v.numpy() for v in variables]
+    MomentumSGD(1.0, weight_decay=0.25).apply([tf.zeros(v.shape) for v in variables], variables)
+    for old, v in zip(before, variables, strict=True):
+        shrink = 0.75 if v.path in ("conv/kernel", "logits/kernel") else 1.0
+        np.testing.assert_allclose(v.numpy(), shrink * old, rtol=1e-6, err_msg=v.path)
+
+
+def test_the_decay_is_the_gradient_of_the_l2_term():
+    variables = small_model().trainable_variables
+    expected = 0.3 / 2 * sum((v.numpy() ** 2).sum() for v in variables if v.path in ("conv/kernel", "logits/kernel"))
+    np.testing.assert_allclose(float(l2_loss(variables, 0.3, ("revnet_root",))), expected, rtol=1e-6)
+    assert float(l2_loss(variables, 0.3, ("/",))) == 0
+
+    before = [v.numpy() for v in variables]
+    with tf.GradientTape() as tape:
+        loss = l2_loss(variables, 0.3, ("revnet_root",))
+    gradients = tape.gradient(loss, [v.value for v in variables])
+    optimizer = MomentumSGD(1.0, weight_decay=0.3)
+    optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
+    for old, g, v in zip(before, gradients, variables, strict=True):
+        np.testing.assert_allclose(v.numpy(), old if g is None else old - g.numpy(), rtol=1e-5, atol=1e-7)
+
+
+# --- LARS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("case", ["deepmind", "openselfsup", "openselfsup_nesterov"])
+def test_lars(case, jit):
+    g = golden("cld/lars")
+    names = [str(n) for n in g["names"]]
+    variables = [
+        variable(g[f"init_{n}"], "bias" if skip else "kernel") for n, skip in zip(names, g["excluded"], strict=True)
+    ]
+    rates = tf.constant(g["learning_rates"], tf.float32)
+
+    @keras.saving.register_keras_serializable("test")
+    class Table(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return rates[tf.cast(step, tf.int32)]
+
+    optimizer = LARS(
+        Table(),
+        momentum=float(g["momentum"]),
+        weight_decay=float(g["weight_decay"]),
+        eta=float(g["eta"]),
+        form=case.split("_")[0],
+        nesterov=case.endswith("nesterov"),
+    )
+    optimizer.build(variables)
+    apply = tf.function(lambda *gradients: optimizer.apply(gradients, variables), jit_compile=jit)
+    for step in range(3):
+        apply(*[tf.constant(g[f"grads_{n}"][step]) for n in names])
+        for n, v in zip(names, variables, strict=True):
+            np.testing.assert_allclose(v.numpy(), g[f"{case}_{n}"][step], atol=1e-6, rtol=0, err_msg=n)
+
+
+@pytest.mark.parametrize("form", ["deepmind", "openselfsup"])
+def test_lars_without_any_norm_steps_by_zero(form):
+    w = variable(np.zeros([2, 2]))
+    LARS(0.1, weight_decay=0.1, form=form).apply([tf.zeros([2, 2])], [w])
+    np.testing.assert_array_equal(w.numpy(), np.zeros([2, 2]))
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_step_decay_is_the_official_get_lr(case):
+    g = {k.split("__")[1]: v for k, v in golden("revisiting/lr_schedule").items() if k.startswith(f"case{case}__")}
+    spe = int(g["steps_per_epoch"])
+    schedule = StepDecay(
+        float(g["base_lr"]), g["decay_epochs"] * spe, float(g["decay_factor"]), int(g["warmup_epochs"]) * spe
+    )
+    np.testing.assert_allclose(rates_of(schedule, g["steps"]), g["learning_rates"], rtol=1e-6)
+
+
+def test_cosine_decay_is_cld_s():
+    g = golden("cld/lr_schedules")
+    for case in ("cifar_npid_b256", "small_no_warmup"):
+        spe = int(g[f"{case}_steps_per_epoch"])
+        peak = float(g[f"{case}_peak_lr"])
+        schedule = CosineDecay(
+            peak,
+            int(g[f"{case}_epochs"]) * spe,
+            int(g[f"{case}_warmup_epochs"]) * spe,
+            warmup_from=peak / int(g[f"{case}_warmup_multiplier"]),
+            floor=1e-6,
+        )
+        np.testing.assert_allclose(rates_of(schedule, g[f"{case}_iterations"]), g[f"{case}_lr"], rtol=1e-7)
+
+
+def test_cosine_decay_is_byol_s():
+    g = golden("cld/lr_schedules")
+    peak = float(g["byol_lr_base"]) * int(g["byol_lr_batch_size"]) / 256
+    schedule = CosineDecay(peak, int(g["byol_lr_total_steps"]), int(g["byol_lr_warmup_steps"]))
+    np.testing.assert_allclose(rates_of(schedule, g["byol_lr_steps"]), g["byol_lr"], rtol=1e-7, atol=1e-12)
+
+
+def test_schedules_by_epoch_are_mocos():
+    g = golden("moco/lr_schedules")
+    base, epochs, _ = g["v2_cosine_base_lr_epochs_cosine"]
+    np.testing.assert_allclose(rates_of(CosineDecay(base, epochs), range(200)), g["v2_cosine_lr_per_epoch"], rtol=1e-6)
+    base = g["v1_step_base_lr_epochs_cosine"][0]
+    steps = StepDecay(base, g["v1_step_milestones"] - 1)  # PyTorch's milestone is the first step at the new rate
+    np.testing.assert_allclose(rates_of(steps, range(200)), g["v1_step_lr_per_epoch"], rtol=1e-6)
+
+
+def test_constant_and_the_ends_of_a_schedule():
+    np.testing.assert_allclose(rates_of(Constant(0.4, 4), [0, 1, 2, 4, 5, 10**6]), [0, 0.1, 0.2, 0.4, 0.4, 0.4])
+    np.testing.assert_allclose(rates_of(CosineDecay(1.0, 10, floor=0.25), [0, 5, 10, 11]), [1, 0.625, 0.25, 0.25])
+    np.testing.assert_allclose(rates_of(CosineDecay(1.0, 10, 10), [0, 5, 10]), [0, 0.5, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [Constant(0.4, 4), StepDecay(0.4, [6, 8], 0.1, 4), CosineDecay(0.4, 10, 4)])
+def test_schedules_take_many_steps_at_once_and_compile(schedule):
+    steps = np.arange(12)
+    compiled = tf.function(schedule, jit_compile=True)
+    np.testing.assert_allclose(compiled(tf.constant(steps)), rates_of(schedule, steps), rtol=1e-6)
+
+
+# --- Keras' own demands ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        MomentumSGD(0.2, momentum=0.8, weight_decay=1e-3, nesterov=True, exclude=("a", "b"), decay="all"),
+        MomentumSGD(StepDecay(0.4, [6, 8.5], 0.2, 4, 0.1), weight_decay=1e-4),
+        MomentumSGD(Constant(0.4, 3), weight_decay=1e-4),
+        LARS(CosineDecay(0.4, 10, 4, 0.01, 0.02), weight_decay=1e-4, form="openselfsup", nesterov=True, eta=0.01),
+    ],
+)
+def test_serialisation_round_trip(optimizer):
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(copy) is type(optimizer)
+    assert copy.get_config() == optimizer.get_config()
+    assert copy.l2 == optimizer.l2 and copy.weight_decay is None
+
+
+def test_state_is_in_the_optimizer_s_variables(tmp_path):
+    def compiled():
+        model = small_model()
+        model.compile(MomentumSGD(Constant(0.1), weight_decay=0.1), "mse")
+        return model
+
+    x, y = np.random.default_rng(0).normal(size=(4, 6, 6, 3)), np.ones([4, 2])
+    model = compiled()
+    model.train_on_batch(x, y)
+    assert len(model.optimizer.variables) == 1 + len(model.trainable_variables)  # iteration and one buffer each
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for m in (model, again):
+        m.train_on_batch(x, y)
+    for a, b in zip(model.weights + model.optimizer.variables, again.weights + again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_bfloat16_keeps_weights_and_buffers_in_float32():
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Dense(3, dtype="mixed_bfloat16")
+    layer.build([None, 4])
+    optimizer = MomentumSGD(1e-3, weight_decay=1e-4)
+    before = layer.kernel.numpy()
+    optimizer.apply([tf.ones([4, 3], tf.bfloat16), tf.ones([3], tf.bfloat16)], layer.trainable_variables)
+    assert {v.dtype for v in layer.trainable_variables + optimizer.momentums} == {"float32"}
+    np.testing.assert_allclose(layer.kernel.numpy(), before - 1e-3 * (1 + 1e-4 * before), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: MomentumSGD(0.1, weight_decay=0.5), lambda: LARS(0.1, weight_decay=0.5)])
+def test_two_replicas_equal_one_device(make):
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        pytest.skip("one logical CPU only; tests/conftest.py makes two")
+    x = np.random.default_rng(1).normal(size=(8, 6, 6, 3)).astype(np.float32)
+
+    def train(strategy):
+        with strategy.scope():
+            inputs = keras.Input((6, 6, 3))
+            hidden = keras.layers.Conv2D(4, 3, activation="tanh", name="conv")(inputs)
+            model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(hidden)))
+            rng = np.random.default_rng(0)
+            model.set_weights([rng.normal(size=w.shape) * 0.1 for w in model.weights])
+            optimizer = make()
+            optimizer.build(model.trainable_variables)
+        count = strategy.num_replicas_in_sync
+
+        @tf.function
+        def step():
+            def on_replica(images):
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean(model(images) ** 2) / count
+                optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+            rows = len(x) // count
+            values = strategy.experimental_distribute_values_from_function(
+                lambda context: tf.constant(x[context.replica_id_in_sync_group * rows :][:rows])
+            )
+            strategy.run(on_replica, args=(values,))
+
+        for _ in range(3):
+            step()
+        return [v.numpy() for v in model.trainable_variables + optimizer.momentums]
+
+    one = train(tf.distribute.get_strategy())
+    two = train(tf.distribute.MirroredStrategy([d.name for d in devices[:2]]))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: MomentumSGD(-0.1), "learning_rate -0.1"),
+        (lambda: MomentumSGD("fast"), "learning_rate is 'fast'"),
+        (lambda: MomentumSGD(float("nan")), "learning_rate nan"),
+        (lambda: MomentumSGD(0.1, momentum=1.0), r"momentum 1.0 must lie in \[0, 1\)"),
+        (lambda: MomentumSGD(0.1, weight_decay=-1e-4), "weight_decay -0.0001"),
+        (lambda: MomentumSGD(0.1, exclude="root"), "must be a list of strings"),
+        (lambda: MomentumSGD(0.1, decay="none"), "'kernels' or 'all'"),
+        (lambda: LARS(0.1, form="apex"), "LARS form 'apex'"),
+        (lambda: LARS(0.1, eta=0), "eta 0 must be positive"),
+        (lambda: LARS(0.1, nesterov=True), "form 'openselfsup' only"),
+        (lambda: Constant(-1.0), "learning rate -1 "),
+        (lambda: StepDecay(0.1, [20, 10]), "must ascend"),
+        (lambda: StepDecay(0.1, [10], factor=0), "factor 0 must be positive"),
+        (lambda: CosineDecay(0.1, 10, 11), "total_steps 10 .* warmup_steps 11"),
+        (lambda: CosineDecay(0.1, 0), "total_steps 0"),
+        (lambda: CosineDecay(0.1, 10, floor=0.2), "floor 0.2 must not exceed"),
+        (
+            lambda: build_optimizer(OptimizerSpec(), batch_size=256, steps_per_epoch=10, total_steps=20),
+            "warmup_epochs 5 is 50 steps, longer than the run of 20",
+        ),
+    ],
+)
+def test_bad_values_get_one_line(make, words):
+    with pytest.raises(InputError, match=words) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_build_optimizer_follows_the_spec():
+    spec = OptimizerSpec(schedule="cosine", weight_decay=5e-4, momentum=0.8, warmup_epochs=0.5, nesterov=True)
+    optimizer = build_optimizer(spec, batch_size=64, steps_per_epoch=10, total_steps=20)
+    assert isinstance(optimizer, MomentumSGD)
+    assert (optimizer.momentum, optimizer.l2, optimizer.nesterov) == (0.8, 5e-4, True)
+    schedule = keras.optimizers.schedules.deserialize(optimizer.get_config()["learning_rate"])
+    np.testing.assert_allclose(rates_of(schedule, [0, 1, 5, 20]), [0, 0.005, 0.025, 0], atol=1e-12)
+
+    constant = OptimizerSpec(name="lars", schedule="constant", lr=0.3, scale_lr=False, warmup_epochs=0)
+    lars = build_optimizer(constant, batch_size=64, steps_per_epoch=10, total_steps=20)
+    assert isinstance(lars, LARS) and float(lars.learning_rate) == pytest.approx(0.3)

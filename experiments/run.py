@@ -9,7 +9,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from revisit_ssl.command_line import main  # noqa: E402  (TensorFlow reads the variable when it is imported)
+from revisit_ssl.command_line import main  # TensorFlow reads the variable when it is imported
 
 if __name__ == "__main__":
     sys.exit(main())

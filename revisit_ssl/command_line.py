@@ -1,19 +1,20 @@
 """The scripts' command lines: flags from the recipe dataclasses, one line for every bad input."""
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from revisit_ssl.distribute import is_chief
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import PRETEXTS
-from revisit_ssl.recipe import Recipe
+from revisit_ssl.recipe import Recipe, from_json, override
 from revisit_ssl.recipes import PRESETS, get_recipe
 
 PROMISES = {
@@ -28,7 +29,7 @@ PROMISES = {
 class Run:
     """Where and how a run goes; nothing here changes what it computes."""
 
-    recipe: tyro.conf.OmitArgPrefixes[Recipe]
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     workdir: str | None = None
     """Folder or gs:// address for everything the run writes; default runs/<name of the run>."""
     data_dir: str | None = None
@@ -113,8 +114,6 @@ def default_workdir(recipe):
 
 def run(options):
     """Pretrain, probe, report."""
-    from revisit_ssl.evaluation import evaluate, evaluate_random
-    from revisit_ssl.report import print_table, write_report
     from revisit_ssl.training import pretrain
 
     recipe = options.recipe
@@ -129,15 +128,67 @@ def run(options):
         recipe, workdir, strategy=options.strategy, data_dir=options.data_dir, resume=options.resume, xla=options.xla,
         save_every=options.save_every, monitor=options.monitor,
     )  # fmt: skip
-    if not is_chief():
-        return
+    if is_chief():
+        probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
+        print(f"{time.perf_counter() - begun:.0f} s in all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Probes of a saved backbone; fields not given are the run's own."""
+
+    workdir: tyro.conf.Positional[str]
+    """A run's folder, with recipe.json and backbone.keras; results.jsonl and the report there are brought up to date."""
+    probes: tuple[str, ...] | None = None
+    """Names in PROBES."""
+    endpoints: tuple[str, ...] | None = None
+    """Layers whose features the probes get."""
+    probe_dataset: str | None = None
+    """Labelled set: a name in DATASETS or folder:/path."""
+    probe_fraction: float | None = None
+    """Share of the labelled training images that the probes may use."""
+    data_dir: str | None = None
+    """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    skip_random: bool = False
+    """Do not probe the untrained network (the row to beat)."""
+
+
+def main_evaluate(arguments=None):
+    """Entry of experiments/evaluate.py; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = tyro.cli(Evaluation, args=arguments, prog="evaluate.py")
+    return guarded(lambda: evaluate_saved(options), " ".join(["python experiments/evaluate.py", *arguments]))
+
+
+def evaluate_saved(options):
+    """Loads, probes, reports."""
+    import tensorflow as tf
+
+    from revisit_ssl.backbones import load_backbone
+    from revisit_ssl.training import freeze
+
+    path = os.path.join(options.workdir, "recipe.json")
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"no run at {options.workdir}: it has no recipe.json; give the workdir of a finished run")
+    with tf.io.gfile.GFile(path) as file:
+        recipe = from_json(file.read())
+    names = ("probes", "endpoints", "probe_dataset", "probe_fraction")
+    recipe = override(recipe, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+    backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
+    probe_and_report(backbone, recipe, options)
+
+
+def probe_and_report(backbone, recipe, options):
+    """Probes of the trained and the untrained network, results.jsonl, report, and the table on the screen."""
+    from revisit_ssl.evaluation import evaluate, evaluate_random
+    from revisit_ssl.report import print_table, write_report
+
     results = []
-    if recipe.probes:
-        weights = "pretrained" if PRETEXTS[recipe.pretext].trains else "random"
-        if weights == "pretrained":
-            results += evaluate(backbone, recipe, workdir=workdir, data_dir=options.data_dir)
-        if not options.skip_random or weights == "random":
-            results += evaluate_random(recipe, workdir=workdir, data_dir=options.data_dir)
-    report = write_report(workdir, data_dir=options.data_dir)
+    trained = PRETEXTS[recipe.pretext].trains
+    if recipe.probes and trained:
+        results += evaluate(backbone, recipe, workdir=options.workdir, data_dir=options.data_dir)
+    if recipe.probes and not (trained and options.skip_random):
+        results += evaluate_random(recipe, workdir=options.workdir, data_dir=options.data_dir)
+    report = write_report(options.workdir, data_dir=options.data_dir)
     print_table(results)
-    print(f"report: {report}  ({time.perf_counter() - begun:.0f} s in all)")
+    print(f"report: {report}")

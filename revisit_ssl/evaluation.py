@@ -48,7 +48,10 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     if feature_probes:
         splits = {split: features_of(backbone, recipe, source, workdir) for split, source in sources.items()}
         for endpoint in recipe.endpoints:
-            data = [FeatureSplit(splits[split][endpoint], sources[split].labels, f"{endpoint} of {split}") for split in ("train", "val", "test")]
+            data = [
+                FeatureSplit(splits[split][endpoint], sources[split].labels, f"{endpoint} of {split}")
+                for split in ("train", "val", "test")
+            ]
             for name in feature_probes:
                 say(quiet, f"{weights}: {name} probe on {endpoint} ({data[0].features.shape[1]} features)")
                 score = PROBES[name]()(*data, num_classes=sources["train"].num_classes, seed=recipe.seed)
@@ -98,7 +101,7 @@ def labelled_sources(recipe, data_dir):
         "test": open_source(name, "test", data_dir=data_dir, seed=recipe.seed),
     }
     if sources["train"].labels is None:
-        raise InputError(f"probes need labels and {name} has none; name a labelled set with --probe-dataset, or --probes none")
+        raise InputError(f"probes need labels and {name} has none; add --probe-dataset NAME, or --probes with none")
     return sources
 
 

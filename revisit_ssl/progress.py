@@ -74,7 +74,8 @@ class Log(keras.callbacks.Callback):
             f"step {self.step}/{self.plan.total}  epoch {row['epoch']:.1f}  {numbers}  "
             f"{row['images_per_second']:.0f} images/s  {'' if last else f'{clock(left)} left'}"
         )
-        print(f"\r{line:<100}" if terminal else line, end="\n" if last or not terminal else "", file=sys.stderr, flush=True)
+        end = "\n" if last or not terminal else ""
+        print(f"\r{line:<100}" if terminal else line, end=end, file=sys.stderr, flush=True)
 
     def flush(self):
         if self.write and self.rows:

@@ -9,7 +9,9 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from revisit_ssl.errors import InputError
 
@@ -83,7 +85,7 @@ class TaskOptions:
 class Recipe:
     """One run: pretext, network, data, training, evaluation."""
 
-    pretext: str
+    pretext: Annotated[str, tyro.conf.Suppress]
     """Name in PRETEXTS."""
     backbone: str = "revnet50"
     """Name in BACKBONES."""
@@ -173,7 +175,7 @@ def from_json(text):
         values["task"] = _build(options, values.get("task", {}))
         return _build(Recipe, values)
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"not a recipe ({type(error).__name__}: {error}); expected the JSON that a run writes") from None
+        raise InputError(f"not a recipe ({type(error).__name__}: {error}); expected what a run writes") from None
 
 
 def override(recipe, **changes):

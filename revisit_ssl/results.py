@@ -101,7 +101,7 @@ def write_atomically(path, data):
         tf.io.gfile.rename(partial, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         discard(partial)
-        raise InputError(f"cannot write {path} ({reason(error)}); free some space or choose another --workdir") from None
+        raise InputError(f"cannot write {path} ({reason(error)}); free space or choose another --workdir") from None
 
 
 def discard(path):

@@ -47,7 +47,16 @@ class Interrupted(Exception):
 
 
 def pretrain(
-    recipe, workdir, *, strategy="auto", data_dir=None, resume=False, xla=None, save_every=200, monitor=None, quiet=False
+    recipe,
+    workdir,
+    *,
+    strategy="auto",
+    data_dir=None,
+    resume=False,
+    xla=None,
+    save_every=200,
+    monitor=None,
+    quiet=False,
 ):
     """Trains the recipe's pretext and returns its backbone.
 
@@ -90,10 +99,12 @@ def pretrain(
             compile_pretext(model, recipe, plan, xla)
     start = restore(model, workdir) if resume and plan.total else 0
     if start < plan.total:
-        log = Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)
-        keeper = Keeper(model, workdir, save_every=save_every, write=is_chief(), last=plan.total)
-        watchers = [Monitor(model.backbone, recipe, monitor_every, workdir, data_dir)] if monitor_every else []
-        train(model, recipe, source, plan, start, strategy, [*model.callbacks(source), log, keeper, *watchers])
+        callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
+        if monitor_every:
+            callbacks.append(Monitor(model.backbone, recipe, monitor_every, workdir, data_dir))
+        with stop_signals() as stop:
+            keeper = Keeper(model, workdir, save_every=save_every, write=is_chief(), last=plan.total, stop=stop)
+            train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
         reestimate_batch_norm(model.backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
     if is_chief():
@@ -124,9 +135,9 @@ def build_backbone(recipe, input_shape=(None, None, 3)):
     keras.utils.set_random_seed(recipe.seed)
     options = {"recompute": True} if recipe.recompute else {}
     if recipe.recompute and "revnet" not in recipe.backbone:
-        raise InputError(f"recompute needs a reversible network, not {recipe.backbone}; one of revnet50, revnet50_minus")
+        raise InputError(f"recompute needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
     if recipe.backbone.startswith("vgg"):
-        # The first fully connected layer's kernel is as large as the last map: the input size is part of the network.
+        # The first fully connected kernel is as large as the last map: the input size is part of the network.
         input_shape = (recipe.views.size, recipe.views.size, 3)
     else:
         options["stem"] = recipe.stem
@@ -169,14 +180,11 @@ def check_devices(recipe, strategy, xla):
 def train(model, recipe, source, plan, start, strategy, callbacks):
     """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one."""
     options = {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
-    with stop_signals() as stop:
-        callbacks = [*callbacks, StopOnSignal(stop, model, callbacks)]
-        for first, steps, epochs in segments(start, plan):
-            batches = distributed_batches(source, strategy, first, options)
-            epoch = first // plan.per_epoch
-            model.fit(
-                batches, initial_epoch=epoch, epochs=epoch + epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0
-            )
+    for first, steps, epochs in segments(start, plan):
+        batches = distributed_batches(source, strategy, first, options)
+        epoch = first // plan.per_epoch
+        length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
+        model.fit(batches, callbacks=callbacks, verbose=0, **length)
 
 
 def segments(start, plan):
@@ -249,7 +257,8 @@ def write_pretext_score(model, recipe, workdir, data_dir):
     source = open_source(recipe.dataset, "val", data_dir=data_dir, seed=recipe.seed)
     model.reset_metrics()
     scores = {}
-    for batch in eval_batches(source, recipe.batch_size, view=evaluation_view(recipe)).take(max(1, 2048 // recipe.batch_size)):
+    batches = eval_batches(source, recipe.batch_size, view=evaluation_view(recipe))
+    for batch in batches.take(max(1, 2048 // recipe.batch_size)):
         scores = model.test_step(batch)
     text = "{" + ", ".join(f'"val_{name}": {float(value):.6f}' for name, value in scores.items()) + "}\n"
     results.write_atomically(os.path.join(workdir, "pretext.json"), text)
@@ -282,12 +291,13 @@ def prepare_workdir(recipe, workdir, *, resume):
     with tf.io.gfile.GFile(path) as file:
         held = from_json(file.read())
     if held != recipe:
-        raise InputError(f"workdir {workdir} holds another recipe ({difference(held, recipe)}); choose another --workdir")
+        changed = difference(held, recipe)
+        raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
     done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
     begun = done or list_checkpoints(os.path.join(workdir, "checkpoints"))
     if begun and not resume:
         state = "a finished" if done else "an unfinished"
-        raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume, or choose another --workdir")
+        raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
     return done
 
 
@@ -320,31 +330,31 @@ def restore(model, workdir):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Saves every ``save_every`` steps and at the end; stops at a loss that is not finite."""
+    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; stops at a loss that is not finite."""
 
-    def __init__(self, model, workdir, *, save_every, write, last):
+    def __init__(self, model, workdir, *, save_every, write, last, stop):
         super().__init__()
         self.pretext = model
         self.folder = os.path.join(workdir, "checkpoints")
         self.save_every = save_every
         self.write = write
         self.last = last
+        self.stop = stop
         # Reading the loss waits for the device: free on a CPU, a stall of the pipeline on an accelerator.
         self.check_every = 1 if not tf.config.list_logical_devices("GPU") else 50
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.pretext.optimizer.iterations)
-        save = step % self.save_every == 0 or step == self.last
+        save = step % self.save_every == 0 or step == self.last or self.stop
         if (save or step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
             self.diverged(step, f"loss is {float(logs['loss'])}")
-        if save:
-            self.save(step)
-
-    def save(self, step):
+        if not save:
+            return
         path = save_checkpoint(self.folder, self.pretext, step, write=self.write)
         if path is None:
             self.diverged(step, "a weight is not finite")
-        return path
+        if self.stop and step < self.last:
+            raise Interrupted(self.stop[0], path)
 
     def diverged(self, step, what):
         rate = float(np.asarray(self.pretext.optimizer.learning_rate))
@@ -353,20 +363,6 @@ class Keeper(keras.callbacks.Callback):
             f"{what} at step {step} (learning rate {rate:.3g}); last good checkpoint: {good}; "
             "lower --optimizer.lr or lengthen --optimizer.warmup-epochs, in a new --workdir"
         )
-
-
-class StopOnSignal(keras.callbacks.Callback):
-    """After the step during which a signal came: save, then leave."""
-
-    def __init__(self, stop, model, callbacks):
-        super().__init__()
-        self.stop = stop
-        self.pretext = model
-        self.keeper = next(c for c in callbacks if isinstance(c, Keeper))
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.stop:
-            raise Interrupted(self.stop[0], self.keeper.save(int(self.pretext.optimizer.iterations)))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,15 @@
+"""Probe a saved backbone: python experiments/evaluate.py runs/my-run --probes linear lbfgs --endpoints block4 pre_logits
+
+Takes a workdir (its recipe.json and backbone.keras). Any recipe field that evaluation reads can be changed by a flag:
+another labelled set (--probe-dataset), a share of its labels (--probe-fraction), other probes and endpoints.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from revisit_ssl.command_line import main_evaluate  # TensorFlow reads the variable when it is imported
+
+if __name__ == "__main__":
+    sys.exit(main_evaluate())

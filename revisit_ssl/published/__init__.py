@@ -1,0 +1,40 @@
+"""The papers' own numbers: one CSV a paper, one published number a line, with its table."""
+
+import csv
+import importlib.resources
+
+from revisit_ssl.errors import InputError
+
+
+def load_published(paper="revisiting"):
+    """Every published number of a paper.
+
+    Args:
+        paper: name of a CSV here; "revisiting" is arXiv:1901.09005 with its supplement.
+
+    Returns:
+        list of dicts: paper (rows by others, quoted for comparison, carry their own name), table, pretext, backbone
+        (BACKBONES name; "" where not known), width (int or None), dataset (the probe's), labels (share of the training
+        labels, float), probe (PROBES name), endpoint, metric, value (float; percent), confirmed, source, note.
+        confirmed is "yes" where a source we hold says the number, "recalled" where it was written from memory or read
+        off a figure: show it, never assert on it.
+
+    Raises:
+        InputError: no such paper.
+    """
+    folder = importlib.resources.files(__package__)
+    file = folder / f"{paper}.csv"
+    if not file.is_file():
+        papers = ", ".join(sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv")))
+        raise InputError(f"no published numbers for {paper!r}; one of {papers}")
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return [
+        row
+        | {
+            "width": int(row["width"]) if row["width"] else None,
+            "labels": float(row["labels"]),
+            "value": float(row["value"]),
+        }
+        for row in rows
+    ]

@@ -1,0 +1,96 @@
+"""The published numbers: right where a source confirms them, complete, one line each."""
+
+import collections
+import statistics
+
+import pytest
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.published import load_published
+
+ROWS = load_published("revisiting")
+
+
+def values(**wanted):
+    return [row["value"] for row in ROWS if all(row[name] == value for name, value in wanted.items())]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        (dict(table="Table 2", pretext="rotation", backbone="revnet50", metric="top1", dataset="imagenet2012"), 55.4),
+        (dict(table="Table 2", pretext="rotation", backbone="revnet50", width=16, metric="top5"), 77.9),
+        (dict(table="Table 2", pretext="relative_patch_location", metric="top1", dataset="imagenet2012"), 51.4),
+        (dict(table="Table 2", pretext="exemplar", width=12, metric="top1", dataset="imagenet2012"), 46.0),
+        (dict(table="Table 2", pretext="jigsaw", backbone="resnet50_v1", metric="top1", dataset="imagenet2012"), 44.6),
+        (dict(table="Table 1", pretext="rotation", backbone="revnet50", width=16), 53.7),
+        (dict(table="Table 1", pretext="relative_patch_location", backbone="resnet50_v1", width=8), 50.5),
+        (dict(table="Suppl. Table 2", pretext="jigsaw", backbone="revnet50", width=8), 24.2),
+        (dict(table="Suppl. Table 3", pretext="rotation", backbone="vgg19_bn", width=8), 21.6),
+        (dict(table="Suppl. Table 4", pretext="exemplar", backbone="resnet50_v2_minus", width=12), 31.9),
+        (dict(table="Suppl. Table 1", pretext="rotation", backbone="resnet18", endpoint="block4"), 41.5),
+        (dict(table="Suppl. Table 1", pretext="exemplar", backbone="resnet18_no_skip", endpoint="block1"), 14.4),
+        (dict(table="Suppl. section 3", backbone="resnet18_no_skip"), 68.8),
+    ],
+)
+def test_confirmed_numbers(wanted, value):
+    assert values(confirmed="yes", **wanted) == [value]
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "mean"),
+    # Means over all 66 cells, worked out from the supplement's own tables: a slip in any cell shows.
+    [("Suppl. Table 2", 0.1, 25.8803), ("Suppl. Table 3", 1.0, 38.3833), ("Suppl. Table 4", 0.05, 29.5591)],
+)
+def test_whole_tables_of_the_supplement(table, labels, mean):
+    cells = values(table=table, labels=labels, confirmed="yes", probe="lbfgs", endpoint="pre_logits")
+    assert len(cells) == 66
+    assert statistics.mean(cells) == pytest.approx(mean, abs=5e-5)
+
+
+def test_every_cell_of_the_main_tables_is_there():
+    assert len(values(table="Table 1")) == 66
+    assert len(values(table="Table 1", confirmed="yes")) == 2
+    assert len(values(table="Table 2")) == 16
+    assert len(values(table="Suppl. Table 1")) == 16
+    assert len(values(table="Table 2", dataset="places205", confirmed="recalled")) == 4
+
+
+def test_the_published_difference_of_skip_connections_is_the_difference():
+    for pretext in ("rotation", "exemplar"):
+        for block in ("block1", "block2", "block3", "block4"):
+            with_skips, without = (
+                next(r for r in ROWS if (r["pretext"], r["backbone"], r["endpoint"]) == (pretext, name, block))
+                for name in ("resnet18", "resnet18_no_skip")
+            )
+            stated = float(with_skips["note"].rsplit(" ", 1)[1])
+            assert with_skips["value"] - without["value"] == pytest.approx(stated)
+
+
+def test_types_ranges_and_vocabulary():
+    for row in ROWS:
+        assert None not in row and None not in row.keys() - {"width"}
+        assert isinstance(row["value"], float) and 0 < row["value"] < 100
+        assert row["width"] is None or (isinstance(row["width"], int) and row["width"] in (1, 4, 8, 12, 16))
+        assert row["labels"] in (1.0, 0.1, 0.05)
+        assert row["confirmed"] in ("yes", "recalled")
+        assert row["dataset"] in ("imagenet2012", "places205")
+        assert row["metric"] in ("top1", "top5", "pretext_accuracy")
+        assert row["source"] and row["table"] and row["pretext"] and row["probe"] and row["endpoint"]
+
+
+def test_backbones_are_ours():
+    from revisit_ssl.backbones import BACKBONES
+
+    assert {row["backbone"] for row in ROWS} - set(BACKBONES) <= {"", "alexnet"}
+
+
+def test_one_line_per_number():
+    names = [name for name in ROWS[0] if name not in ("value", "confirmed", "source")]
+    counts = collections.Counter(tuple(row[name] for name in names) for row in ROWS)
+    assert [key for key, count in counts.items() if count > 1] == []
+
+
+def test_an_unknown_paper_gets_one_line():
+    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of revisiting"):
+        load_published("revisitng")

@@ -1,4 +1,4 @@
-"""Probe a saved backbone: python experiments/evaluate.py runs/my-run --probes linear lbfgs --endpoints block4 pre_logits
+"""Probe a saved backbone: python experiments/evaluate.py runs/my-run --probes linear lbfgs --endpoints pre_logits
 
 Takes a workdir (its recipe.json and backbone.keras). Any recipe field that evaluation reads can be changed by a flag:
 another labelled set (--probe-dataset), a share of its labels (--probe-fraction), other probes and endpoints.

@@ -138,7 +138,7 @@ class Evaluation:
     """Probes of a saved backbone; fields not given are the run's own."""
 
     workdir: tyro.conf.Positional[str]
-    """A run's folder, with recipe.json and backbone.keras; results.jsonl and the report there are brought up to date."""
+    """A run's folder, with recipe.json and backbone.keras; results.jsonl and the report there are updated."""
     probes: tuple[str, ...] | None = None
     """Names in PROBES."""
     endpoints: tuple[str, ...] | None = None

@@ -330,7 +330,7 @@ def restore(model, workdir):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; stops at a loss that is not finite."""
+    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; ends a run that diverged."""
 
     def __init__(self, model, workdir, *, save_every, write, last, stop):
         super().__init__()

@@ -1,0 +1,204 @@
+"""Exact restart, two worker processes, signals, NaN, workdirs: what a run survives and what it refuses."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint
+from revisit_ssl.data import open_source
+from revisit_ssl.errors import InputError
+from revisit_ssl.progress import clock, read_log
+from revisit_ssl.recipes import get_recipe
+from revisit_ssl.training import Plan, build_pretext, compile_pretext, plan_steps, pretrain, segments
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = dict(batch_size=16, max_steps=6, epochs=1.0)
+
+# One training run in a process of its own: workdir, JSON of recipe changes, JSON of arguments of pretrain.
+RUNNER = """
+import json, sys
+from revisit_ssl import get_recipe, pretrain
+changes, arguments = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+pretrain(get_recipe("rotation", "smoke", **changes), sys.argv[1], quiet=True, **arguments)
+"""
+
+
+def start(workdir, changes, environment=None, **arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(workdir), json.dumps(changes), json.dumps(arguments)],
+        cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process, seconds=240):
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def final_state(workdir):
+    with np.load(list_checkpoints(pathlib.Path(workdir) / "checkpoints")[-1]) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def assert_equal_states(a, b):
+    assert a.keys() == b.keys()
+    different = [name for name in a if not np.array_equal(a[name], b[name])]
+    assert not different, f"{len(different)} of {len(a)} arrays differ"
+
+
+def wait_for_checkpoint(process, workdir, seconds=240):
+    deadline = time.time() + seconds
+    while not list_checkpoints(pathlib.Path(workdir) / "checkpoints"):
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def kill_and_resume(tmp_path, changes, **arguments):
+    """Trains once undisturbed and once killed after a checkpoint and resumed; compares every array to the bit."""
+    changes = {**changes, "deterministic": True}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(start(whole, changes, save_every=1000, **arguments))
+    process = start(cut, changes, save_every=1, **arguments)
+    wait_for_checkpoint(process, cut)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    step = int(list_checkpoints(cut / "checkpoints")[-1][-13:-4])
+    assert step < changes["max_steps"], "the run was over before it was killed: nothing was tested"
+    finish(start(cut, changes, resume=True, **arguments))
+    assert_equal_states(final_state(whole), final_state(cut))
+    return cut
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_bit(tmp_path):
+    # 44 steps over an epoch boundary at 22: the kill comes somewhere in between.
+    cut = kill_and_resume(tmp_path, {"batch_size": 64, "epochs": 2.0, "max_steps": 44})
+    steps = [row["step"] for row in read_log(cut / "log.csv")]
+    assert steps == sorted(set(steps)), "each step is logged once"
+
+
+@pytest.mark.slow
+def test_killed_run_on_tfrecords_resumes_to_the_bit(tmp_path, real_data):
+    changes = {"dataset": "imagenette_subset160", "batch_size": 16, "max_steps": 30, "views__size": 32}
+    kill_and_resume(tmp_path, changes, data_dir=real_data)
+
+
+def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY)
+    first = pretrain(recipe, tmp_path, quiet=True)
+    with pytest.raises(InputError, match="holds a finished run of this recipe; add --resume"):
+        pretrain(recipe, tmp_path, quiet=True)
+    again = pretrain(recipe, tmp_path, resume=True, quiet=True)
+    for a, b in zip(first.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    other = get_recipe("rotation", "smoke", **TINY, seed=5)
+    with pytest.raises(InputError, match="holds another recipe .seed: 0 there, 5 here."):
+        pretrain(other, tmp_path, resume=True, quiet=True)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
+        "backbone.keras", "environment.json", "log.csv", "pretext.json", "recipe.json",
+    ]  # fmt: skip
+    assert first.trainable_variables == []
+
+
+@pytest.mark.slow
+def test_two_worker_processes_equal_one_device(tmp_path):
+    ports = []
+    for _ in range(2):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            ports.append(s.getsockname()[1])
+    changes = {**TINY, "max_steps": 3, "norm": "none", "optimizer__warmup_epochs": 0.0}
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    processes = [
+        start(
+            tmp_path / "two", changes, strategy="multiworker",
+            environment={"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        finish(process)
+    pretrain(get_recipe("rotation", "smoke", **changes), tmp_path / "one", quiet=True)
+    one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=2e-3, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_zero_with_a_resume_line(tmp_path):
+    command = [sys.executable, "experiments/run.py", "rotation", "--preset", "smoke"]
+    command += ["--workdir", str(tmp_path / "run"), "--max-steps", "100000", "--epochs", "1000", "--save-every", "1"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    wait_for_checkpoint(process, tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors[-2000:]
+    assert "resume with: python experiments/run.py rotation" in errors and errors.rstrip().endswith("--resume")
+    assert "Traceback" not in errors
+
+
+def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY, optimizer__lr=1e30, optimizer__warmup_epochs=0.0)
+    with pytest.raises(InputError, match=r"at step \d+ \(learning rate .*last good checkpoint: .*lower --optimizer.lr"):
+        pretrain(recipe, tmp_path, save_every=1, quiet=True)
+    for path in list_checkpoints(tmp_path / "checkpoints"):
+        with np.load(path) as stored:
+            assert all(np.isfinite(stored[name]).all() for name in stored.files)
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY)
+    source = open_source("digits", "train")
+    pretrain(recipe, tmp_path, quiet=True)
+    path = pathlib.Path(list_checkpoints(tmp_path / "checkpoints")[-1])
+    model = build_pretext(recipe, source)
+    compile_pretext(model, recipe, plan_steps(recipe, source))
+    assert load_checkpoint(path, model) == 6
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="is damaged .*delete it and --resume from the one before"):
+        load_checkpoint(path, model)
+    path.write_bytes(bytes(data[: len(data) // 3]))
+    with pytest.raises(InputError, match="is damaged"):
+        load_checkpoint(path, model)
+
+
+def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    recipe = get_recipe("rotation", "smoke", **TINY)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez", full)
+    with pytest.raises(InputError, match="cannot write checkpoint .*No space left on device.*checkpoints are kept"):
+        pretrain(recipe, tmp_path, quiet=True)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_segments_cover_every_step_once_and_respect_epochs():
+    for per_epoch, total, begin in [(10, 35, 0), (10, 35, 7), (10, 30, 30), (10, 30, 29), (4, 3, 0), (5, 5, 2)]:
+        covered = []
+        for first, steps, epochs in segments(begin, Plan(per_epoch, total)):
+            covered += range(first, first + steps * epochs)
+            assert first % per_epoch + steps <= per_epoch
+            assert epochs == 1 or (steps == per_epoch and first % per_epoch == 0)
+        assert covered == list(range(begin, total))
+
+
+def test_clock():
+    assert [clock(s) for s in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]

@@ -1,0 +1,105 @@
+"""Backbones: functions that return functional Keras models with named endpoints.
+
+``BACKBONES[name](width, **options)``; the options are those of `resnet.resnet` and of each function. Every model maps
+images, float [B,H,W,C], to a dict of endpoints, the last of which is "pre_logits" [B,d]. Weight decay is no part of a
+model: the optimiser applies it to every variable whose path ends in "/kernel".
+"""
+
+import concurrent.futures
+import math
+import os
+
+import keras
+import tensorflow as tf
+
+from revisit_ssl.backbones.resnet import (
+    resnet18,
+    resnet18_cifar,
+    resnet18_no_skip,
+    resnet50_torch,
+    resnet50_v1,
+    resnet50_v2,
+    resnet50_v2_minus,
+)
+from revisit_ssl.backbones.revnet import revnet50, revnet50_minus
+from revisit_ssl.backbones.vgg import vgg16_bn, vgg19_bn
+from revisit_ssl.errors import InputError
+
+BACKBONES = {
+    "resnet18": resnet18,
+    "resnet18_cifar": resnet18_cifar,
+    "resnet18_no_skip": resnet18_no_skip,
+    "resnet50_torch": resnet50_torch,
+    "resnet50_v1": resnet50_v1,
+    "resnet50_v2": resnet50_v2,
+    "resnet50_v2_minus": resnet50_v2_minus,
+    "revnet50": revnet50,
+    "revnet50_minus": revnet50_minus,
+    "vgg16_bn": vgg16_bn,
+    "vgg19_bn": vgg19_bn,
+}
+
+__all__ = ["BACKBONES", "count_parameters", "get_backbone", "load_backbone"]
+
+
+def get_backbone(name, width, **options):
+    """Builds ``BACKBONES[name](width, **options)``.
+
+    Raises:
+        InputError: there is no backbone of that name, or it refuses the width or an option.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"backbone {name!r}; one of {', '.join(BACKBONES)}")
+    return BACKBONES[name](width, **options)
+
+
+def count_parameters(name, width, **options):
+    """The number of trainable parameters of a backbone, without allocating them (558 M take a second).
+
+    Raises:
+        InputError: as `get_backbone`.
+    """
+
+    def count():
+        # Variables made in this scope get their values after it; here never.
+        with keras.StatelessScope(initialize_variables=False):
+            model = get_backbone(name, width, **options)
+        return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+    # Keras notes per thread which variables wait for their values: in a thread of its own the note is dropped.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(count).result()
+
+
+def load_backbone(path):
+    """A backbone from a ``.keras`` file, or from a working directory that holds ``backbone.keras``.
+
+    Args:
+        path: str or path-like, local or what ``tf.io.gfile`` reads.
+
+    Returns:
+        Functional keras.Model with a dict of endpoints.
+
+    Raises:
+        InputError: nothing there, no Keras file or a damaged one, or a model without the endpoint "pre_logits".
+    """
+    path = os.fspath(path)
+    if tf.io.gfile.isdir(path):
+        path = os.path.join(path, "backbone.keras")
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"no backbone at {path!r}; give a .keras file or the working directory of a finished run")
+    if not path.endswith(".keras"):
+        raise InputError(f"{path!r} is no .keras file; give the backbone.keras of a run")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); "
+            "it is damaged or was not written by this package, export it again"
+        ) from error
+    if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:
+        raise InputError(
+            f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"
+        )
+    return model

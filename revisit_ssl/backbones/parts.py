@@ -1,0 +1,104 @@
+"""What the networks share: checked options, symmetric convolutions, normalisation, and the three stems."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from revisit_ssl.backbones.normalisation import BatchNorm
+from revisit_ssl.errors import InputError
+
+STEMS = ("paper", "cifar", "small")
+NORMS = ("batch", "sync", "none")
+
+
+def check_width(width):
+    """Raises InputError unless ``width`` is an integer of at least 1."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise InputError(f"width {width!r}; a widening factor is an integer of at least 1 (4 is a standard ResNet-50)")
+
+
+def check_choice(option, value, choices):
+    """Raises InputError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise InputError(f"{option} {value!r}; one of {', '.join(map(repr, choices))}")
+
+
+def check_strides(root_stride, strides):
+    """Raises InputError unless ``root_stride`` is None, 1 or 2 and ``strides`` three of 1 and 2."""
+    check_choice("root_stride", root_stride, (None, 1, 2))
+    if len(strides) != 3 or any(stride not in (1, 2) for stride in strides):
+        raise InputError(f"strides {tuple(strides)!r}; three of 1 or 2, those of block2, block3 and block4, as (2, 2, 1)")
+
+
+def image_input(input_shape):
+    """A Keras input for images of ``input_shape`` (height, width, channels); sides may be None."""
+    sides_ok = len(input_shape) == 3 and all(side is None or side >= 1 for side in input_shape[:2])
+    if not sides_ok or not input_shape[2]:
+        raise InputError(f"input_shape {tuple(input_shape)!r}; (height, width, channels), None for sides that vary")
+    return keras.Input(tuple(input_shape), name="image")
+
+
+def normalisation(norm, momentum, epsilon, name, dtype=None):
+    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value."""
+    if norm == "none":
+        return keras.layers.Identity(name=name, dtype=dtype)
+    return BatchNorm(momentum=momentum, epsilon=epsilon, synchronized=norm == "sync", name=name, dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Layer by layer helper: each method applies explicitly named layers to ``x`` [B,H,W,C].
+
+    Explicit names make the paths of the variables equal in every process; checkpoints and the exclusions of weight decay
+    rely on them. Kernels are Glorot-uniform as in TF1's layers unless ``initializer`` makes another (one per layer: a
+    shared Keras initialiser would give layers of one shape the same values). Without normalisation the convolutions
+    get a bias.
+    """
+
+    norm: str = "batch"
+    bn_momentum: float = 0.99
+    bn_epsilon: float = 1e-3
+    initializer: Callable = keras.initializers.GlorotUniform
+    bias: bool = False
+
+    def __post_init__(self):
+        check_choice("norm", self.norm, NORMS)
+
+    def conv(self, x, filters, size, name, stride=1):
+        """Convolution with zeros added on both sides alike; SAME at stride 2 would add them unevenly."""
+        if size > 1 and stride > 1:
+            x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        return keras.layers.Conv2D(
+            filters, size, strides=stride, padding="same" if stride == 1 else "valid", name=name,
+            use_bias=self.bias or self.norm == "none", kernel_initializer=self.initializer(),
+        )(x)  # fmt: skip
+
+    def normalise(self, x, name):
+        return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name)(x)
+
+    def relu(self, x, name):
+        return keras.layers.ReLU(name=name)(x)
+
+    def normalise_relu(self, x, name):
+        return self.relu(self.normalise(x, f"{name}_norm"), f"{name}_relu")
+
+    def root(self, image, filters, stem, stride, name="root", activate=False):
+        """The first convolution: 7x7/2 and a 3x3/2 max-pool ("paper"), 3x3/1 ("cifar") or 3x3/2 ("small").
+
+        ``activate`` puts normalisation and ReLU after the convolution; ``stride`` replaces the stem's own.
+        """
+        check_choice("stem", stem, STEMS)
+        stride = stride or (1 if stem == "cifar" else 2)
+        x = self.conv(image, filters, 7 if stem == "paper" else 3, name, stride)
+        if activate:
+            x = self.normalise_relu(x, name)
+        if stem == "paper":
+            # Zeros, not -inf, around the pool: visible where no ReLU comes before it (v2, RevNet).
+            x = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(x)
+            x = keras.layers.MaxPooling2D(3, strides=2, name=f"{name}_pool")(x)
+        return x
+
+    def average(self, x):
+        """Global average pool [B,H,W,C] -> [B,C], float32 under every precision: heads and probes read it."""
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pre_logits")(x)

@@ -1,0 +1,238 @@
+"""RevNet50 (Gomez et al. 2017) in the form of "Revisiting Self-Supervised Visual Representation Learning"."""
+
+import keras
+import tensorflow as tf
+
+from revisit_ssl.backbones.parts import Parts, check_choice, check_strides, check_width, image_input, normalisation
+from revisit_ssl.errors import InputError
+
+UNITS = (3, 4, 6, 3)
+
+
+def revnet50_minus(width=4, *, name="revnet50_minus", **options):
+    """The paper's "RevNet50 (-)": without the ReLU before the average (its BN stays). Options: see `revnet50`."""
+    return revnet50(width, name=name, last_relu=False, **options)
+
+
+def revnet50(
+    width=4,
+    *,
+    last_relu=True,
+    recompute=False,
+    representation_size=None,
+    input_shape=(None, None, 3),
+    stem="paper",
+    root_stride=None,
+    strides=(2, 2, 2),
+    norm="batch",
+    bn_momentum=0.99,
+    bn_epsilon=1e-3,
+    name="revnet50",
+):
+    """A RevNet50 of widening factor ``width`` = k: 64k channels in its root, 512k in block4.
+
+    Args:
+        width: int >= 1; 4 is the standard network.
+        last_relu: False drops the ReLU between the last BN and the average.
+        recompute: training keeps one tensor per block and recomputes the rest in the backward pass: less memory, about
+            a third more time, the same gradients up to rounding. The weights do not depend on it.
+        representation_size: d of pre_logits through one more 1x1 convolution, BN and ReLU (the paper's Figure 6, as in
+            the authors' S4L code); None: 512k. Its kernel, "revnet_representation", is not weight-decayed there.
+        input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, name: as in `resnet.resnet`.
+
+    Returns:
+        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" (before the pooling
+        that follows them) and "pre_logits" [B,d]; all float32 but after_root under mixed precision.
+
+    Raises:
+        InputError: a bad option.
+
+    Source: the specification's A.4; google/revisiting-self-supervised, models/resnet.py.
+    """
+    check_width(width)
+    check_strides(root_stride, strides)
+    if representation_size is not None:
+        check_representation_size(representation_size)
+    parts = Parts(norm, bn_momentum, bn_epsilon)
+    inputs = image_input(input_shape)
+    # Four times the channels of a ResNet's root, and no weight decay on it: optimisers know it by its name.
+    x = parts.root(inputs, 64 * width, stem, root_stride, name="revnet_root")
+    endpoints = {"after_root": x}
+    for block, count in enumerate(UNITS, 1):
+        channels = 64 * width * 2 ** (block - 1)
+        if block > 1:
+            if strides[block - 2] == 2:
+                # SAME: TensorFlow leaves the padding out of the mean.
+                pool = keras.layers.AveragePooling2D(2, padding="same", dtype="float32", name=f"block{block}_pool")
+                x = pool(x)
+            x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
+        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, recompute, name=f"block{block}")(x)
+        endpoints[f"block{block}"] = x
+    x = parts.normalise(x, "last_norm")
+    if representation_size is not None:
+        x = parts.relu(x, "last_relu")
+        x = parts.conv(x, representation_size, 1, "revnet_representation")
+        x = parts.normalise(x, "representation_norm")
+    if last_relu:
+        x = parts.relu(x, "last_relu" if representation_size is None else "representation_relu")
+    endpoints["pre_logits"] = parts.average(x)
+    return keras.Model(inputs, endpoints, name=name)
+
+
+def check_representation_size(size):
+    """Raises InputError unless ``size`` is an integer of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InputError(f"representation_size {size!r}; an integer of at least 1, or None for 512 * width")
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class PadChannels(keras.layers.Layer):
+    """``extra`` zero channels on each side: [B,H,W,C] -> [B,H,W,C + 2 extra].
+
+    On both sides, so that each half of a reversible stream gets zeros and one half of the old channels.
+    """
+
+    def __init__(self, extra, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = extra
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + 2 * self.extra)
+
+    def call(self, x):
+        return keras.ops.pad(x, ((0, 0), (0, 0), (0, 0), (self.extra, self.extra)))
+
+    def get_config(self):
+        return {**super().get_config(), "extra": self.extra}
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class Branch(keras.layers.Layer):
+    """F of a reversible unit: BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1 on half the stream, [B,H,W,c/2] -> same."""
+
+    def __init__(self, channels, norm, bn_momentum, bn_epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.convs, self.norms = [], []
+        for i, (filters, size) in enumerate(((channels // 8, 1), (channels // 8, 3), (channels // 2, 1)), 1):
+            dtype = self.dtype_policy
+            self.norms.append(normalisation(norm, bn_momentum, bn_epsilon, f"norm{i}", dtype))
+            conv = keras.layers.Conv2D(
+                filters, size, padding="same", use_bias=norm == "none", name=f"conv{i}", dtype=dtype
+            )
+            self.convs.append(conv)
+
+    def build(self, input_shape):
+        for normalise, conv in zip(self.norms, self.convs, strict=True):
+            normalise.build(input_shape)
+            conv.build(input_shape)
+            input_shape = conv.compute_output_shape(input_shape)
+
+    def call(self, x, training=None):
+        for normalise, conv in zip(self.norms, self.convs, strict=True):
+            x = conv(keras.ops.relu(normalise(x, training=training)))
+        return keras.ops.cast(x, "float32")
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class ReversibleBlock(keras.layers.Layer):
+    """``units`` single-sided reversible units on a stream of ``channels``: float32 [B,H,W,channels] -> same.
+
+    A unit maps the halves (x1, x2) to (x2, x1 + F(x2)); the swap lets consecutive units alternate. The stream stays
+    float32 under mixed precision, for the inverse (o1, o2) -> (o2 - F(o1), o1) must be exact to rounding; only F runs
+    in the lower precision.
+
+    With ``recompute`` the training pass keeps the block's output alone and inverts it unit by unit going backwards.
+    """
+
+    def __init__(self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.config = {
+            "channels": channels, "units": units, "norm": norm,
+            "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute,
+        }  # fmt: skip
+        self.recompute = recompute
+        self.branches = [
+            Branch(channels, norm, bn_momentum, bn_epsilon, name=f"unit{i}", dtype=self.dtype_policy)
+            for i in range(1, units + 1)
+        ]
+
+    def build(self, input_shape):
+        for branch in self.branches:
+            branch.build((*input_shape[:-1], input_shape[-1] // 2))
+
+    def compute_output_spec(self, x, training=None):
+        return keras.KerasTensor(x.shape, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+    def call(self, x, training=None):
+        x = keras.ops.cast(x, "float32")
+        if training and self.recompute:
+            return self._call_recomputing(x)
+        x1, x2 = tf.split(x, 2, axis=-1)
+        for branch in self.branches:
+            x1, x2 = x2, x1 + branch(x2, training=training)
+        return tf.concat([x1, x2], axis=-1)
+
+    def inverse(self, y, training=False):
+        """The block's input from its output ``y``, float32 [B,H,W,channels]; moving statistics stay as they are."""
+        y1, y2 = tf.split(y, 2, axis=-1)
+        for branch in reversed(self.branches):
+            states = [v.value for v in branch.trainable_variables], [v.value for v in branch.non_trainable_variables]
+            y1, y2 = y2 - branch.stateless_call(*states, y1, training=training)[0], y1
+        return tf.concat([y1, y2], axis=-1)
+
+    def _call_recomputing(self, x):
+        # Branches are called as pure functions of their variables. Then the forward pass hands its new moving statistics
+        # out and they are assigned once, the recomputation throws its own away, and no variable is captured.
+        weights = [[v.value for v in branch.trainable_variables] for branch in self.branches]
+        states = [[v.value for v in branch.non_trainable_variables] for branch in self.branches]
+
+        def run(i, half, branch_weights):
+            return self.branches[i].stateless_call(branch_weights, states[i], half, training=True)
+
+        @tf.custom_gradient
+        def forward(x, *flat_weights):
+            grouped = tf.nest.pack_sequence_as(weights, flat_weights)
+            x1, x2 = tf.split(x, 2, axis=-1)
+            new_states = []
+            for i, branch_weights in enumerate(grouped):
+                change, state = run(i, x2, branch_weights)
+                x1, x2 = x2, x1 + change
+                new_states.append(state)
+            y = tf.concat([x1, x2], axis=-1)
+
+            def backward(dy, *_):
+                gradients = []
+                y1, y2 = tf.split(y, 2, axis=-1)
+                dy1, dy2 = tf.split(dy, 2, axis=-1)
+                for i in reversed(range(len(grouped))):
+                    y1, y2 = _after(dy2, y1), _after(dy2, y2)
+                    with tf.GradientTape() as tape:
+                        tape.watch([y1, grouped[i]])
+                        change, _ = run(i, y1, grouped[i])
+                    through, branch_gradients = tape.gradient(change, [y1, grouped[i]], output_gradients=dy2)
+                    gradients = branch_gradients + gradients
+                    y1, y2 = y2 - change, y1
+                    dy1, dy2 = dy2, dy1 + through
+                return (tf.concat([dy1, dy2], axis=-1), *gradients)
+
+            return (y, *tf.nest.flatten(new_states)), backward
+
+        y, *new_states = forward(x, *tf.nest.flatten(weights))
+        variables = [v for branch in self.branches for v in branch.non_trainable_variables]
+        for variable, value in zip(variables, new_states, strict=True):
+            variable.assign(value)
+        return y
+
+
+def _after(gradient, x):
+    """``x``, but not before ``gradient`` is known.
+
+    Without a dependency the executor recomputes everything as soon as the forward pass ends, and compilers merge the
+    recomputation with the forward pass: both keep all activations. XLA ignores control dependencies, so it is a data
+    dependency: plus zero, or plus NaN if the gradient has one.
+    """
+    first = tf.reshape(gradient, [-1])[0]
+    return x + tf.where(tf.math.is_nan(first), first, tf.zeros_like(first))

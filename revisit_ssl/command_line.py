@@ -1,7 +1,9 @@
 """The scripts' command lines: flags from the recipe dataclasses, one line for every bad input."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import os
 import signal
 import sys
@@ -88,13 +90,29 @@ def parse_run(arguments):
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
     recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width))
-    return tyro.cli(
+    return read_flags(
         Run,
-        args=rest[1:],
+        rest[1:],
         default=Run(recipe=recipe),
         prog=f"run.py {rest[0]}",
-        description=f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}.",
+        description=(
+            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
+            f"--preset {{{','.join(PRESETS)}}} and --width choose the values that the flags below start from."
+        ),
     )
+
+
+def read_flags(cls, arguments, **options):
+    """``cls`` from flags; tyro's boxed complaint becomes the one line that every bad input gets."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, args=arguments, **options)
+    except SystemExit as left:
+        if not left.code:
+            raise
+        lines = (line.strip("│╭╮╰╯─ \n") for line in complaint.getvalue().splitlines()[1:])
+        raise InputError(" ".join(line for line in lines if line)) from None
 
 
 def whole_number(name, text):
@@ -156,8 +174,8 @@ class Evaluation:
 def main_evaluate(arguments=None):
     """Entry of experiments/evaluate.py; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    options = tyro.cli(Evaluation, args=arguments, prog="evaluate.py")
-    return guarded(lambda: evaluate_saved(options), " ".join(["python experiments/evaluate.py", *arguments]))
+    command = " ".join(["python experiments/evaluate.py", *arguments])
+    return guarded(lambda: evaluate_saved(read_flags(Evaluation, arguments, prog="evaluate.py")), command)
 
 
 def evaluate_saved(options):

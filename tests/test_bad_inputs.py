@@ -1,0 +1,177 @@
+"""Every bad input gets one line that says what came and what to do: no traceback, nothing half-written.
+
+``python tests/test_bad_inputs.py`` prints the table of inputs and lines.
+"""
+
+import pathlib
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+
+from revisit_ssl.command_line import main, main_evaluate
+
+SMOKE = ["--preset", "smoke", "--max-steps", "2"]
+
+
+def finished(folder):
+    """A finished smoke run, made once; tests that damage it work on a copy."""
+    if not (folder / "run").exists():
+        assert main(["rotation", *SMOKE, "--probes", "--workdir", str(folder / "run")]) == 0
+    copy = folder / f"copy{len(list(folder.iterdir()))}"
+    shutil.copytree(folder / "run", copy)
+    return copy
+
+
+def damaged(folder, pattern):
+    run = finished(folder)
+    for path in run.glob(pattern):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3 : len(data) // 3 + 64] = bytes(64)
+        path.write_bytes(bytes(data[: len(data) * 2 // 3]))
+    return run
+
+
+def damaged_unfinished(folder):
+    run = damaged(folder, "checkpoints/*.npz")
+    (run / "backbone.keras").unlink()
+    return run
+
+
+def images(folder, count=24, broken=False, labelled=False):
+    from PIL import Image
+
+    target = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    random = np.random.default_rng(0)
+    for i in range(count):
+        name = f"class{i % 2}" if labelled else "."
+        (target / name).mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(target / name / f"{i}.jpg")
+    if broken:
+        (target / "broken.jpg").write_bytes((target / "0.jpg").read_bytes()[:200])
+    return f"folder:{target}"
+
+
+# what, command line (a function of a scratch folder where it needs one), words of the line
+RUNS = [
+    ("no pretext", [], "no pretext given"),
+    ("unknown pretext", ["rotatoin"], "unknown pretext 'rotatoin'; one of"),
+    ("unknown preset", ["rotation", "--preset", "huge"], "unknown preset 'huge'"),
+    ("width 0", ["rotation", "--width", "0"], "width 0 must be at least 1"),
+    ("width in words", ["rotation", "--width", "wide"], "width 'wide' is no whole number"),
+    ("unknown flag", ["rotation", "--epoch", "3"], "Unrecognized options: --epoch"),
+    ("words for a number", ["rotation", "--epochs", "ten"], "could not convert string to float: 'ten'"),
+    ("unknown stem", ["rotation", "--stem", "big"], "invalid choice 'big' for argument '--stem'"),
+    ("float16", ["rotation", "--precision", "mixed_float16"], "invalid choice 'mixed_float16'"),
+    ("negative learning rate", ["rotation", "--optimizer.lr", "-1"], "optimizer.lr -1.0 must not be negative"),
+    ("unknown backbone", ["rotation", *SMOKE, "--backbone", "resnet19"], "unknown backbone 'resnet19'; one of"),
+    ("unknown data set", ["rotation", *SMOKE, "--dataset", "cifar11"], "unknown data set 'cifar11'"),
+    ("data set not there", ["rotation", *SMOKE, "--dataset", "imagenet2012"], "imagenet2012"),
+    ("folder not there", ["rotation", *SMOKE, "--dataset", "folder:/no/such/place"], "/no/such/place"),
+    ("folder without images", lambda f: ["rotation", *SMOKE, "--dataset", images(f, 0)], "no image"),
+    (
+        "probes on unlabelled images",
+        lambda f: ["rotation", *SMOKE, "--batch-size", "8", "--dataset", images(f)],
+        "probes need labels",
+    ),
+    (
+        "supervised on unlabelled images",
+        lambda f: ["supervised", *SMOKE, "--dataset", images(f)],
+        "supervised needs labels",
+    ),
+    ("batch larger than the set", ["rotation", *SMOKE, "--batch-size", "5000"], "5000"),
+    ("batch size 0", ["rotation", *SMOKE, "--batch-size", "0"], "batch_size 0 must be at least 1"),
+    ("unknown probe", ["rotation", *SMOKE, "--probes", "svm"], "unknown probe 'svm'; one of"),
+    ("unknown endpoint", ["rotation", *SMOKE, "--endpoints", "block9"], "has no endpoint 'block9'; it has"),
+    ("share of labels above 1", ["rotation", *SMOKE, "--probe-fraction", "2"], "probe_fraction 2.0 must lie in (0, 1]"),
+    ("unknown monitor", ["rotation", *SMOKE, "--monitor", "svm:3"], "expected knn:N"),
+    ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "recompute needs a RevNet"),
+    ("XLA and bit-exact", ["rotation", *SMOKE, "--xla", "--deterministic"], "choose one of --xla and --deterministic"),
+    ("TPU that is not there", ["rotation", *SMOKE, "--strategy", "tpu"], "strategy tpu found no TPU"),
+    ("no TF_CONFIG", ["rotation", *SMOKE, "--strategy", "multiworker"], "needs TF_CONFIG"),
+    (
+        "batch that does not divide",
+        ["rotation", *SMOKE, "--strategy", "mirrored", "--batch-size", "9"],
+        "does not divide over 2 replicas",
+    ),
+    ("loss that diverges", ["rotation", *SMOKE, "--optimizer.lr", "1e30", "--max-steps", "9"], "last good checkpoint"),
+    ("finished workdir", lambda f: ["rotation", *SMOKE, "--probes", "--workdir", str(finished(f))], "add --resume"),
+    (
+        "workdir of another recipe",
+        lambda f: ["rotation", *SMOKE, "--probes", "--seed", "9", "--workdir", str(finished(f))],
+        "holds another recipe (seed: 0 there, 9 here)",
+    ),
+    ("workdir is a file", lambda f: ["rotation", *SMOKE, "--workdir", str(finished(f) / "log.csv")], "is a file"),
+    (
+        "damaged checkpoint",
+        lambda f: ["rotation", *SMOKE, "--probes", "--resume", "--workdir", str(damaged_unfinished(f))],
+        "is damaged",
+    ),
+    (
+        "damaged recipe.json",
+        lambda f: ["rotation", *SMOKE, "--workdir", str(damaged(f, "recipe.json"))],
+        "not a recipe",
+    ),
+]
+EVALUATIONS = [
+    ("evaluate: no run there", ["no/such/run"], "it has no recipe.json"),
+    ("evaluate: damaged backbone", lambda f: [str(damaged(f, "backbone.keras"))], "backbone.keras"),
+    ("evaluate: unknown probe", lambda f: [str(finished(f)), "--probes", "svm"], "unknown probe 'svm'"),
+    (
+        "evaluate: unlabelled set",
+        lambda f: [str(finished(f)), "--probes", "knn", "--probe-dataset", images(f)],
+        "probes need labels",
+    ),
+]
+CASES = [(main, *case) for case in RUNS] + [(main_evaluate, *case) for case in EVALUATIONS]
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("bad_inputs")
+
+
+def arguments_of(entry, line, folder):
+    arguments = line(folder) if callable(line) else list(line)
+    if entry is main and arguments and "--workdir" not in arguments:
+        arguments += ["--workdir", tempfile.mkdtemp(dir=folder)]
+    return arguments
+
+
+@pytest.mark.parametrize(("entry", "what", "line", "words"), CASES, ids=[case[1] for case in CASES])
+def test_one_clear_line(entry, what, line, words, scratch, capsys, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    arguments = arguments_of(entry, line, scratch)
+    capsys.readouterr()
+    status = entry(arguments)
+    printed = capsys.readouterr().err
+    errors = [text for text in printed.splitlines() if text.startswith("error: ")]
+    assert status == 2
+    assert len(errors) == 1, printed
+    assert words in errors[0]
+    assert "Traceback" not in printed
+    assert len(errors[0]) < 500
+    assert not list(scratch.rglob("*.partial*"))
+
+
+def table():
+    """The table of bad inputs in Markdown."""
+    import contextlib
+    import io
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    print("| bad input | the line it gets |\n|---|---|")
+    for entry, what, line, _ in CASES:
+        errors = io.StringIO()
+        arguments = arguments_of(entry, line, folder)
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            entry(arguments)
+        text = next(text for text in errors.getvalue().splitlines() if text.startswith("error: "))
+        text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text).replace("|", "\\|")
+        print(f"| {what} | {text} |", flush=True)
+
+
+if __name__ == "__main__":
+    table()

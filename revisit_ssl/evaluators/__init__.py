@@ -1,0 +1,18 @@
+"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the two interfaces."""
+
+from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, ProbeScore
+from revisit_ssl.evaluators.image_probe import LinearImages
+from revisit_ssl.evaluators.knn import KNN
+from revisit_ssl.evaluators.lbfgs import LBFGS
+from revisit_ssl.evaluators.linear import Linear
+from revisit_ssl.evaluators.mlp import MLP
+
+PROBES = {
+    "linear": Linear,
+    "lbfgs": LBFGS,
+    "mlp": MLP,
+    "knn": KNN,
+    "linear_images": LinearImages,
+}
+
+__all__ = ["PROBES", "FeatureProbe", "FeatureSplit", "ImageProbe", "ProbeScore"]

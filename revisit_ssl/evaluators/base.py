@@ -1,0 +1,185 @@
+"""What every probe shares: its input, its score, its checks, top-k accuracy, the standardiser.
+
+There are two kinds of probes. A ``FeatureProbe`` sees features that were extracted once and never changes them; an
+``ImageProbe`` sees augmented images through the frozen trunk. Both are frozen dataclasses of hyper-parameters only;
+data go to the call. What a probe is free to choose it chooses on the validation split; the test split is scored once.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.recipe import require
+
+
+@dataclass(frozen=True)
+class FeatureSplit:
+    """Features of one split at one endpoint.
+
+    Attributes:
+        features: float32 [N, d], an array or a memory map; probes read it in blocks.
+        labels: integers [N] in [0, num_classes).
+        name: what error messages call it; the endpoint, as a rule.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    name: str = "features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeScore:
+    """What a probe found.
+
+    Attributes:
+        top1, top5: percent of the test split. top5 is None where there are fewer than 5 classes.
+        hyperparameters: what was used, the chosen values among them.
+        seconds: wall time of everything the probe did, choosing included.
+        converged: the optimiser's own word; None where it has none (SGD, kNN).
+        extra: further facts; "val_top1" (percent) always, others as the probe's docstring says.
+    """
+
+    top1: float
+    top5: float | None
+    hyperparameters: dict
+    seconds: float
+    converged: bool | None = None
+    extra: dict = field(default_factory=dict)
+
+
+class FeatureProbe:
+    """``probe(train, val, test, *, num_classes, seed) -> ProbeScore``; the splits are ``FeatureSplit``s.
+
+    Raises:
+        InputError: features that are not finite or not [N, d], labels that are missing or not in [0, num_classes).
+    """
+
+
+class ImageProbe:
+    """``probe(backbone, train, val, test, *, endpoints, normalize, num_classes, seed) -> {endpoint: ProbeScore}``.
+
+    The splits are sources of images (data.Source); ``normalize`` is a mode of views.color.normalize_input. The
+    backbone must be frozen and is the same to the bit afterwards.
+
+    Raises:
+        InputError: a trainable backbone, an unknown endpoint, unlabelled images.
+    """
+
+
+def check_frozen(backbone):
+    """Raises InputError for a backbone with trainable variables: a probe must not improve what it measures."""
+    count = len(backbone.trainable_variables)
+    require(
+        count == 0,
+        f"the backbone {backbone.name!r} has {count} trainable variables; a probe measures frozen features, "
+        "set backbone.trainable = False first",
+    )
+
+
+def check_endpoints(backbone, endpoints):
+    """Raises InputError unless every name in ``endpoints`` is an output of the backbone."""
+    if not isinstance(backbone.output, dict):
+        raise InputError(f"the backbone {backbone.name!r} has no named endpoints; expected a model that returns a dict")
+    require(len(endpoints) > 0, f"no endpoints given; name some of {', '.join(backbone.output)}")
+    for name in endpoints:
+        require(name in backbone.output, f"no endpoint {name!r}; this backbone has {', '.join(backbone.output)}")
+
+
+def check_labels(labels, num_classes, name):
+    """int64 labels [N] in [0, num_classes), or an InputError that names ``name``."""
+    require(labels is not None, f"{name} has no labels; a probe needs a labelled set, give one with --probe-dataset")
+    labels = np.asarray(labels)
+    require(num_classes is not None and num_classes >= 2, f"{num_classes} classes in {name}; a probe needs at least 2")
+    require(
+        labels.ndim == 1 and len(labels) > 0 and np.issubdtype(labels.dtype, np.integer),
+        f"labels of {name} are {labels.dtype} {list(labels.shape)}; expected a non-empty list of integers",
+    )
+    low, high = int(labels.min()), int(labels.max())
+    require(low >= 0, f"{name} holds unlabelled images (label {low}); give a labelled set with --probe-dataset")
+    require(high < num_classes, f"{name} has label {high}; with {num_classes} classes labels go to {num_classes - 1}")
+    return labels.astype(np.int64)
+
+
+def check_splits(splits, num_classes):
+    """The splits with int64 labels, after all checks that every FeatureProbe makes (see there)."""
+    widths = {split.features.shape[1:] for split in splits}
+    require(len(widths) == 1, f"the splits of {splits[0].name} have features of different shapes: {sorted(widths)}")
+    checked = []
+    for split in splits:
+        features, name = split.features, split.name
+        require(features.ndim == 2, f"{name} has shape {list(features.shape)}; a probe expects [images, values]")
+        labels = check_labels(split.labels, num_classes, name)
+        require(len(labels) == len(features), f"{name} has {len(features)} rows and {len(labels)} labels")
+        check_finite(features, name)
+        checked.append(FeatureSplit(features, labels, name))
+    return checked
+
+
+def check_finite(features, name):
+    """Raises InputError where features [N, d] hold a NaN or an infinity; reads in blocks."""
+    for start, block in blocks(features):
+        bad = ~np.isfinite(block)
+        if bad.any():
+            row = start + int(np.argwhere(bad)[0, 0])
+            raise InputError(
+                f"{name} has {int(bad.sum())} values that are not finite, the first in row {row}; "
+                "the network has diverged, probe an earlier checkpoint"
+            )
+
+
+def blocks(features, values=1 << 23):
+    """Yields (first row, float32 rows) of about ``values`` numbers each, so that a memory map is never read whole."""
+    rows = max(1, values // max(1, features.shape[1]))
+    for start in range(0, len(features), rows):
+        yield start, np.asarray(features[start : start + rows], np.float32)
+
+
+def topk_percent(scores, labels, k):
+    """Percent of rows whose label is among the k highest scores; ties go to the lower class, as argmax has it.
+
+    Counting a tie as a hit would give a collapsed network (all scores equal) 100 %.
+
+    Args:
+        scores: [N, C]; a row that is not finite counts as wrong.
+        labels: int [N].
+        k: at least 1.
+
+    Returns:
+        float in [0, 100], or None for k > C: top-5 of fewer than 5 classes says nothing.
+    """
+    scores = np.asarray(scores)
+    if k > scores.shape[1]:
+        return None
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    rank = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
+    return float(100.0 * np.mean((rank < k) & np.isfinite(scores).all(axis=1)))
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """x -> (x - mean) * scale per feature, fitted on the training split alone."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, features, enabled=True):
+        """Mean and 1 / population standard deviation, in float64; a constant feature becomes 0. The identity if not
+        ``enabled``, so that callers need no second path."""
+        width = features.shape[1]
+        if not enabled:
+            return cls(np.zeros(width, np.float32), np.ones(width, np.float32))
+        total = sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(features))
+        mean = total / len(features)
+        # Two passes: the one-pass formula cancels when the mean is large beside the deviation.
+        square = sum(np.square(block - mean).sum(axis=0) for _, block in blocks(features))
+        deviation = np.sqrt(square / len(features))
+        constant = deviation <= 1e-6 * np.abs(mean) + 1e-12
+        scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, block):
+        """float32 [n, d] -> float32 [n, d], array or tensor."""
+        return (block - self.mean) * self.scale

@@ -1,0 +1,62 @@
+"""Batch-norm statistics of short runs: replaced by those of the final weights."""
+
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+
+
+def reestimate_batch_norm(backbone, image_batches):
+    """Sets all moving statistics to the mean of the batch statistics under the present weights.
+
+    A moving average with momentum 0.99 needs some hundred steps to forget its start; after a run of fewer it describes
+    neither the first weights nor the last. Layers see inputs normalised by batch statistics, as in training. Nothing
+    else of the backbone changes: weights, ``trainable`` flags and momenta are as before.
+
+    Args:
+        backbone: keras.Model; may be frozen.
+        image_batches: iterable of float [B, H, W, 3], normalised as in training; batches count by their rows.
+
+    Returns:
+        Number of images used; 0 if the backbone has no batch normalisation.
+
+    Raises:
+        InputError: no images, or statistics that are not finite (nothing is changed then).
+    """
+    layers = [x for x in backbone._flatten_layers() if hasattr(x, "moving_mean") and hasattr(x, "moving_variance")]
+    statistics = [v for x in layers for v in (x.moving_mean, x.moving_variance)]
+    if not layers:
+        return 0
+    before = [v.numpy() for v in statistics]
+    settings = [(x.momentum, x.trainable) for x in layers]
+    try:
+        for x in layers:
+            # momentum 0: one training-mode pass writes the batch statistics themselves; a frozen layer would not write.
+            x.trainable, x.momentum = True, 0.0
+        totals, images = _sum_over_batches(backbone, statistics, image_batches)
+    finally:
+        for x, (momentum, trainable) in zip(layers, settings, strict=True):
+            x.momentum, x.trainable = momentum, trainable
+        for v, value in zip(statistics, before, strict=True):
+            v.assign(value)
+    if images == 0:
+        raise InputError("no images to re-estimate batch-norm statistics on; the split is smaller than one batch")
+    means = [total / images for total in totals]
+    if not all(np.isfinite(m).all() for m in means):
+        raise InputError("batch-norm statistics are not finite; the network has diverged, take an earlier checkpoint")
+    for v, mean in zip(statistics, means, strict=True):
+        v.assign(mean.astype(np.float32))
+    return images
+
+
+def _sum_over_batches(backbone, statistics, image_batches):
+    # A function of its own, traced while momentum is 0; the momentum is a Python number that tracing writes down.
+    forward = tf.function(lambda images: backbone(images, training=True))
+    totals, images = [np.zeros(v.shape, np.float64) for v in statistics], 0
+    for batch in image_batches:
+        forward(tf.convert_to_tensor(batch))
+        rows = int(batch.shape[0])
+        images += rows
+        for total, v in zip(totals, statistics, strict=True):
+            total += rows * v.numpy().astype(np.float64)
+    return totals, images

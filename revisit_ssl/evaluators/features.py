@@ -1,0 +1,236 @@
+"""Features of a frozen backbone: every endpoint of every image, in one pass, once, on disk."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.data import eval_batches
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators.base import blocks, check_endpoints, check_finite, check_frozen
+from revisit_ssl.evaluators.pooling import POOLINGS, pool_endpoint
+from revisit_ssl.recipe import require
+from revisit_ssl.results import discard, reason, write_atomically
+from revisit_ssl.views.color import normalize_input
+
+_log = logging.getLogger(__name__)
+
+
+def extract_features(
+    backbone,
+    source,
+    *,
+    endpoints,
+    view,
+    normalize,
+    cache_dir=None,
+    batch_size=256,
+    max_values=9000,
+    pooling="max",
+    frozen=True,
+    quiet=True,
+):
+    """Pooled features of all images of a source, in the source's order.
+
+    The network runs in inference mode. With ``cache_dir`` each endpoint is a ``.npy`` file beside a ``.json`` with its
+    checksum; its name holds a hash of the weights, the architecture, the source and the settings. What lies there
+    already is not computed again; a damaged file is, with a note in the log.
+
+    Args:
+        backbone: functional keras.Model whose output is {endpoint: [B, h, w, c] or [B, d]}.
+        source: data.Source; labels are not needed.
+        endpoints: names of outputs.
+        view: data.EvalView, what is cut from each image.
+        normalize: mode of views.color.normalize_input.
+        cache_dir: local folder; None keeps the features in memory.
+        batch_size: images per step; the last batch is padded, so that all steps have one static shape.
+        max_values, pooling: see ``pooling.pool_endpoint``.
+        frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
+        quiet: no progress bar.
+
+    Returns:
+        {endpoint: float32 [N, d]}, a read-only np.memmap each where there is a ``cache_dir``.
+
+    Raises:
+        InputError: a trainable backbone, an unknown endpoint or pooling, features that are not finite, a disk that is
+            full (nothing half-written is left), a ``cache_dir`` that is not local.
+    """
+    if frozen:
+        check_frozen(backbone)
+    check_endpoints(backbone, endpoints)
+    require(pooling in POOLINGS, f"unknown pooling {pooling!r}; one of {', '.join(POOLINGS)}")
+    found, writers = {}, {}
+    if cache_dir is None:
+        writers = {name: _Memory() for name in endpoints}
+    else:
+        require(
+            "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
+        )
+        key = {
+            "weights": weights_hash(backbone),
+            "source": source.fingerprint,
+            "view": repr(view),
+            "normalize": normalize,
+            "max_values": max_values,
+            "pooling": pooling,
+        }
+        for name in endpoints:
+            path = feature_path(cache_dir, name, key)
+            cached = _load(path)
+            if cached is None or len(cached) != source.num_examples:
+                writers[name] = _File(path, source.num_examples, key | {"endpoint": name})
+            else:
+                found[name] = cached
+    if writers:
+        found |= _extract(backbone, source, writers, view, normalize, batch_size, max_values, pooling, quiet)
+    return {name: found[name] for name in endpoints}
+
+
+def _extract(backbone, source, writers, view, normalize, batch_size, max_values, pooling, quiet):
+    """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
+    # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
+    trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in writers})
+    batch_size = min(batch_size, source.num_examples)
+
+    # XLA on an accelerator: Keras 3 has no fused batch-norm kernel there. On CPUs it would be slower.
+    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), reduce_retracing=False)
+    def forward(images):
+        inputs = normalize_input(tf.cast(images, tf.float32) / 255.0, normalize)
+        return {k: pool_endpoint(v, max_values, pooling) for k, v in trunk(inputs, training=False).items()}
+
+    bar = None if quiet else keras.utils.Progbar(source.num_examples, unit_name="image")
+    rows = 0
+    try:
+        for batch in eval_batches(source, batch_size, view=view):
+            images = np.asarray(batch["image"])
+            n = len(images)
+            padded = np.concatenate([images, np.zeros((batch_size - n, *images.shape[1:]), images.dtype)])
+            for name, values in forward(padded).items():
+                writers[name].append(values.numpy()[:n], name)
+            rows += n
+            if bar:
+                bar.update(rows)
+        require(rows == source.num_examples, f"{source.name} gave {rows} of {source.num_examples} images")
+        return {name: writer.finish() for name, writer in writers.items()}
+    except BaseException:
+        for writer in writers.values():
+            writer.abandon()
+        raise
+
+
+class _Memory:
+    def __init__(self):
+        self.parts = []
+
+    def append(self, values, name):
+        check_finite(values, name)
+        self.parts.append(values)
+
+    def finish(self):
+        return np.concatenate(self.parts)
+
+    def abandon(self):
+        pass
+
+
+class _File:
+    """A .npy file written front to back under a temporary name.
+
+    Not through a memory map: writing to a mapped page on a full disk kills the process with SIGBUS, ``write`` raises.
+    """
+
+    def __init__(self, path, rows, key):
+        self.path, self.rows, self.key = path, rows, key
+        self.partial = f"{path}.partial-{os.getpid()}"
+        self.file, self.width, self.checksum = None, None, 0
+
+    def append(self, values, name):
+        check_finite(values, name)
+        try:
+            if self.file is None:
+                self._open(values.shape[1])
+            data = np.ascontiguousarray(values, "<f4").tobytes()
+            self.checksum = zlib.crc32(data, self.checksum)
+            self.file.write(data)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _open(self, width):
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        self.width = width
+        needed, free = 4 * self.rows * width, shutil.disk_usage(os.path.dirname(self.path)).free
+        require(
+            needed <= free,
+            f"features of {self.key['endpoint']} need {needed / 2**20:.0f} MB and {os.path.dirname(self.path)} has "
+            f"{free / 2**20:.0f}; free some space or choose another --workdir",
+        )
+        self.file = open(self.partial, "wb")  # noqa: SIM115 - closed by finish or abandon
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, width)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def finish(self):
+        try:
+            self.file.close()
+            os.replace(self.partial, self.path)
+        except OSError as error:
+            raise self._full(error) from None
+        facts = {"shape": [self.rows, self.width], "crc32": self.checksum, "key": self.key}
+        write_atomically(f"{self.path}.json", json.dumps(facts, indent=2) + "\n")
+        return np.load(self.path, mmap_mode="r")
+
+    def abandon(self):
+        if self.file is not None:
+            # Closing flushes, which fails once more on a full disk; that error is being reported already.
+            with contextlib.suppress(OSError):
+                self.file.close()
+            discard(self.partial)
+
+    def _full(self, error):
+        return InputError(
+            f"cannot write features to {self.path} ({reason(error)}); free some space or choose another --workdir"
+        )
+
+
+def _load(path):
+    """The memory map at ``path``, or None where it is missing or damaged (said in the log)."""
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(f"{path}.json") as file:
+            facts = json.load(file)
+        features = np.load(path, mmap_mode="r")
+        checksum = 0
+        for _, block in blocks(features):
+            checksum = zlib.crc32(block.tobytes(), checksum)
+        if checksum == facts["crc32"] and list(features.shape) == facts["shape"]:
+            return features
+        damage = "checksum differs"
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        damage = reason(error)
+    _log.warning("features at %s are damaged (%s); computing them again", path, damage)
+    return None
+
+
+def feature_path(cache_dir, endpoint, key):
+    """Where the features of an endpoint lie: cache_dir/<endpoint>-<hash of the key>.npy."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return os.path.join(str(cache_dir), f"{endpoint}-{digest}.npy")
+
+
+def weights_hash(backbone):
+    """Hex digest of the architecture and of every weight, moving statistics included.
+
+    The architecture counts too: networks may differ in a stride or a last ReLU and share all weights.
+    """
+    digest = hashlib.sha256(backbone.to_json().encode())
+    for weight in backbone.weights:
+        digest.update(f"{weight.path}{weight.shape}{weight.dtype}".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()

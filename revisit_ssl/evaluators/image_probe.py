@@ -1,0 +1,152 @@
+"""Linear classifiers on augmented images, the paper's SGD evaluation (P section 4.7, supplement 2; spec D.2)."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.data import EvalView, eval_batches, steps_per_epoch, train_batches
+from revisit_ssl.evaluators.base import (
+    ImageProbe,
+    ProbeScore,
+    check_endpoints,
+    check_finite,
+    check_frozen,
+    check_labels,
+    topk_percent,
+)
+from revisit_ssl.evaluators.pooling import pool_endpoint
+from revisit_ssl.evaluators.sgd import glorot
+from revisit_ssl.views import draws
+from revisit_ssl.views.color import normalize_input
+from revisit_ssl.views.crops import CropSpec, cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearImages(ImageProbe):
+    """One independent linear classifier on every endpoint, all trained in one pass over random crops.
+
+    Dense layer with bias, Glorot start, softmax cross entropy, momentum SGD without warm-up and without weight decay.
+    All numbers are given by the paper, so nothing is chosen on val, which is only scored.
+    ``ProbeScore.extra``: val_top1, val_top5. ``seconds`` is the time of all endpoints together.
+    """
+
+    resize: int = 256
+    """Side of the image before the crop."""
+    size: int = 224
+    """Side of the crop: random in training (no flip, no colour), central in evaluation."""
+    batch_size: int = 2048
+    """Images per step; the number of training images where that is smaller."""
+    lr: float = 0.1
+    """For 256 images; used times batch_size / 256."""
+    schedule: tuple[int, int, int] = (480, 500, 520)
+    """Epochs of the first and second drop to a tenth, and of the end; also 30 / 50 / 70 and 120 / 140 / 160."""
+    momentum: float = 0.9
+    """Of the SGD: m <- momentum m + g, w <- w - lr m."""
+    max_values: int = 9000
+    """Endpoints with more values are pooled."""
+    pooling: Literal["max", "avg", "adaptive_max"] = "max"
+    """See pooling.pool_endpoint."""
+    eval_batch_size: int = 256
+    """Images per step in evaluation."""
+
+    @classmethod
+    def paper(cls):
+        """The defaults are the paper's."""
+        return cls()
+
+    def __call__(self, backbone, train, val, test, *, endpoints, normalize, num_classes, seed=0):
+        """See ImageProbe."""
+        started = time.perf_counter()
+        check_frozen(backbone)
+        check_endpoints(backbone, endpoints)
+        for source in (train, val, test):
+            check_labels(source.labels, num_classes, f"{source.name} {source.split}")
+        trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
+        batch_size = min(self.batch_size, train.num_examples)
+        heads = self._train(trunk, train, normalize, batch_size, num_classes, seed)
+        scored = {source.split: self._score(trunk, heads, source, normalize) for source in (val, test)}
+        seconds = time.perf_counter() - started
+        return {
+            name: ProbeScore(
+                top1=topk_percent(scored[test.split][name], test.labels, 1),
+                top5=topk_percent(scored[test.split][name], test.labels, 5),
+                hyperparameters=asdict(self) | {"batch_size": batch_size, "lr_used": self.lr * batch_size / 256},
+                seconds=seconds,
+                extra={
+                    "val_top1": topk_percent(scored[val.split][name], val.labels, 1),
+                    "val_top5": topk_percent(scored[val.split][name], val.labels, 5),
+                },
+            )
+            for name in endpoints
+        }
+
+    def _train(self, trunk, source, normalize, batch_size, num_classes, seed):
+        """{endpoint: (kernel [d, C], bias [C])}"""
+        # Deviation: the paper resizes the shorter side; here the image becomes square, which is the same for square
+        # images and keeps the whole longer side of others in reach.
+        spec = CropSpec(method="random", size=self.size, resize_to=self.resize)
+        per_epoch = steps_per_epoch(source, batch_size)
+        key = draws.as_seed(seed)
+        heads, velocities = {}, {}
+        image = tf.TensorSpec([None, self.size, self.size, 3])
+        traced = tf.function(lambda x: self._features(trunk, x, normalize)).get_concrete_function(image)
+        for i, (name, output) in enumerate(traced.structured_outputs.items()):
+            kernel = glorot(draws.fold(draws.fold(key, 1), i).key, [1, output.shape[1], num_classes])[0]
+            heads[name] = (tf.Variable(kernel), tf.Variable(tf.zeros([num_classes])))
+            velocities[name] = tuple(tf.Variable(tf.zeros_like(v)) for v in heads[name])
+
+        @tf.function(jit_compile=_xla(), reduce_retracing=False)
+        def step(images, labels, number, lr):
+            # In-memory sets come whole and are cut here; others were cut on the host, uint8 [B, 1, s, s, 3].
+            if images.shape.rank == 4:
+                images = cut(images, spec, draws.fold(draws.fold(key, 2), number))[:, 0]
+            else:
+                images = tf.cast(images[:, 0], tf.float32) / 255.0
+            # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
+            features = self._features(trunk, images, normalize)
+            for name, variables in heads.items():
+                with tf.GradientTape() as tape:
+                    logits = tf.matmul(features[name], variables[0]) + variables[1]
+                    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+                for w, m, g in zip(variables, velocities[name], tape.gradient(loss, variables), strict=True):
+                    m.assign(self.momentum * m + g)
+                    w.assign_sub(lr * m)
+
+        batches = iter(train_batches(source, batch_size=batch_size, crops={"crop": spec}, seed=seed))
+        first, second, end = self.schedule
+        for epoch in range(end):
+            lr = tf.constant(self.lr * batch_size / 256 * 0.1 ** ((epoch >= first) + (epoch >= second)), tf.float32)
+            for i in range(per_epoch):
+                batch = next(batches)
+                images = batch["crop"] if "crop" in batch else batch["image"]
+                step(images, batch["label"], tf.constant(epoch * per_epoch + i, tf.int64), lr)
+        return heads
+
+    def _features(self, trunk, images01, normalize):
+        """{endpoint: float32 [B, d]} of float images in [0, 1]."""
+        outputs = trunk(normalize_input(images01, normalize), training=False)
+        return {k: pool_endpoint(v, self.max_values, self.pooling) for k, v in outputs.items()}
+
+    def _score(self, trunk, heads, source, normalize):
+        """{endpoint: logits [N, C]} on central crops."""
+
+        @tf.function(jit_compile=_xla(), reduce_retracing=False)
+        def logits(images):
+            features = self._features(trunk, tf.cast(images, tf.float32) / 255.0, normalize)
+            return {name: tf.matmul(features[name], kernel) + bias for name, (kernel, bias) in heads.items()}
+
+        view = EvalView(size=self.size, resize=self.resize, method="shorter_side")
+        parts = [logits(batch["image"]) for batch in eval_batches(source, self.eval_batch_size, view=view)]
+        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in heads}
+        for name, scores in found.items():
+            check_finite(scores, f"linear_images on {name}")
+        return found
+
+
+def _xla():
+    # Keras 3 has no fused batch-norm kernel on GPUs; on CPUs compiled code is slower.
+    return bool(tf.config.list_physical_devices("GPU"))

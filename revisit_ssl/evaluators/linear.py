@@ -1,0 +1,101 @@
+"""Linear classifier by momentum SGD on cached features (P section 4.7; spec D.2 without its augmentation)."""
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.evaluators.base import (
+    FeatureProbe,
+    ProbeScore,
+    Standardizer,
+    blocks,
+    check_splits,
+    topk_percent,
+)
+from revisit_ssl.evaluators.sgd import glorot, train_candidates
+from revisit_ssl.recipe import require
+from revisit_ssl.views import draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(FeatureProbe):
+    """One dense layer with bias, softmax cross entropy, no weight decay; (lr, epochs) chosen on val.
+
+    ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}.
+    """
+
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    """Candidates, for 256 images; used times batch_size / 256. At equal accuracy on val the first wins."""
+    epochs: tuple[int, ...] = (10, 30)
+    """Candidates for the length."""
+    decay_at: tuple[float, ...] = (3 / 7, 5 / 7)
+    """Shares of the length after which the rate falls to a tenth; the paper's 30 / 50 / 70 epochs."""
+    batch_size: int = 256
+    """Rows per step; the number of training rows where that is smaller."""
+    momentum: float = 0.9
+    """Of the SGD."""
+    standardize: bool = True
+    """Features to zero mean and unit deviation over the training split, so that one grid of rates serves all layers."""
+
+    @classmethod
+    def paper(cls):
+        """lr 0.1 * B / 256, B 2048, 520 epochs, raw features: the paper's numbers, on features without augmentation."""
+        return cls(
+            learning_rates=(0.1,), epochs=(520,), decay_at=(480 / 520, 500 / 520), batch_size=2048, standardize=False
+        )
+
+    def __call__(self, train, val, test, *, num_classes, seed=0):
+        """See FeatureProbe."""
+        require(len(self.learning_rates) > 0 and len(self.epochs) > 0, "linear: give at least one lr and one length")
+        started = time.perf_counter()
+        train, val, test = check_splits((train, val, test), num_classes)
+        standardizer = Standardizer.fit(train.features, self.standardize)
+        batch_size = min(self.batch_size, len(train.features))
+        found = []  # (lr, epochs, top-1 on val, kernel [d, C], bias [C])
+        for epochs in self.epochs:
+            kernels, biases = self._train(train, standardizer, num_classes, batch_size, epochs, seed)
+            for lr, kernel, bias in zip(self.learning_rates, kernels, biases, strict=True):
+                scores = _scores(val.features, standardizer, kernel, bias)
+                found.append((lr, epochs, topk_percent(scores, val.labels, 1), kernel, bias))
+        lr, epochs, val_top1, kernel, bias = max(found, key=lambda f: f[2])
+        require(
+            np.isfinite(kernel).all(),
+            f"linear: every learning rate of {self.learning_rates} diverged; give smaller ones",
+        )
+        scores = _scores(test.features, standardizer, kernel, bias)
+        fixed = {k: v for k, v in asdict(self).items() if k not in ("learning_rates", "epochs")}
+        return ProbeScore(
+            top1=topk_percent(scores, test.labels, 1),
+            top5=topk_percent(scores, test.labels, 5),
+            hyperparameters=fixed | {"lr": lr, "epochs": epochs, "batch_size": batch_size},
+            seconds=time.perf_counter() - started,
+            extra={
+                "val_top1": val_top1,
+                "val_top1_by_candidate": {f"lr {f[0]:g}, {f[1]} epochs": f[2] for f in found},
+            },
+        )
+
+    def _train(self, train, standardizer, num_classes, batch_size, epochs, seed):
+        """Kernels [G, d, C] and biases [G, C], one per learning rate."""
+        count = len(self.learning_rates)
+        kernels = tf.Variable(glorot(draws.as_seed(seed).key, [count, train.features.shape[1], num_classes]))
+        biases = tf.Variable(tf.zeros([count, num_classes]))
+
+        def loss(x, labels, step):
+            logits = tf.matmul(x, kernels) + biases[:, None]  # [G, B, C]
+            labels = tf.tile(labels[None], [count, 1])
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), axis=1)
+
+        train_candidates(
+            train.features, train.labels, standardizer, [kernels, biases], loss,
+            rates=[lr * batch_size / 256 for lr in self.learning_rates], batch_size=batch_size, epochs=epochs,
+            decay_epochs=[share * epochs for share in self.decay_at], momentum=self.momentum, seed=seed,
+        )  # fmt: skip
+        return kernels.numpy(), biases.numpy()
+
+
+def _scores(features, standardizer, kernel, bias):
+    with np.errstate(over="ignore", invalid="ignore"):  # a candidate may have diverged; its scores then count as wrong
+        return np.concatenate([standardizer(block) @ kernel + bias for _, block in blocks(features)])

@@ -1,0 +1,77 @@
+"""Momentum SGD on cached features: the loop behind the linear and the MLP probe.
+
+All candidates of a grid are trained side by side on the same batches, as one wide head: a matrix product with G times
+the columns costs far less than G passes over the features, and candidates differ in nothing but their numbers.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+_BLOCK_VALUES = 1 << 24  # features handed to the device at a time (64 MB)
+
+
+def train_candidates(
+    features, labels, standardizer, variables, loss, *, rates, batch_size, epochs, decay_epochs, momentum, seed
+):
+    """Trains G candidates; updates ``variables`` in place.
+
+    Per step: m <- momentum * m + g, w <- w - rate * m (TF1's and PyTorch's momentum), rate times 0.1 after each of
+    ``decay_epochs``. Each epoch is a new permutation, a function of (seed, epoch); the last partial batch is dropped.
+
+    Args:
+        features: float32 [N, d], array or memory map.
+        labels: int64 [N].
+        standardizer: applied to every batch.
+        variables: tf.Variables [G, ...], candidate first.
+        loss: (x [B, d], labels [B], step int64) -> [G], one loss per candidate, each a function of its own slices.
+        rates: float [G], learning rates as used (already scaled with the batch size).
+        batch_size: at most N is used.
+        epochs, decay_epochs: int, tuple of numbers.
+        momentum: in [0, 1).
+        seed: int.
+    """
+    rows = len(features)
+    batch_size = min(batch_size, rows)
+    steps = rows // batch_size
+    velocities = [tf.Variable(tf.zeros_like(v)) for v in variables]
+    rates = tf.constant(rates, tf.float32)
+    mean, scale = tf.constant(standardizer.mean), tf.constant(standardizer.scale)
+
+    @tf.function(reduce_retracing=False)
+    def run(x, y, first_step, factor):
+        # x [S * B, d], y [S * B]: S whole batches.
+        for i in tf.range(tf.shape(x)[0] // batch_size):
+            batch = (tf.slice(x, [i * batch_size, 0], [batch_size, -1]) - mean) * scale
+            target = tf.slice(y, [i * batch_size], [batch_size])
+            with tf.GradientTape() as tape:
+                # The sum: candidates share no variable, so each gets the gradient of its own loss.
+                total = tf.reduce_sum(loss(batch, target, first_step + tf.cast(i, tf.int64)))
+            for w, m, g in zip(variables, velocities, tape.gradient(total, variables), strict=True):
+                m.assign(momentum * m + g)
+                w.assign_sub(tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) * m)
+
+    run_steps = max(1, min(steps, _BLOCK_VALUES // (batch_size * features.shape[1])))
+    for epoch in range(epochs):
+        order = np.random.default_rng((seed, epoch)).permutation(rows)[: steps * batch_size]
+        factor = tf.constant(0.1 ** sum(epoch >= boundary for boundary in decay_epochs), tf.float32)
+        for first in range(0, steps, run_steps):
+            chosen = order[first * batch_size : (first + run_steps) * batch_size]
+            run(_gather(features, chosen), labels[chosen], tf.constant(epoch * steps + first, tf.int64), factor)
+
+
+def glorot(key, shape):
+    """Glorot-uniform float32 [G, fan_in, fan_out]: one start for all candidates, so that only their numbers differ."""
+    limit = math.sqrt(6.0 / (shape[1] + shape[2]))
+    return tf.tile(tf.random.stateless_uniform([1, *shape[1:]], key, -limit, limit), [shape[0], 1, 1])
+
+
+def _gather(features, rows):
+    """float32 rows of an array; a memory map is read in file order, which a disk serves much faster."""
+    if not isinstance(features, np.memmap):
+        return np.asarray(features[rows], np.float32)
+    order = np.argsort(rows)
+    out = np.empty((len(rows), features.shape[1]), np.float32)
+    out[order] = features[rows[order]]
+    return out

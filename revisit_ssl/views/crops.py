@@ -19,6 +19,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
 
 METHODS = ("resized", "inception", "center", "random")
+KERNELS = ("bilinear", "antialias", "area", "legacy")
 RESIZED_TRIES = 10  # torchvision
 INCEPTION_TRIES = 100  # slim
 
@@ -33,7 +34,8 @@ class CropSpec:
         method: "resized": random area and aspect ratio (torchvision's RandomResizedCrop law), scaled to ``size``;
             "inception": random box of the Inception preprocessing, scaled to ``size``, aspect ratio ignored;
             "center", "random": ``size`` x ``size`` pixels as they are, from the middle or from anywhere.
-        scale: smallest and largest area of the box as a part of the image's ("resized", "inception").
+        scale: smallest and largest area of the box as a part of the image's ("resized", "inception"; the Inception
+            preprocessing itself has (0.05, 1)).
         ratio: smallest and largest width / height of the box ("resized", "inception").
         resize_to: the image is first resized to this side in both directions, aspect ratio ignored; None: not at all.
     """
@@ -75,17 +77,18 @@ def cut(images, spec, seed):
     """
     images = to_float(images)
     batch, height, width = _static_shape(images)
-    if spec.method in ("center", "random"):
-        frame = (spec.resize_to, spec.resize_to) if spec.resize_to else (height, width)
-        _check_fit(spec.size, *frame)
     boxes = batch_boxes(spec, batch, height, width, seed)
-    if spec.resize_to is None:
-        return resample(images, boxes, (spec.size, spec.size))
+    size = (spec.size, spec.size)
     if spec.method in ("center", "random"):
+        if spec.resize_to is None:
+            _check_fit(spec.size, height, width)
+            return slice_boxes(images, boxes[..., :2], size)
         # Resizing and then cutting whole pixels is sampling the original on a shifted grid: one pass does both.
         scale = tf.constant([height, width, height, width], tf.float32) / spec.resize_to
-        return resample(images, tf.cast(boxes, tf.float32) * scale, (spec.size, spec.size), clamp_to_box=False)
-    return resample(resize(images, (spec.resize_to, spec.resize_to)), boxes, (spec.size, spec.size))
+        return resample(images, tf.cast(boxes, tf.float32) * scale, size, clamp_to_box=False)
+    if spec.resize_to is not None:
+        images = resize(images, (spec.resize_to, spec.resize_to))
+    return resample(images, boxes, size)
 
 
 def sample_boxes(spec, height, width, seed):
@@ -202,10 +205,11 @@ def inception_crop(images, seed, *, size, area=(0.05, 1.0), ratio=(3 / 4, 4 / 3)
 
 
 def random_crop(images, seed, *, size):
-    """``size`` x ``size`` pixels from a uniform place in every image: [B, H, W, C] -> float32 [B, size, size, C]."""
+    """``size`` x ``size`` pixels from a uniform place in every image: [B, H, W, C] -> [B, size, size, C], any dtype."""
     batch, height, width = _static_shape(images)
     _check_fit(size, height, width)
-    return resample(images, random_boxes([batch, 1], height, width, seed, size=(size, size)), (size, size))[:, 0]
+    boxes = random_boxes([batch, 1], height, width, seed, size=(size, size))
+    return slice_boxes(images, boxes[..., :2], (size, size))[:, 0]
 
 
 def center_crop(images, size):
@@ -229,22 +233,16 @@ def central_fraction(images, fraction=0.875):
     return images[..., top : height - top, left : width - left, :]
 
 
-def resize(images, size, *, antialias=False, legacy=False):
-    """Bilinear resize of a batch, aspect ratio ignored.
+def resize(images, size, *, kernel="bilinear"):
+    """Resizes a batch, aspect ratio ignored: [B, H, W, C] of any real dtype -> float32 [B, *size, C], same range.
 
     Args:
-        images: [B, H, W, C], any real dtype.
         size: (height, width) of the output.
-        antialias: widen the kernel when shrinking, as Pillow does.
-        legacy: sample as TF1 did, without half-pixel centres (old checkpoints and goldens; not symmetric under
-            rotation, which a rotation pretext can exploit).
-
-    Returns:
-        float32 [B, height, width, C], in the range of the input.
+        kernel: as in ``resample``.
     """
     batch, height, width = _static_shape(images)
     boxes = tf.broadcast_to(tf.constant([0, 0, height, width]), [batch, 1, 4])
-    return resample(images, boxes, size, antialias=antialias, legacy=legacy)[:, 0]
+    return resample(images, boxes, size, kernel=kernel)[:, 0]
 
 
 def shorter_side_size(height, width, side):
@@ -253,37 +251,60 @@ def shorter_side_size(height, width, side):
     return round(height * scale), round(width * scale)
 
 
-def resize_shorter_side(images, side, *, antialias=False, legacy=False):
-    """Bilinear resize of the shorter side to ``side`` pixels, ratio kept: [B, H, W, C] -> float32 [B, h, w, C]."""
-    size = shorter_side_size(*_static_shape(images)[1:], side)
-    return resize(images, size, antialias=antialias, legacy=legacy)
+def resize_shorter_side(images, side, *, kernel="bilinear"):
+    """Resizes the shorter side to ``side`` pixels, ratio kept: [B, H, W, C] -> float32 [B, h, w, C], same range."""
+    return resize(images, shorter_side_size(*_static_shape(images)[1:], side), kernel=kernel)
 
 
-def resample(images, boxes, size, *, antialias=False, legacy=False, clamp_to_box=True):
-    """Cuts boxes and scales them bilinearly to one size.
+def resample(images, boxes, size, *, kernel="bilinear", clamp_to_box=True):
+    """Cuts boxes and scales them to one size.
 
     Args:
         images: [B, H, W, C], any real dtype; H and W static.
         boxes: [B, n, 4] top, left, height, width in pixels, int or float, inside the images.
         size: (height, width) of the output.
-        antialias: widen the triangle kernel by the factor of shrinking, as Pillow and ``tf.image.resize`` do.
-        legacy: output pixel i looks at i * scale (TF1) instead of (i + 1/2) * scale - 1/2.
-        clamp_to_box: True: the box is cut first, so nothing outside of it is seen. False: samples near its edge mix
-            with the image around it, as when the whole image is resized first and cut afterwards.
+        kernel: "bilinear": between the four nearest pixels (``tf.image.resize``);
+            "antialias": a triangle as wide as the shrinking demands (Pillow, ``tf.image.resize(antialias=True)``);
+            "area": mean over the area that an output pixel covers (``tf.image.resize(method="area")``);
+            "legacy": bilinear as TF1 sampled it, pixel i at i * scale without half-pixel centres (old checkpoints and
+            goldens only: it is not symmetric under rotation, a shortcut for a rotation pretext).
+        clamp_to_box: True: the box is cut first, so nothing outside of it is seen. False ("bilinear" only): samples
+            near its edge mix with the image around it, as when the whole image is resized first and cut afterwards.
 
     Returns:
         float32 [B, n, height, width, C] in the range of the input.
     """
+    if kernel not in KERNELS:
+        raise InputError(f"Unknown resampling kernel {kernel!r}; one of {', '.join(KERNELS)}.")
     images = tf.cast(images, tf.float32)
     boxes = tf.cast(boxes, tf.float32)
-    options = {"antialias": antialias, "legacy": legacy, "clamp_to_box": clamp_to_box}
-    rows = _interpolation(boxes[..., 0], boxes[..., 2], images.shape[1], size[0], **options)  # [B, n, h, H]
-    columns = _interpolation(boxes[..., 1], boxes[..., 3], images.shape[2], size[1], **options)  # [B, n, w, W]
+    height, width = images.shape[1:3]
+    rows = _interpolation(boxes[..., 0], boxes[..., 2], height, size[0], kernel, clamp_to_box)  # [B, n, h, H]
+    columns = _interpolation(boxes[..., 1], boxes[..., 3], width, size[1], kernel, clamp_to_box)  # [B, n, w, W]
     return tf.einsum("bnjw,bniwc->bnijc", columns, tf.einsum("bnih,bhwc->bniwc", rows, images))
+
+
+def slice_boxes(images, corners, size):
+    """Cuts boxes of one size without scaling; pixel values are kept exactly.
+
+    Args:
+        images: [B, H, W, C], any dtype.
+        corners: int32 [B, n, 2]: top, left.
+        size: (height, width) of the boxes, which must lie inside the images.
+
+    Returns:
+        [B, n, height, width, C], dtype of the images.
+    """
+    n = corners.shape[1]
+    rows = corners[..., 0, None] + tf.range(size[0])  # [B, n, height]
+    columns = corners[..., 1, None] + tf.range(size[1])  # [B, n, width]
+    bands = tf.gather(images, rows, axis=1, batch_dims=1)  # [B, n, height, W, C]
+    return tf.gather(bands, tf.ensure_shape(columns, [None, n, size[1]]), axis=3, batch_dims=2)
 
 
 def to_float(images):
     """uint8 0..255 -> float32 [0, 1]; floats are taken to be in [0, 1] already and only cast to float32."""
+    images = tf.convert_to_tensor(images)
     if images.dtype == tf.uint8:
         return tf.cast(images, tf.float32) / 255.0
     if not images.dtype.is_floating:
@@ -291,19 +312,21 @@ def to_float(images):
     return tf.cast(images, tf.float32)
 
 
-def _interpolation(start, length, side, out, *, antialias, legacy, clamp_to_box):
+def _interpolation(start, length, side, out, kernel, clamp_to_box):
     """Weights [..., out, side] of one axis: row i says how output pixel i mixes the input pixels; rows sum to 1."""
     start, length = start[..., None, None], length[..., None, None]
     scale = length / out
     i = tf.range(out, dtype=tf.float32)[:, None]
-    at = i * scale if legacy else (i + 0.5) * scale - 0.5
-    first, last = (start, start + length - 1) if clamp_to_box else (0.0, side - 1.0)
     pixels = tf.range(side, dtype=tf.float32)
-    if not antialias:
-        at = tf.clip_by_value(start + at, first, last)
-        return tf.nn.relu(1.0 - tf.abs(at - pixels))
+    if kernel == "area":
+        low = start + i * scale
+        return tf.nn.relu(tf.minimum(low + scale, pixels + 1) - tf.maximum(low, pixels)) / scale
+    at = start + (i * scale if kernel == "legacy" else (i + 0.5) * scale - 0.5)
+    first, last = (start, start + length - 1) if clamp_to_box else (0.0, side - 1.0)
+    if kernel != "antialias":
+        return tf.nn.relu(1.0 - tf.abs(tf.clip_by_value(at, first, last) - pixels))
     # A kernel wider than a pixel is cut off at the edge and normalised, which is what Pillow does.
-    weights = tf.nn.relu(1.0 - tf.abs(start + at - pixels) / tf.maximum(scale, 1.0))
+    weights = tf.nn.relu(1.0 - tf.abs(at - pixels) / tf.maximum(scale, 1.0))
     weights *= tf.cast((pixels >= first) & (pixels <= last), tf.float32)
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
@@ -330,9 +353,10 @@ def _place(shape, h, w, height, width, seed, *, closed):
 
 def _static_shape(images):
     """(batch, height, width) of [B, H, W, C]: ints where static; height and width must be."""
-    if images.shape.rank != 4:
-        raise InputError(f"A batch of images has 4 axes [B, H, W, C]; got shape {tuple(images.shape)}.")
-    batch, height, width = images.shape[:3]
+    shape = tf.TensorShape(images.shape)
+    if shape.rank != 4:
+        raise InputError(f"A batch of images has 4 axes [B, H, W, C]; got shape {tuple(shape)}.")
+    batch, height, width = shape[:3]
     if height is None or width is None:
         raise InputError(f"Images need a static height and width; got shape {tuple(images.shape)}.")
     return tf.shape(images)[0] if batch is None else batch, height, width

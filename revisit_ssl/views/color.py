@@ -1,0 +1,424 @@
+"""Colour, blur and normalisation of whole batches.
+
+Images are float32 [B, H, W, 3] in [0, 1] unless a function says otherwise. ``adjust_*`` apply given parameters, one per
+image, and do not clip; ``random_*`` draw the parameters, apply them with a probability per image, and clip to [0, 1].
+Wherever two libraries mean different things by one word, both are here under names that tell them apart:
+
+    brightness   mode "scale": x * f (torchvision, Pillow); "shift": x + d (tf.image, Inception preprocessing)
+    contrast     around the mean grey of the image (torchvision, Pillow), or of each channel (tf.image)
+    saturation   mode "luma": blend with the grey image (torchvision, Pillow); "hsv": S of HSV times f (tf.image)
+    grey         mode "luma": ITU-R 601 weights (torchvision, Pillow); "mean": channel mean (Revisiting SSL)
+
+Inside, colour is computed on planes [3, B, H, W]: sums and maxima over a last axis of 3 are several times slower.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import draws
+from revisit_ssl.views.crops import to_float
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow; torchvision and tf.image round the first to 0.2989
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PADDINGS = {"REFLECT": "reflect", "SYMMETRIC": "symmetric", "CONSTANT": "constant"}  # TensorFlow's name: NumPy's
+
+__all__ = [
+    "adjust_brightness", "adjust_contrast", "adjust_hue", "adjust_saturation", "color_jitter", "gaussian_blur",
+    "gaussian_kernel", "inception_color", "normalize", "normalize_input", "random_brightness", "random_contrast",
+    "random_gaussian_blur", "random_grayscale", "random_hue", "random_saturation", "random_solarize", "solarize",
+    "standardize", "to_float", "to_gray",
+]  # fmt: skip
+
+
+# --- given parameters -------------------------------------------------------------------------------------------------
+
+
+def adjust_brightness(images, values, *, mode="scale"):
+    """x * value ("scale") or x + value ("shift"); values: [B]."""
+    _check("brightness mode", mode, ("scale", "shift"))
+    values = _per_image(values, 4)
+    return images * values if mode == "scale" else images + values
+
+
+def adjust_contrast(images, factors, *, around="gray"):
+    """Scales the distance from the mean luma of the image ("gray") or the mean of each channel ("channel") by [B]."""
+    _check("contrast centre", around, ("gray", "channel"))
+    planes = _planes(images)
+    values = _luma(planes) if around == "gray" else planes
+    return _images(_blend(planes, tf.reduce_mean(values, axis=(-2, -1), keepdims=True), _per_image(factors)))
+
+
+def adjust_saturation(images, factors, *, mode="luma"):
+    """"luma": blend with the luma image; "hsv": S times the factor, at most 1, hue and V kept. factors: [B]."""
+    _check("saturation mode", mode, ("luma", "hsv"))
+    planes, factors = _planes(images), _per_image(factors)
+    if mode == "luma":
+        return _images(_blend(planes, _luma(planes), factors))
+    return _images(_blend(planes, *_hsv_saturation(planes, factors)))
+
+
+def adjust_hue(images, deltas):
+    """Turns the hue of HSV by ``deltas`` [B], in turns (1 is the identity again); S and V are kept.
+
+    Values are those of ``tf.image.adjust_hue`` (the same formula is torchvision's), with one delta per image.
+    """
+    return _images(_turn_hue(_planes(images), deltas))
+
+
+def to_gray(images, *, mode="mean"):
+    """Grey images with three equal channels; dtype and range are kept.
+
+    "mean": channel mean, rounded down for integers (official ``to_gray``). "luma": ITU-R 601, for uint8 with the
+    integer arithmetic of Pillow. images: [..., 3].
+    """
+    _check("grey mode", mode, ("mean", "luma"))
+    if tf.as_dtype(images.dtype).is_floating:
+        weights = LUMA if mode == "luma" else (1 / 3, 1 / 3, 1 / 3)
+        gray = sum(weight * images[..., i : i + 1] for i, weight in enumerate(weights))
+    else:
+        weights, shift, divisor = ([1, 1, 1], 0, 3) if mode == "mean" else ([19595, 38470, 7471], 1 << 15, 1 << 16)
+        total = tf.reduce_sum(tf.cast(images, tf.int32) * weights, axis=-1, keepdims=True)
+        gray = tf.cast((total + shift) // divisor, images.dtype)
+    return tf.concat([gray] * 3, axis=-1)
+
+
+def solarize(images, threshold=0.5):
+    """Inverts the values at or above the threshold: x -> 1 - x."""
+    return tf.where(images < threshold, images, 1.0 - images)
+
+
+def gaussian_kernel(sigma, size):
+    """Normalised Gaussian weights exp(-t^2 / (2 sigma^2)).
+
+    Args:
+        sigma: float32 [...], standard deviation in pixels, > 0.
+        size: number of taps; t = 0 is tap (size - 1) // 2, so that an even size has its extra tap after the centre.
+
+    Returns:
+        float32 [..., size], summing to 1.
+    """
+    t = tf.range(size, dtype=tf.float32) - (size - 1) // 2
+    # softmax is the normalised exponential, safe for tiny sigma
+    return tf.nn.softmax(-0.5 * tf.square(t / tf.convert_to_tensor(sigma, tf.float32)[..., None]), axis=-1)
+
+
+def gaussian_blur(images, sigma, size=None, *, padding="REFLECT", constant=0.0):
+    """Separable Gaussian blur, as two products with one band matrix per image and axis.
+
+    Args:
+        images: [B, H, W, C], any real dtype and range.
+        sigma: standard deviation in pixels: a float, (vertical, horizontal), or a tensor [B], one per image.
+        size: taps: int, (vertical, horizontal), or None: out to 3 sigma, for which sigma must be Python numbers.
+        padding: "REFLECT" (edge pixel not repeated), "SYMMETRIC" (repeated) or "CONSTANT".
+        constant: value outside the image for "CONSTANT".
+
+    Returns:
+        [B, H, W, C], dtype of the images; integers are rounded down (as TensorFlow Addons does).
+
+    Raises:
+        InputError: unknown padding, a size below 1 or, for padding by reflection, wider than the image allows.
+    """
+    _check("padding", padding, tuple(PADDINGS))
+    sigmas = sigma if isinstance(sigma, (tuple, list)) else (sigma, sigma)
+    if size is None:
+        size = tuple(_taps(s) for s in sigmas)
+    sizes = size if isinstance(size, (tuple, list)) else (size, size)
+    blurred = tf.cast(images, tf.float32)
+    for equation, axis, s, taps in zip(("bih,bhwc->biwc", "bjw,biwc->bijc"), (1, 2), sigmas, sizes, strict=True):
+        side = images.shape[axis]
+        index = _padded_index(side, taps, padding)
+        weights = tf.reshape(gaussian_kernel(s, taps), [-1, taps])  # [B or 1, taps]
+        band = tf.einsum("bk,ikh->bih", weights, tf.one_hot(index, side))  # index -1, outside: no weight
+        band = tf.broadcast_to(band, [tf.shape(blurred)[0], side, side])
+        blurred = tf.einsum(equation, band, blurred)
+        if padding == "CONSTANT" and constant:
+            missing = constant * (1.0 - tf.reduce_sum(band, axis=-1))  # [B, side]
+            blurred += missing[:, :, None, None] if axis == 1 else missing[:, None, :, None]
+    return tf.cast(blurred, images.dtype)
+
+
+def standardize(images):
+    """Zero mean and unit standard deviation per image, over its last three axes [..., H, W, C].
+
+    The standard deviation is floored at 1 / sqrt(H * W * C), as in ``tf.image.per_image_standardization``. The floor
+    is absolute, so a nearly constant image depends on the range it comes in: the official patch pretexts standardise
+    0..255, Exemplar [-1, 1].
+    """
+    images = tf.cast(images, tf.float32)
+    mean, variance = tf.nn.moments(images, axes=(-3, -2, -1), keepdims=True)
+    floor = 1.0 / math.sqrt(np.prod(images.shape[-3:]))
+    return (images - mean) / tf.maximum(tf.sqrt(variance), floor)
+
+
+def normalize(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    """(x - mean) / std per channel."""
+    return (images - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
+
+
+def normalize_input(images, mode):
+    """What a network is given for images in [0, 1].
+
+    Args:
+        images: float32 [..., H, W, 3] in [0, 1].
+        mode: "pm1": to [-1, 1]; "standardize": zero mean, unit standard deviation per image; "imagenet": minus mean,
+            by standard deviation of ImageNet's channels; "none".
+    """
+    _check("normalisation", mode, ("pm1", "standardize", "imagenet", "none"))
+    if mode == "pm1":
+        return images * 2.0 - 1.0
+    if mode == "standardize":
+        return standardize(images)
+    return normalize(images) if mode == "imagenet" else images
+
+
+# --- random parameters ------------------------------------------------------------------------------------------------
+
+
+def random_brightness(images, seed, *, strength, mode="scale", probability=1.0):
+    """"scale": x * U[1 - strength, 1 + strength] (from 0 at least); "shift": x + U[-strength, strength]."""
+    _check("brightness mode", mode, ("scale", "shift"))
+    interval = _interval("brightness", strength) if mode == "scale" else (-strength, strength)
+    values = _draw(seed, images, interval, probability, neutral=1.0 if mode == "scale" else 0.0)
+    return _clip(adjust_brightness(images, values, mode=mode))
+
+
+def random_contrast(images, seed, *, strength, around="gray", probability=1.0):
+    """Contrast times U[1 - strength, 1 + strength] (from 0 at least)."""
+    factors = _draw(seed, images, _interval("contrast", strength), probability)
+    return _clip(adjust_contrast(images, factors, around=around))
+
+
+def random_saturation(images, seed, *, strength, mode="luma", probability=1.0):
+    """Saturation times U[1 - strength, 1 + strength] (from 0 at least)."""
+    factors = _draw(seed, images, _interval("saturation", strength), probability)
+    return _clip(adjust_saturation(images, factors, mode=mode))
+
+
+def random_hue(images, seed, *, strength, probability=1.0):
+    """Hue turned by U[-strength, strength], in turns; strength at most 0.5."""
+    return _clip(adjust_hue(images, _draw(seed, images, _hue_interval(strength), probability, neutral=0.0)))
+
+
+def color_jitter(
+    images, seed, *, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0,
+    probability=1.0, order="random", saturation_mode="luma",
+):  # fmt: skip
+    """Brightness (scale), contrast (around grey), saturation and hue, as torchvision's ColorJitter, per image.
+
+    Args:
+        images: float32 [B, H, W, 3] in [0, 1].
+        seed: anything ``draws.as_seed`` takes.
+        brightness, contrast, saturation: strength s for a factor U[max(0, 1 - s), 1 + s], or (low, high); 0 is off.
+        hue: strength h <= 0.5 for a turn U[-h, h], or (low, high); 0 is off.
+        probability: of jittering an image at all.
+        order: "random": of the four operations, for each image; "fixed": as named above.
+        saturation_mode: "luma" (torchvision) or "hsv" (tf.image).
+
+    Returns:
+        float32 [B, H, W, 3] in [0, 1]; clipped after each operation.
+    """
+    _check("jitter order", order, ("random", "fixed"))
+    _check("saturation mode", saturation_mode, ("luma", "hsv"))
+    _check_probability(probability)
+    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    intervals = [_interval(name, strength) for name, strength in strengths.items()]
+    batch = _batch(images)
+    applied = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
+    factors = [draws.uniform(draws.fold(seed, 1 + i), [batch], *interval) for i, interval in enumerate(intervals)]
+    factors = tf.where(applied[:, None], tf.stack(factors, axis=1), 1.0)  # [B, 3]
+    deltas = tf.where(applied, draws.uniform(draws.fold(seed, 4), [batch], *_hue_interval(hue)), 0.0)  # [B]
+    has_hue = _hue_interval(hue) != (0.0, 0.0)
+
+    # The ranks of four random numbers are a random order; they are made different, so that no operation is lost.
+    # Brightness, contrast and saturation are all blends with something, so one blend per place in the order serves
+    # whichever of the three an image has there. Hue is dear and not a blend: the three places are gone through before
+    # it and after it, with factor 1 where it is not their turn.
+    if order == "random":
+        keys = 4 * draws.integers(draws.fold(seed, 5), [batch, 4], 0, 1 << 28) + tf.range(4)
+    else:
+        keys = tf.broadcast_to(tf.range(4), [batch, 4])
+    blends, hue_key = keys[:, :3], keys[:, 3:]
+    place = tf.reduce_sum(tf.cast(blends[:, None, :] < blends[:, :, None], tf.int32), axis=-1)  # [B, 3], 0 is first
+    early = tf.where(blends < hue_key, factors, 1.0) if has_hue else factors
+    late = tf.where(blends < hue_key, 1.0, factors)
+
+    def all_blends(planes, factors):
+        for turn in range(3):
+            planes = _one_blend(planes, place == turn, factors, saturation_mode)
+        return planes
+
+    planes = all_blends(_planes(images), early)
+    if has_hue:
+        planes = _clip(_turn_hue(planes, deltas))
+        if order == "random":
+            planes = all_blends(planes, late)
+    return _images(planes)
+
+
+def random_grayscale(images, seed, *, probability, mode="luma"):
+    """Grey with a probability per image: [B, ..., 3] of any dtype, which is kept (see ``to_gray``)."""
+    _check_probability(probability)
+    chosen = draws.bernoulli(seed, [_batch(images)], probability)
+    return tf.where(_per_image(chosen, images.shape.rank), to_gray(images, mode=mode), images)
+
+
+def random_gaussian_blur(images, seed, *, sigma=(0.1, 2.0), size=None, probability=0.5):
+    """Gaussian blur with sigma ~ U[sigma] pixels per image, with a probability per image.
+
+    Args:
+        size: taps of the kernel (static); None: out to 3 times the largest sigma, so that no draw is cut short (the
+            reflected border allows at most 2 * side - 1).
+    """
+    _check_probability(probability)
+    if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1]:
+        raise InputError(f"sigma is a pair 0 < low <= high in pixels; got {tuple(sigma)}.")
+    if size is None:
+        size = min(_taps(sigma[1]), 2 * min(images.shape[1:3]) - 1)
+    sigmas = draws.uniform(draws.fold(seed, 0), [_batch(images)], *sigma)
+    chosen = draws.bernoulli(draws.fold(seed, 1), [_batch(images)], probability)
+    return tf.where(_per_image(chosen, 4), gaussian_blur(images, sigmas, size), images)
+
+
+def random_solarize(images, seed, *, probability, threshold=0.5):
+    """Solarise with a probability per image: values at or above the threshold are inverted."""
+    _check_probability(probability)
+    chosen = draws.bernoulli(seed, [_batch(images)], probability)
+    return tf.where(_per_image(chosen, 4), solarize(images, threshold), images)
+
+
+def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5)):
+    """Fast colour mode of the Inception preprocessing: shift by U[+-32/255], then HSV saturation by U[.5, 1.5], clip.
+
+    In this fixed order and without a clip in between (slim ``inception_preprocessing.py``, ``fast_mode=True``).
+    """
+    deltas = draws.uniform(draws.fold(seed, 0), [_batch(images)], -brightness, brightness)
+    factors = draws.uniform(draws.fold(seed, 1), [_batch(images)], *saturation)
+    return _clip(adjust_saturation(adjust_brightness(images, deltas, mode="shift"), factors, mode="hsv"))
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _planes(images):
+    """[B, H, W, 3] -> [3, B, H, W]; faster than a transpose on the CPU."""
+    return tf.stack(tf.unstack(images, num=3, axis=-1))
+
+
+def _images(planes):
+    return tf.stack(tf.unstack(planes), axis=-1)
+
+
+def _one_blend(planes, turn, factors, saturation_mode):
+    """Applies to each image the one of (brightness, contrast, saturation) marked in ``turn`` bool [B, 3], and clips."""
+    gray = _luma(planes)
+    factor = _per_image(tf.reduce_sum(tf.where(turn, factors, 0.0), axis=1))
+    is_contrast, is_saturation = _per_image(turn[:, 1]), _per_image(turn[:, 2])
+    toward = tf.where(is_contrast, tf.reduce_mean(gray, axis=(1, 2), keepdims=True), 0.0)  # brightness: towards black
+    if saturation_mode == "luma":
+        toward = tf.where(is_saturation, gray, toward)
+    else:
+        value, capped = _hsv_saturation(planes, factor)
+        toward, factor = tf.where(is_saturation, value, toward), tf.where(is_saturation, capped, factor)
+    return _clip(_blend(planes, toward, factor))
+
+
+def _hsv_saturation(planes, factors):
+    """HSV saturation as a blend: with V, the largest channel, by a factor that keeps S at 1 or below.
+
+    Scaling S with H and V fixed scales the distance of every channel from V: x -> V + (x - V) * S'/S.
+    """
+    value = tf.reduce_max(planes, axis=0)
+    chroma = value - tf.reduce_min(planes, axis=0)
+    highest = tf.math.divide_no_nan(tf.maximum(value, 0.0), chroma)  # 1 / S; 0 for V <= 0, which HSV calls grey
+    return value, tf.minimum(factors, highest)
+
+
+def _turn_hue(planes, deltas):
+    red, green, blue = tf.unstack(planes)
+    value = tf.reduce_max(planes, axis=0)
+    chroma = value - tf.reduce_min(planes, axis=0)
+    by = tf.math.divide_no_nan(1.0, chroma)
+    hue = tf.where(
+        red == value, (green - blue) * by, tf.where(green == value, 2 + (blue - red) * by, 4 + (red - green) * by)
+    )  # in sixths of a turn
+    hue += 6 * _per_image(deltas)
+    # Back to colours: each channel is a trapezoid of the hue; red, green and blue are a third of a turn apart.
+    turned = []
+    for shift in (5.0, 3.0, 1.0):
+        at = hue + shift
+        at -= 6 * tf.floor(at / 6)  # not floormod: XLA calls a slow library function for it
+        turned.append(value - chroma * tf.clip_by_value(tf.minimum(at, 4.0 - at), 0.0, 1.0))
+    return tf.stack(turned)
+
+
+def _blend(images, toward, factors):
+    return toward + (images - toward) * factors
+
+
+def _luma(planes):
+    return LUMA[0] * planes[0] + LUMA[1] * planes[1] + LUMA[2] * planes[2]
+
+
+def _clip(images):
+    return tf.clip_by_value(images, 0.0, 1.0)
+
+
+def _batch(images):
+    return images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+
+
+def _per_image(values, rank=3):
+    """[B] -> [B, 1, 1], to go with planes [3, B, H, W], or to any other rank."""
+    return tf.reshape(values, [-1] + [1] * (rank - 1))
+
+
+def _draw(seed, images, interval, probability, neutral=1.0):
+    """[B] parameters, uniform in the interval with ``probability``, else neutral."""
+    _check_probability(probability)
+    batch = _batch(images)
+    values = draws.uniform(draws.fold(seed, 0), [batch], *interval)
+    return tf.where(draws.bernoulli(draws.fold(seed, 1), [batch], probability), values, neutral)
+
+
+def _interval(name, strength):
+    """Factor range of a strength s, [max(0, 1 - s), 1 + s], or the pair itself."""
+    low, high = strength if isinstance(strength, (tuple, list)) else (max(0.0, 1.0 - strength), 1.0 + strength)
+    if not 0 <= low <= high:
+        raise InputError(f"{name} is a strength >= 0 or a pair of factors 0 <= low <= high; got {strength}.")
+    return low, high
+
+
+def _hue_interval(strength):
+    low, high = strength if isinstance(strength, (tuple, list)) else (-strength, strength)
+    if not -0.5 <= low <= high <= 0.5:
+        raise InputError(f"hue is a strength in [0, 0.5] turns or a pair -0.5 <= low <= high <= 0.5; got {strength}.")
+    return low, high
+
+
+def _taps(sigma):
+    """Odd number of taps that reaches 3 sigma on both sides."""
+    return 2 * math.ceil(3 * sigma) + 1
+
+
+def _padded_index(side, taps, padding):
+    """int [side, taps]: which pixel tap k of output i reads; -1 is outside."""
+    before, after = (taps - 1) // 2, taps // 2
+    widest = {"REFLECT": side - 1, "SYMMETRIC": side, "CONSTANT": math.inf}[padding]
+    if taps < 1 or after > widest:
+        raise InputError(f"{taps} blur taps do not fit {side} pixels padded by {padding}; 1 to {2 * widest + 1} do.")
+    options = {"constant_values": -1} if padding == "CONSTANT" else {}
+    padded = np.pad(np.arange(side), (before, after), mode=PADDINGS[padding], **options)
+    return np.lib.stride_tricks.sliding_window_view(padded, taps).copy()
+
+
+def _check(what, value, choices):
+    if value not in choices:
+        raise InputError(f"Unknown {what} {value!r}; one of {', '.join(choices)}.")
+
+
+def _check_probability(probability):
+    if not 0 <= probability <= 1:
+        raise InputError(f"A probability lies in [0, 1]; got {probability}.")

@@ -1,0 +1,222 @@
+"""Batches: what the network is fed, as a pure function of (seed, epoch, place in the epoch).
+
+The order of an epoch is a permutation that is computed, not stored: ``index_shuffle`` maps a place in the epoch to an
+image. So a run can start at any step and sees what it would have seen. Only sets too large for memory that lie in
+TFRecord files (kind "stream") are shuffled in the usual way - files, then a buffer - and skip to their start.
+"""
+
+import tensorflow as tf
+
+from revisit_ssl.data import decoding
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import draws
+
+SHUFFLE_BUFFER = 16384  # encoded images of a stream; 1.8 GB for ImageNet
+_ORDER, _CROPS = 1, 2  # folds of the seed
+_FOREVER = tf.int64.max
+
+_plain = tf.autograph.experimental.do_not_convert  # these functions branch on Python values only
+
+
+def steps_per_epoch(source, batch_size):
+    """Full batches in one pass: floor(N / batch_size). InputError where not even one is full."""
+    steps = source.num_examples // batch_size
+    if steps == 0:
+        raise InputError(
+            f"batch size {batch_size} is larger than {source.name} {source.split} with {source.num_examples} images; "
+            f"choose at most that"
+        )
+    return steps
+
+
+def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, replica_ids=None):
+    """Endless training batches from global step ``start_step`` on.
+
+    Every epoch is another order of all images; what is left after the last full batch is dropped. Batch g of epoch e
+    depends on (seed, e, g) alone, whatever step the iteration began with.
+
+    Args:
+        source: a ``Source``.
+        batch_size: images per step over all replicas.
+        crops: {name: CropSpec} of the pretext.
+        seed: int.
+        start_step: steps already taken, over all epochs.
+        replicas: number of devices that share a batch. With more than one, every element is the part of one replica:
+            rows [r*b, (r+1)*b) of the global batch, b = batch_size / replicas, as
+            ``distribute_datasets_from_function`` wants them.
+        replica_ids: the replicas to yield for, in turn, ascending; default all.
+
+    Returns:
+        tf.data.Dataset of dicts with static shapes: "label" int64 [b] (-1 without one), "index" int64 [b], and for
+        sets decoded in memory "image" uint8 [b, H, W, 3], to be cropped on the device with ``views.crops.cut``; for all
+        others one uint8 [b, count, size, size, 3] per crop name, cut from one decode.
+
+    Raises:
+        InputError: the batch is larger than the set or not divisible by the replicas.
+    """
+    if batch_size % replicas:
+        raise InputError(f"batch size {batch_size} is not divisible by {replicas} replicas; choose a multiple")
+    steps = steps_per_epoch(source, batch_size)
+    local = batch_size // replicas
+    replica_ids = tuple(range(replicas)) if replica_ids is None else tuple(replica_ids)
+    key = draws.as_seed(seed).key
+
+    if source.kind == "memory":
+        pick = _from_memory(source)
+        data = _units(source, steps, local, replicas, replica_ids, start_step, key)
+        data = data.map(lambda epoch, places, index: pick(index), num_parallel_calls=tf.data.AUTOTUNE)
+        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    if source.kind == "stream":
+        examples = _stream(source, steps, batch_size, local, replica_ids, start_step, key)
+    else:
+        units = _units(source, steps, local, replicas, replica_ids, start_step, key)
+        examples = units.flat_map(_one_by_one).map(_reader(source))
+
+    @_plain
+    def cut(epoch, place, index, contents, label):
+        image_key = draws.fold(draws.fold(draws.fold(key, _CROPS), epoch), place)
+        return decoding.decode_crops(contents, crops, image_key) | {"label": label, "index": index}
+
+    data = examples.map(cut, num_parallel_calls=tf.data.AUTOTUNE).batch(local, drop_remainder=True)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def eval_batches(source, batch_size, *, view):
+    """One pass over all images in their order; the last batch may be smaller.
+
+    Args:
+        source: a ``Source``.
+        batch_size: images per batch.
+        view: an ``EvalView``.
+
+    Returns:
+        tf.data.Dataset of {"image": uint8 [b, size, size, 3], "label": int64 [b] (-1 without one), "index": int64 [b]}.
+    """
+    if source.kind == "memory":
+        pick = _from_memory(source)
+        data = tf.data.Dataset.range(source.num_examples).batch(batch_size).map(pick)
+        if source.image_shape[:2] != (view.size, view.size) or view.method == "central_fraction":
+
+            @_plain
+            def scale(batch):
+                images = tf.map_fn(lambda image: decoding.apply_view(image, view), batch["image"])
+                return batch | {"image": images}
+
+            data = data.map(scale, num_parallel_calls=tf.data.AUTOTUNE)
+        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    if source.kind == "stream":
+        data = source.records.in_order()
+    else:
+        read = _reader(source)
+        data = tf.data.Dataset.range(source.num_examples).map(lambda index: read(0, 0, index)[2:])
+
+    @_plain
+    def whole(index, contents, label):
+        return {"image": decoding.apply_view(decoding.decode(contents), view), "label": label, "index": index}
+
+    data = data.map(whole, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _units(source, steps, local, replicas, replica_ids, start_step, key):
+    """What each element is made of: dataset of (epoch, places in the epoch [local], indices of images [local])."""
+    order = draws.fold(key, _ORDER)
+
+    @_plain
+    def unit(step, replica):
+        epoch, batch = step // steps, step % steps
+        places = (batch * replicas + replica) * local + tf.range(local, dtype=tf.int64)
+        shuffle_key = draws.fold(order, epoch).key
+        index = tf.random.experimental.index_shuffle(places, shuffle_key, source.num_examples - 1)
+        return epoch, places, tf.ensure_shape(index, [local])
+
+    data = tf.data.Dataset.range(start_step, _FOREVER)
+    ids = tf.data.Dataset.from_tensor_slices(tf.constant(replica_ids, tf.int64))
+    return data.flat_map(lambda step: ids.map(lambda replica: unit(step, replica)))
+
+
+def _one_by_one(epoch, places, index):
+    return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(places), epoch), places, index))
+
+
+def _from_memory(source):
+    """Function of indices [b] -> the batch, for decoded sets."""
+    with tf.device("CPU"):
+        images, labels = tf.constant(source.images), _labels(source)
+    return lambda index: {"image": tf.gather(images, index), "label": tf.gather(labels, index), "index": index}
+
+
+def _reader(source):
+    """Function (epoch, place, index) -> (epoch, place, index, encoded image, label), for random access."""
+    labels = _labels(source)
+    if source.kind == "files":
+        contents = lambda index: tf.io.read_file(source.paths[index])  # noqa: E731
+    else:
+        contents = lambda index: source.encoded[index]  # noqa: E731
+    return lambda epoch, place, index: (epoch, place, index, contents(index), labels[index])
+
+
+def _labels(source):
+    with tf.device("CPU"):
+        return (
+            tf.fill([source.num_examples], tf.constant(-1, tf.int64))
+            if source.labels is None
+            else tf.constant(source.labels)
+        )
+
+
+def _stream(source, steps, batch_size, local, replica_ids, start_step, key):
+    """Examples of a TFRecord set for these replicas: dataset of (epoch, place, index, encoded image, label)."""
+    records = source.records
+    files = records.columns()
+    order = draws.fold(key, _ORDER)
+    first_epoch, first_batch = divmod(start_step, steps)
+
+    def one_epoch(epoch):
+        epoch_key = draws.fold(order, epoch).key
+        places = tf.range(len(records.files), dtype=tf.int64)
+        shuffled = tf.random.experimental.index_shuffle(places, epoch_key, len(records.files) - 1)
+        data = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, shuffled) for column in files))
+        data = data.interleave(records.read, cycle_length=16, block_length=16, num_parallel_calls=tf.data.AUTOTUNE)
+        data = _shuffle(data, epoch_key)
+        done = tf.where(epoch == first_epoch, tf.constant(first_batch * batch_size, tf.int64), 0)
+        data = data.enumerate().take(steps * batch_size).skip(done)
+        return data.map(lambda place, example: (epoch, place, *example))
+
+    def mine(epoch, place, index, example):
+        return tf.reduce_any(place % batch_size // local == tf.constant(replica_ids, tf.int64))
+
+    data = tf.data.Dataset.range(first_epoch, _FOREVER).flat_map(one_epoch)
+    if len(replica_ids) * local < batch_size:
+        data = data.filter(mine)
+    return data.map(
+        lambda epoch, place, index, example: (epoch, place, index, *records.parse(example)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def _shuffle(data, key):
+    """``data.shuffle`` with a buffer; its order depends on ``key`` (int64 [2]) alone.
+
+    Dataset.shuffle would mix in the global seed of the process.
+    """
+    spec = data.element_spec
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(data),
+        buffer_size=tf.constant(SHUFFLE_BUFFER, tf.int64),
+        seed=key[0] | 1,  # two zeros would mean a random seed
+        seed2=key[1],
+        reshuffle_each_iteration=False,
+        output_types=[s.dtype for s in tf.nest.flatten(spec)],
+        output_shapes=[s.shape for s in tf.nest.flatten(spec)],
+    )
+    return tf.data.experimental.from_variant(variant, spec)
+
+
+def _options():
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # replicas do that
+    return options

@@ -1,0 +1,122 @@
+"""One encoded image on the host: bytes in, uint8 crops or the evaluation view out.
+
+JPEGs decode only what the crops need. Everything else that TensorFlow reads (PNG, BMP, WebP, first frame of a GIF) is
+decoded whole. Grey, palette, RGBA and CMYK images come out as RGB; alpha is dropped.
+"""
+
+import dataclasses
+from typing import Literal
+
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import draws
+from revisit_ssl.views.crops import sample_boxes
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalView:
+    """How an image is cut for evaluation.
+
+    Attributes:
+        size: side of the square that comes out, in pixels.
+        resize: length of the shorter side before the central crop ("shorter_side"); None: ``size``.
+        method: "shorter_side": resize keeping the ratio, cut the centre (256 and 224 for the paper's linear probes);
+            "central_fraction": the middle 87.5 % of both sides, scaled to ``size``, ratio ignored (Inception
+            evaluation); "squash": the whole image, ratio ignored; "none": the image as it is; one of another size is
+            treated as with "squash".
+    """
+
+    size: int
+    resize: int | None = None
+    method: Literal["shorter_side", "central_fraction", "squash", "none"] = "none"
+
+    def __post_init__(self):
+        methods = ("shorter_side", "central_fraction", "squash", "none")
+        if self.method not in methods:
+            raise InputError(f"unknown evaluation view {self.method!r}; one of {', '.join(methods)}")
+        if self.size < 1 or (self.resize or self.size) < self.size:
+            raise InputError(f"evaluation resize={self.resize} must not be smaller than size={self.size} >= 1")
+
+
+def decode(contents):
+    """The whole image: scalar string -> uint8 [h, w, 3]."""
+    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def decode_crops(contents, crops, seed):
+    """All crops of a pretext from one decode.
+
+    Args:
+        contents: scalar string, an encoded image.
+        crops: {name: CropSpec}.
+        seed: of this image and visit, anything ``draws.as_seed`` takes; every name gets its own fold.
+
+    Returns:
+        {name: uint8 [count, size, size, 3]}.
+    """
+
+    def boxes_for(height, width):
+        return [sample_boxes(spec, height, width, draws.fold(seed, i)) for i, spec in enumerate(crops.values())]
+
+    def cut_all(image, boxes):
+        return {name: _cut(image, b, spec) for (name, spec), b in zip(crops.items(), boxes, strict=True)}
+
+    def whole():
+        image = decode(contents)
+        return cut_all(image, boxes_for(tf.shape(image)[0], tf.shape(image)[1]))
+
+    def part():
+        shape = tf.io.extract_jpeg_shape(contents)
+        boxes = boxes_for(shape[0], shape[1])
+        every = tf.concat(boxes, 0)
+        corner = tf.reduce_min(every[:, :2], 0)
+        sides = tf.reduce_max(every[:, :2] + every[:, 2:], 0) - corner
+        image = tf.io.decode_and_crop_jpeg(contents, tf.concat([corner, sides], 0), channels=3)
+        return cut_all(image, [b - tf.concat([corner, [0, 0]], 0) for b in boxes])
+
+    if any(spec.resize_to for spec in crops.values()):
+        return whole()
+    return tf.cond(tf.io.is_jpeg(contents), part, whole)
+
+
+def apply_view(image, view):
+    """uint8 [h, w, 3] -> uint8 [view.size, view.size, 3]."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    size = (view.size, view.size)
+    if view.method == "shorter_side":
+        sides = tf.cast(tf.stack([height, width]), tf.float64)
+        scale = (view.resize or view.size) / tf.reduce_min(sides)
+        sides = tf.cast(tf.round(sides * scale), tf.int32)  # half to even, as the official code
+        # Deviation: the official code enlarges by AREA too, which only repeats pixels.
+        image = tf.cond(
+            scale < 1,
+            lambda: tf.image.resize(image, sides, method="area"),
+            lambda: tf.image.resize(image, sides),
+        )
+        top, left = (sides[0] - view.size) // 2, (sides[1] - view.size) // 2
+        image = image[top : top + view.size, left : left + view.size]
+    elif view.method == "central_fraction":  # crops.central_fraction for sides known only at run time
+        top, left = (
+            tf.cast((s - s * 0.875) / 2, tf.int32) for s in (tf.cast(height, tf.float64), tf.cast(width, tf.float64))
+        )
+        image = tf.image.resize(image[top : height - top, left : width - left], size)
+    else:
+        image = tf.image.resize(image, size)
+    return _to_uint8(tf.ensure_shape(image, [*size, 3]))
+
+
+def _cut(image, boxes, spec):
+    if spec.resize_to:
+        image = tf.image.resize(image, (spec.resize_to, spec.resize_to))
+    crops = []
+    for top, left, height, width in (tf.unstack(box) for box in tf.unstack(boxes, spec.count)):
+        # Bilinear without antialiasing, as the papers' crops; leaves a crop alone that has its size already.
+        crops.append(tf.image.resize(image[top : top + height, left : left + width], (spec.size, spec.size)))
+    return _to_uint8(tf.ensure_shape(tf.stack(crops), [spec.count, spec.size, spec.size, 3]))
+
+
+def _to_uint8(image):
+    return tf.cast(tf.round(tf.clip_by_value(image, 0, 255)), tf.uint8)

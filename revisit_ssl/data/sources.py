@@ -1,0 +1,379 @@
+"""Data sets by name: DATASETS, what a split of one holds (Source), and where the images are kept while in use."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from revisit_ssl.data import folders, splits, toy_scenes  # toy_scenes registers itself with TFDS
+from revisit_ssl.errors import InputError
+
+SPLITS = ("train", "val", "trainval", "test")
+MAX_SIDE = 128  # images up to this side are small: kept decoded, cropped on the device
+MAX_BYTES = 2**30  # as much is kept in memory, decoded or encoded; larger sets are read from their files
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """Where a data set comes from and how it is divided.
+
+    Attributes:
+        tfds: TFDS name, with its configuration; None for scikit-learn's digits.
+        splits: {"train" | "val" | "trainval" | "test": TFDS slice}; a missing key is a split that does not exist.
+        label: feature that holds one class per image; None: none, or several per image.
+        by_hand: what has to be fetched by hand before TFDS can make it.
+        public: False for a set that TFDS cannot make: its folder has to be copied.
+    """
+
+    tfds: str | None
+    splits: dict
+    label: str | None = "label"
+    by_hand: str = ""
+    public: bool = True
+
+
+def _divided(train, kept, held, test):
+    return {"train": f"{train}[{kept}]", "val": f"{train}[{held}]", "trainval": train, "test": test}
+
+
+_IMAGENET_TAR = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (image-net.org)"
+_IMAGENET = _divided("train", ":1231121", "1231121:", "validation")  # 984 and 40 of the official 1,024 shards
+
+DATASETS = {
+    "toy_scenes": DatasetSpec("toy_scenes/full", _divided("train", ":5400", "5400:", "test")),
+    "toy_scenes_tiny": DatasetSpec("toy_scenes/tiny", _divided("train", ":500", "500:", "test")),
+    "digits": DatasetSpec(None, {"train": "0:1200", "val": "1200:1400", "trainval": "0:1400", "test": "1400:1797"}),
+    "cifar10": DatasetSpec("cifar10", _divided("train", ":45000", "45000:", "test")),
+    "cifar100": DatasetSpec("cifar100", _divided("train", ":45000", "45000:", "test")),
+    "stl10": DatasetSpec("stl10", _divided("train", ":4500", "4500:", "test")),
+    "stl10_unlabelled": DatasetSpec("stl10", _divided("unlabelled", ":95000", "95000:", "test"), label=None),
+    "imagenet2012": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
+    "imagenet2012_subset": DatasetSpec(
+        "imagenet2012_subset/10pct", _divided("train", ":90%", "90%:", "validation"), by_hand=_IMAGENET_TAR
+    ),
+    "imagenet2012_subset_1pct": DatasetSpec(
+        "imagenet2012_subset/1pct", _divided("train", ":90%", "90%:", "validation"), by_hand=_IMAGENET_TAR
+    ),
+    "imagenette": DatasetSpec("imagenette/full-size-v2", _divided("train", ":90%", "90%:", "validation")),
+    "imagenette_160px": DatasetSpec("imagenette/160px-v2", _divided("train", ":90%", "90%:", "validation")),
+    "imagenette_subset160": DatasetSpec(
+        "imagenette_subset160", _divided("train", ":4500", "4500:", "validation"), public=False
+    ),
+    "places365_small": DatasetSpec("places365_small", _divided("train", ":-50000", "-50000:", "validation")),
+    "voc": DatasetSpec(
+        "voc/2007",
+        {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"},
+        label=None,
+    ),
+    "coco": DatasetSpec("coco/2017", _divided("train", ":-5000", "-5000:", "validation"), label=None),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """One split of a data set. Image i of a split is the same image in every process; i is the "index" of a batch.
+
+    Attributes:
+        name, split: as given to ``open_source``.
+        kind: "memory": decoded, in ``images``; "encoded": compressed, in ``encoded``; "files": one file per image, in
+            ``paths``; "stream": TFRecord files that are only read from front to back.
+        num_examples: N.
+        fingerprint: str, the same for the same images in the same order; keys cached features.
+        class_names: tuple of str, or None.
+        known_labels: what ``labels`` gives, unless they still have to be read from ``records``.
+        images: uint8 [N, H, W, 3], or None.
+        encoded: string tensor [N], or None.
+        paths: string tensor [N], or None.
+        records: ``Records``, or None.
+    """
+
+    name: str
+    split: str
+    kind: str
+    num_examples: int
+    fingerprint: str
+    class_names: tuple | None = None
+    known_labels: np.ndarray | None = None
+    images: np.ndarray | None = None
+    encoded: tf.Tensor | None = None
+    paths: tf.Tensor | None = None
+    records: "Records | None" = None
+
+    @functools.cached_property
+    def labels(self):
+        """int64 [N], or None where images have no single class. Of a stream this reads all of its files once."""
+        if self.known_labels is not None or self.records is None or self.records.label is None:
+            return self.known_labels
+        data = self.records.in_order().map(lambda index, image, label: label).batch(4096)
+        return np.concatenate(list(data.as_numpy_iterator()))
+
+    @property
+    def num_classes(self):
+        """Number of classes, or None where images have no single class."""
+        return None if self.class_names is None else len(self.class_names)
+
+    @property
+    def image_shape(self):
+        """(H, W, 3) of a decoded set, else None."""
+        return None if self.images is None else self.images.shape[1:]
+
+    def subset(self, rows):
+        """The images ``rows`` (ascending int [n]) as a source of their own, indexed 0..n-1."""
+        rows = np.asarray(rows, np.int64)
+        digest = hashlib.sha256(rows.tobytes()).hexdigest()[:12]
+        ascending = len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        part = slice(rows[0], rows[0] + len(rows)) if ascending else rows  # a slice copies nothing
+        return dataclasses.replace(
+            self,
+            num_examples=len(rows),
+            fingerprint=f"{self.fingerprint}-{digest}",
+            known_labels=None if self.known_labels is None else self.known_labels[part],
+            images=None if self.images is None else self.images[part],
+            encoded=None if self.encoded is None else tf.gather(self.encoded, rows),
+            paths=None if self.paths is None else tf.gather(self.paths, rows),
+            records=None if self.records is None else self.records.subset(rows),
+        )
+
+    def first(self, count):
+        """The first ``count`` images, or all where there are fewer."""
+        return self if count >= self.num_examples else self.subset(np.arange(count))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """TFRecord files of a split.
+
+    Attributes:
+        files: list of (path, skip, take, number of the first example taken).
+        features: TFDS features to parse: the image and, where there is one, the label.
+        label: name of the label feature, or None.
+        example_bytes: mean size of an example.
+        rows: int64 [n] ascending numbers of the examples that belong to the source; None: all.
+    """
+
+    files: tuple
+    features: tfds.features.FeaturesDict
+    label: str | None
+    example_bytes: float
+    rows: np.ndarray | None = None
+
+    def subset(self, rows):
+        return dataclasses.replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+    def columns(self):
+        """The arguments of ``read`` for all files: string [F] and three int64 [F]."""
+        paths, *numbers = zip(*self.files, strict=True)
+        return (tf.constant(paths), *(tf.constant(column, tf.int64) for column in numbers))
+
+    def read(self, path, skip, take, first):
+        """Examples of one file, unparsed and undecoded: dataset of (index in the source, bytes of the example)."""
+        data = tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(start=first)
+        if self.rows is None:
+            return data
+        with tf.device("CPU"):
+            place = np.full(int(self.rows[-1]) + 2, -1, np.int64)
+            place[self.rows] = np.arange(len(self.rows))
+            place = tf.constant(place)
+        data = data.map(lambda number, example: (place[tf.minimum(number, len(place) - 1)], example))
+        return data.filter(lambda index, example: index >= 0)
+
+    def parse(self, example):
+        """(encoded image, int64 label or -1) of one example."""
+        parts = self.features.deserialize_example(example, decoders={"image": tfds.decode.SkipDecoding()})
+        return parts["image"], parts[self.label] if self.label else tf.constant(-1, tf.int64)
+
+    def in_order(self):
+        """All examples from the first to the last: dataset of (index, encoded image, label)."""
+        data = tf.data.Dataset.from_tensor_slices(self.columns()).flat_map(self.read)
+        return data.map(lambda index, example: (index, *self.parse(example)), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, seed=0):
+    """One split of a data set, ready to read. Nothing is ever downloaded.
+
+    Args:
+        name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``).
+        split: "train", "val", "trainval" or "test".
+        data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
+            draws itself there at its first use.
+        fraction: keep only this share of the images, in (0, 1]; ``seed`` draws which.
+        balanced: the same number of each class.
+
+    Returns:
+        ``Source``. Small images are decoded into memory, sets up to 1 GiB are kept encoded in memory.
+
+    Raises:
+        InputError: unknown name or split; a set that is not there; bad fraction; balanced without labels.
+    """
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}; one of {', '.join(SPLITS)}")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise InputError(f"a subset fraction must lie in (0, 1]; got {fraction}")
+    if name.startswith("folder:"):
+        source = _open_folder(name, split)
+    elif name not in DATASETS:
+        raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
+    elif split not in DATASETS[name].splits:
+        raise InputError(f"{name} has no split {split!r}; one of {', '.join(DATASETS[name].splits)}")
+    elif DATASETS[name].tfds is None:
+        source = _open_digits(name, split)
+    else:
+        source = _open_tfds(name, split, resolve_data_dir(data_dir))
+    if fraction is None or fraction == 1:
+        return source
+    if balanced and source.num_classes is None:
+        raise InputError(f"{name} has no labels to balance; take a random subset")
+    rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
+    return _keep_if_small(source.subset(rows))
+
+
+def resolve_data_dir(data_dir=None):
+    """The folder of TFDS data sets: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _open_folder(name, split):
+    listing = folders.list_split(os.path.expanduser(name.removeprefix("folder:")), split)
+    with tf.device("CPU"):
+        paths = tf.constant(listing.paths)
+    return Source(
+        name=name,
+        split=split,
+        kind="files",
+        num_examples=len(listing.paths),
+        fingerprint=f"folder-{listing.fingerprint}",
+        class_names=listing.class_names,
+        known_labels=listing.labels,
+        paths=paths,
+    )
+
+
+def _open_digits(name, split):
+    """scikit-learn's 1,797 handwritten digits: 8x8 pixels of 0..16, each made a 4x4 block of grey in 0..255."""
+    from sklearn.datasets import load_digits  # half a second to import, and seldom used
+
+    digits = load_digits()
+    part = slice(*map(int, DATASETS[name].splits[split].split(":")))  # in their order: the test writers come last
+    grey = np.rint(digits.images[part] * (255 / 16)).astype(np.uint8)
+    images = np.repeat(np.repeat(grey, 4, 1), 4, 2)[..., None].repeat(3, 3)
+    return Source(
+        name=name,
+        split=split,
+        kind="memory",
+        num_examples=len(images),
+        fingerprint=f"digits-{split}",
+        class_names=tuple(map(str, digits.target_names)),
+        known_labels=digits.target[part].astype(np.int64),
+        images=images,
+    )
+
+
+def _open_tfds(name, split, data_dir):
+    spec = DATASETS[name]
+    builder = _builder(name, spec, data_dir)
+    features = builder.info.features
+    part = builder.info.splits[spec.splits[split]]
+    source = Source(
+        name=name,
+        split=split,
+        kind="stream",
+        num_examples=part.num_examples,
+        fingerprint=f"{builder.info.full_name}-{spec.splits[split]}-{int(builder.info.dataset_size)}",
+        class_names=tuple(features[spec.label].names) if spec.label else None,
+    )
+    shape = features["image"].shape
+    if None not in shape and max(shape[:2]) <= MAX_SIDE and part.num_examples * np.prod(shape) <= MAX_BYTES:
+        images, labels = _decoded(name, str(builder.data_path), spec.splits[split])
+        return dataclasses.replace(source, kind="memory", images=images, known_labels=labels)
+    wanted = {"image": True} | ({spec.label: True} if spec.label else {})
+    files, first = [], 0
+    for file in part.file_instructions:
+        take = file.take if file.take >= 0 else file.examples_in_shard - file.skip
+        files.append((str(file.filename), file.skip, take, first))
+        first += take
+    records = Records(
+        files=tuple(files),
+        features=tfds.decode.PartialDecoding(wanted).extract_features(features),
+        label=spec.label,
+        example_bytes=builder.info.dataset_size / builder.info.splits.total_num_examples,
+    )
+    return _keep_if_small(dataclasses.replace(source, records=records))
+
+
+def _builder(name, spec, data_dir):
+    """The TFDS builder of a set that is there; the embedded one is drawn first where it is not."""
+    try:
+        builder = tfds.builder(spec.tfds, data_dir=data_dir)
+        if builder.is_prepared():
+            return builder
+        if isinstance(builder, toy_scenes.ToyScenes):
+            return _draw_toy_scenes(builder, data_dir)
+    except tfds.core.DatasetNotFoundError:
+        pass
+    if spec.public:
+        call = f"tfds.builder('{spec.tfds}', data_dir='{data_dir}').download_and_prepare()"
+        how = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"'
+        if spec.by_hand:
+            how = f"put {spec.by_hand} into {os.path.join(data_dir, 'downloads', 'manual')}, then {how}"
+    else:
+        how = f"copy its TFDS folder {spec.tfds} there"
+    raise InputError(f"data set {name} ({spec.tfds}) is not in {data_dir}; {how}, or set --data-dir")
+
+
+def _draw_toy_scenes(builder, data_dir):
+    tfds.disable_progress_bar()  # it would draw three; the builder has its own
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except OSError as error:  # another process was faster, or the folder cannot be written
+        if not tfds.builder(builder.info.full_name, data_dir=data_dir).is_prepared():
+            raise InputError(
+                f"cannot write toy_scenes into {data_dir} ({error.strerror or error}); choose a --data-dir that can"
+            ) from None
+    finally:
+        tfds.enable_progress_bar()
+    return tfds.builder(f"{builder.name}/{builder.builder_config.name}", data_dir=data_dir)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoded(name, data_path, part):
+    """(uint8 [N, H, W, 3], int64 [N] or None): a TFDS slice in its own order. Both must not be written to."""
+    label = DATASETS[name].label
+    builder = tfds.builder_from_directory(data_path)
+    keys = {"image": True} | ({label: True} if label else {})
+    data = builder.as_dataset(
+        split=part,
+        decoders=tfds.decode.PartialDecoding(keys),
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # files one after the other
+    )
+    count = builder.info.splits[part].num_examples
+    images = np.empty((count, *builder.info.features["image"].shape[:2], 3), np.uint8)
+    labels = np.empty(count, np.int64) if label else None
+    start = 0
+    for batch in data.batch(1000).as_numpy_iterator():
+        stop = start + len(batch["image"])
+        images[start:stop] = batch["image"]  # one grey channel spreads over three
+        if label:
+            labels[start:stop] = batch[label]
+        start = stop
+    return images, labels
+
+
+def _keep_if_small(source):
+    """A stream that fits is read once and kept encoded, which gives true random access; others stay as they are."""
+    if source.kind != "stream" or source.num_examples * source.records.example_bytes > MAX_BYTES:
+        return source
+    encoded, labels = [], []
+    with tf.device("CPU"):
+        for _, images, numbers in source.records.in_order().batch(1024):
+            encoded.append(images)
+            labels.append(numbers.numpy())
+        encoded = tf.concat(encoded, 0)
+    known = np.concatenate(labels) if source.records.label else None
+    return dataclasses.replace(source, kind="encoded", encoded=encoded, known_labels=known, records=None)

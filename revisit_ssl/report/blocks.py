@@ -1,0 +1,209 @@
+"""The parts of a page. Each writes itself as Markdown and as HTML, so that both reports say the same."""
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+    def markdown(self):
+        return f"## {self.text}"
+
+    def html(self):
+        return f"<h2>{rich(self.text)}</h2>"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; ``**bold**`` and `` `code` `` are marked up."""
+
+    text: str
+
+    def markdown(self):
+        return self.text
+
+    def html(self):
+        return f"<p>{rich(self.text)}</p>"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of one-line texts."""
+
+    items: list
+
+    def markdown(self):
+        return "\n".join(f"- {item}" for item in self.items)
+
+    def html(self):
+        return "<ul>" + "".join(f"<li>{rich(item)}</li>" for item in self.items) + "</ul>"
+
+
+@dataclass(frozen=True)
+class KeyNumbers:
+    """A few large numbers: [(number, what it is)]."""
+
+    numbers: list
+
+    def markdown(self):
+        return "\n".join(f"- **{number}** {label}" for number, label in self.numbers)
+
+    def html(self):
+        cards = (f"<div><b>{rich(number)}</b><span>{rich(label)}</span></div>" for number, label in self.numbers)
+        return f'<div class="numbers">{"".join(cards)}</div>'
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts; the first ``labels`` columns are set left, the others, numbers, right."""
+
+    columns: list
+    rows: list
+    labels: int = 1
+
+    def markdown(self):
+        rule = [":--" if i < self.labels else "--:" for i in range(len(self.columns))]
+        lines = [self.columns, rule, *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def html(self):
+        sides = ["" if i < self.labels else ' class="n"' for i in range(len(self.columns))]
+        head = "".join(f"<th{side}>{rich(cell)}</th>" for side, cell in zip(sides, self.columns, strict=True))
+        body = "".join(
+            "<tr>" + "".join(f"<td{side}>{rich(cell)}</td>" for side, cell in zip(sides, row, strict=True)) + "</tr>"
+            for row in self.rows
+        )
+        return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+@dataclass(frozen=True)
+class Facts:
+    """[(name, value)], a two-column list."""
+
+    facts: list
+
+    def markdown(self):
+        return Table(["", ""], [[name, value] for name, value in self.facts], labels=2).markdown()
+
+    def html(self):
+        return "<dl>" + "".join(f"<dt>{rich(n)}</dt><dd>{rich(v)}</dd>" for n, v in self.facts) + "</dl>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, kept in report/ for the Markdown page and inside the HTML page."""
+
+    name: str
+    png: bytes
+    caption: str
+
+    @property
+    def path(self):
+        """Where it lies, from the workdir."""
+        return f"report/{self.name}.png"
+
+    def markdown(self):
+        return f"![{plain(self.caption)}]({self.path})\n\n{self.caption}"
+
+    def html(self):
+        data = base64.b64encode(self.png).decode()
+        image = f'<img src="data:image/png;base64,{data}" alt="{html.escape(plain(self.caption))}">'
+        return f"<figure>{image}<figcaption>{rich(self.caption)}</figcaption></figure>"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A title and a block that the HTML page shows on a click."""
+
+    title: str
+    block: Table
+
+    def markdown(self):
+        return f"<details><summary>{html.escape(self.title)}</summary>\n\n{self.block.markdown()}\n\n</details>"
+
+    def html(self):
+        return f"<details><summary>{rich(self.title)}</summary>{self.block.html()}</details>"
+
+
+def rich(text):
+    """HTML of a text with ``**bold**`` and `` `code` ``."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(text)))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
+
+
+def plain(text):
+    """The text without its marks."""
+    return re.sub(r"\*\*|`", "", text)
+
+
+def as_markdown(title, blocks):
+    """The whole page as Markdown."""
+    return "\n\n".join([f"# {title}", *(block.markdown() for block in blocks)]) + "\n"
+
+
+def as_html(title, blocks):
+    """The whole page as one HTML file that loads nothing else."""
+    body = "\n".join(block.html() for block in blocks)
+    return PAGE.replace("{title}", html.escape(title)).replace("{style}", STYLE).replace("{body}", body)
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { --ink: #1d2430; --soft: #5d6778; --line: #dfe3ea; --back: #fff; --card: #f5f7fa; --accent: #2457c5; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ef; --soft: #9aa5b5; --line: #343b47; --back: #14171c; --card: #1d2229; --accent: #86b0ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--ink); line-height: 1.55;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1.25rem; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-top: 1.1rem; border-top: 1px solid var(--line); }
+p, li, figcaption { max-width: 46rem; overflow-wrap: anywhere; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; }
+figure { margin: 1rem 0 1.5rem; }
+img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+  border-radius: 8px; padding: 6px; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.numbers div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
+.numbers b { display: block; font-size: 1.7rem; line-height: 1.2; color: var(--accent);
+  font-variant-numeric: tabular-nums; }
+.numbers span { color: var(--soft); font-size: .88rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .38rem .8rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
+th.n, td.n { text-align: right; }
+tbody tr:hover { background: var(--card); }
+dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1.25rem; font-size: .95rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+code { font: .88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--card);
+  padding: .1em .3em; border-radius: 4px; overflow-wrap: anywhere; }
+details { margin: 1rem 0; }
+summary { cursor: pointer; color: var(--accent); }
+@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
+"""

@@ -1,0 +1,350 @@
+"""report.md and report.html of a finished or unfinished run, made from its workdir alone."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl import results
+from revisit_ssl.backbones import load_backbone
+from revisit_ssl.data import eval_batches, open_source, train_batches
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import features_of
+from revisit_ssl.evaluators import PROBES, ImageProbe
+from revisit_ssl.pretext import find_pretext
+from revisit_ssl.progress import read_log
+from revisit_ssl.recipe import from_json, require
+from revisit_ssl.report import pictures, tables
+from revisit_ssl.report.blocks import (
+    Bullets,
+    Facts,
+    Folded,
+    Heading,
+    KeyNumbers,
+    Picture,
+    Table,
+    Text,
+    as_html,
+    as_markdown,
+)  # fmt: skip
+from revisit_ssl.training import build_backbone, evaluation_view, freeze
+
+GALLERY = 2000  # test images among which neighbours are looked for
+QUERIES, NEIGHBOURS = 8, 5
+
+
+def write_report(workdir, *, data_dir=None):
+    """Writes report.md, report.html and the pictures in report/; a part that cannot be made is left out and named.
+
+    Args:
+        workdir: of ``pretrain``; local or gs://.
+        data_dir: where TFDS data sets lie, for the pictures.
+
+    Returns:
+        Path of report.html, one file that needs nothing else.
+
+    Raises:
+        InputError: no run in the workdir, or it cannot be written to.
+    """
+    run = Run(str(workdir), data_dir)
+    title = f"{run.recipe.pretext} · {run.recipe.backbone} k={run.recipe.width} · {run.recipe.dataset}"
+    blocks = [*key_numbers(run), *the_run(run)]
+    missing = []
+    for name, section in SECTIONS.items():
+        try:
+            blocks += [Heading(name), *section(run)]
+        except InputError as reason:
+            missing.append(f"{name}: {reason}")
+    blocks += provenance(run)
+    if missing:
+        blocks += [Heading("Left out"), Bullets(missing)]
+    for block in blocks:
+        if isinstance(block, Picture):
+            results.write_atomically(os.path.join(run.workdir, block.path), block.png)
+    results.write_atomically(os.path.join(run.workdir, "report.md"), as_markdown(title, blocks))
+    path = os.path.join(run.workdir, "report.html")
+    results.write_atomically(path, as_html(title, blocks))
+    return path
+
+
+@dataclass
+class Run:
+    """What lies in a workdir, read when it is asked for."""
+
+    workdir: str
+    data_dir: str | None
+
+    def path(self, name):
+        return os.path.join(self.workdir, name)
+
+    def read(self, name):
+        """Text of a file in the workdir, None where there is none."""
+        if not tf.io.gfile.exists(self.path(name)):
+            return None
+        with tf.io.gfile.GFile(self.path(name)) as file:
+            return file.read()
+
+    @cached_property
+    def recipe(self):
+        text = self.read("recipe.json")
+        require(text is not None, f"no run in {self.workdir}: it holds no recipe.json; give the --workdir of a run")
+        return from_json(text)
+
+    @cached_property
+    def environment(self):
+        return json.loads(self.read("environment.json") or "{}")
+
+    @cached_property
+    def results(self):
+        path = self.path("results.jsonl")
+        return results.read_results(path) if tf.io.gfile.exists(path) else []
+
+    @cached_property
+    def backbone(self):
+        """The trained network, frozen."""
+        return freeze(load_backbone(self.path("backbone.keras")))
+
+    @property
+    def trains(self):
+        return find_pretext(self.recipe.pretext).trains
+
+    def open(self, name, split):
+        return open_source(name, split, data_dir=self.data_dir, seed=self.recipe.seed)
+
+
+def key_numbers(run):
+    """The first probe on pre_logits (or the last endpoint): fixed beforehand, not the best of the table."""
+    if not run.results:
+        return []
+    model, rows = tables.summarize(run.results)[0]
+    probe = next((name for name in run.recipe.probes if any(r.probe == name for r in rows)), rows[0].probe)
+    mine = [row for row in rows if row.probe == probe]
+    row = next((r for r in mine if r.endpoint == "pre_logits"), mine[-1])
+    numbers = []
+    if row.pretrained:
+        numbers.append((f"{tables.spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, top-1"))
+    if row.to_beat:
+        numbers.append((f"{tables.spread(row.to_beat)} %", "the same network untrained, the row to beat"))
+    if row.gain is not None:
+        numbers.append((f"{row.gain:+.1f}", "points gained"))
+    return [KeyNumbers(numbers)]
+
+
+def the_run(run):
+    """What was trained on what, and how."""
+    recipe, environment = run.recipe, run.environment
+    optimizer = recipe.optimizer
+    facts = [
+        ("Pretext", recipe.pretext),
+        ("Network", f"{recipe.backbone}, width {recipe.width}, {recipe.stem} stem, input {recipe.views.size} px"),
+        ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probe_dataset or recipe.dataset}"),
+    ]
+    if run.trains:
+        limit = f", at most {recipe.max_steps:,} steps" if recipe.max_steps is not None else ""
+        scaled = " per 256 images" if optimizer.scale_lr else ""
+        facts += [
+            ("Training", f"{recipe.epochs:g} epochs{limit}, batch {recipe.batch_size}, {recipe.precision}"),
+            ("Optimiser", f"{optimizer.name}, lr {optimizer.lr:g}{scaled}, {optimizer.schedule} schedule, "
+             f"L2 {optimizer.weight_decay:g}"),
+        ]  # fmt: skip
+    facts += [
+        ("Seed", str(recipe.seed)),
+        ("Setting from", recipe.source or "not stated"),
+        ("Date", environment.get("date", "unknown")),
+        ("Commit", f"`{environment.get('commit', 'unknown')}`"),
+        ("Hardware", environment.get("hardware", "unknown")),
+        ("Command", f"`{environment['command']}`" if environment.get("command") else "unknown"),
+    ]
+    return [Facts(facts)]
+
+
+def accuracy(run):
+    """Table of every probe and endpoint, bars, details of each probe."""
+    require(run.results, "no results.jsonl; probe the backbone with experiments/evaluate.py")
+    blocks = []
+    for heading, table in tables.result_table(run.results):
+        blocks += [Text(f"{heading}. Whatever a probe chooses it chose on the validation split."), table]
+    beaten = "Bold among the untrained networks: the better of the two, the row to beat."
+    stopped = [r for r in run.results if r.converged is False and r.metric == "top1"]
+    if stopped:
+        names = ", ".join(f"{r.probe} on {r.endpoint} ({r.weights})" for r in stopped)
+        beaten += f" Stopped before it converged: {names}."
+    blocks.append(Text(beaten))
+    for i, (model, rows) in enumerate(tables.summarize(run.results)):
+        name = "endpoints" if i == 0 else f"endpoints_{i + 1}"
+        caption = f"{model.name[0].upper()}{model.name[1:]}: accuracy at each endpoint of the network."
+        blocks.append(Picture(name, pictures.endpoint_bars(rows, model.name), caption))
+    return [*blocks, Folded("What each probe used, and how long it took", details(run.results))]
+
+
+def details(found):
+    top5 = {(r.weights, r.probe, r.endpoint, r.seed): r.value for r in found if r.metric == "top5"}
+    rows = []
+    for r in found:
+        if r.metric == "top1":
+            five = top5.get((r.weights, r.probe, r.endpoint, r.seed))
+            used = ", ".join(f"{k} {short(v)}" for k, v in r.hyperparameters.items())
+            numbers = [f"{r.value:.2f}", "" if five is None else f"{five:.2f}", f"{r.seconds:.1f}"]
+            rows.append([r.weights, r.probe, r.endpoint, used, *numbers])
+    return Table(["weights", "probe", "endpoint", "used or chosen", "top-1", "top-5", "seconds"], rows, labels=4)
+
+
+def published(run):
+    require(run.results, "no results.jsonl to set beside them")
+    table, notes = tables.comparison(run.results, "revisiting")
+    return [table, *(Text(note) for note in notes)]
+
+
+def training_curves(run):
+    """Loss, pretext accuracy and whatever else the pretext logs."""
+    require(run.trains, f"{run.recipe.pretext} is not trained")
+    rows = read_log(run.path("log.csv"))
+    require(rows, "no log.csv; the run has not finished a window of steps")
+    scalars = [name for name in rows[-1] if name not in ("step", "epoch", "learning_rate", "images_per_second")]
+    columns = {name: f"pretext {name}" if name == "accuracy" else name for name in scalars}
+    score = json.loads(run.read("pretext.json") or "{}")
+    marks = {n: (score[f"val_{n}"], f"validation {score[f'val_{n}']:.3f}") for n in scalars if f"val_{n}" in score}
+    speeds = [row["images_per_second"] for row in rows if math.isfinite(row.get("images_per_second", math.nan))]
+    last = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in scalars if name in rows[-1])
+    caption = f"Training means over windows of steps; at step {rows[-1]['step']:,}: {last}."
+    caption += f" Median speed {np.median(speeds):,.0f} images/s." if speeds else ""
+    caption += " Dashed: the evaluation view of validation images after training." if marks else ""
+    picture = pictures.curves(rows, columns | {"learning_rate": "learning rate"}, marks=marks)
+    return [Picture("curves", picture, caption)]
+
+
+def monitor_curves(run):
+    rows = read_log(run.path("monitor.csv"))
+    require(rows, "no monitor.csv; train with --monitor knn:1")
+    names = {
+        "knn_top1": "kNN top-1 (%)",
+        "effective_rank": "effective rank",
+        "feature_std_ratio": "feature std / even spread",
+    }
+    columns = {name: names.get(name, name) for name in rows[-1] if name not in ("step", "epoch")}
+    caption = "Features of validation images while training went on; logged, never used to select anything."
+    return [Picture("monitor", pictures.curves(rows, columns), caption)]
+
+
+def nearest(run):
+    """Nearest test images by cosine on the last endpoint, pretrained beside untrained."""
+    recipe = run.recipe
+    source = run.open(recipe.probe_dataset or recipe.dataset, "test")
+    if not any(not issubclass(PROBES[name], ImageProbe) for name in recipe.probes):
+        source = source.first(min(GALLERY, source.num_examples))  # no probe has extracted all of them
+    networks = {recipe.pretext: run.backbone} if run.trains else {}
+    if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
+        networks["untrained"] = freeze(build_backbone(recipe))
+    endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]
+    labels = None if source.labels is None else np.asarray(source.labels)[:GALLERY]
+    features = {n: features_of(b, recipe, source, run.workdir)[endpoint][:GALLERY] for n, b in networks.items()}
+    queries = choose_queries(labels, min(GALLERY, source.num_examples))
+    ranked = {name: cosine_neighbours(values) for name, values in features.items()}
+    wanted = set(queries) | {int(i) for r in ranked.values() for i in r[queries].flat}
+    images = images_at(source, evaluation_view(recipe), wanted)
+    found = {name: np.stack([[images[i] for i in row] for row in r[queries]]) for name, r in ranked.items()}
+    same, caption = None, f"Eight test images and their {NEIGHBOURS} nearest by cosine on {endpoint}."
+    if labels is not None:
+        agree = {name: labels[r] == labels[:, None] for name, r in ranked.items()}
+        same = {name: values[queries] for name, values in agree.items()}
+        shares = ", ".join(f"{name} **{100 * values.mean():.0f} %**" for name, values in agree.items())
+        caption += (
+            " Green frame: the query's class. Queries are the first of each class, not picked by their result. "
+            f"Over all {len(labels):,} test images, neighbours of the query's class: {shares}."
+        )
+    picture = pictures.neighbours(np.stack([images[i] for i in queries]), found, same)
+    return [Picture("neighbours", picture, caption)]
+
+
+def choose_queries(labels, count):
+    """Indices of the first image of each class, then of the second, …; evenly spaced where there are no labels."""
+    if labels is None:
+        return np.unique(np.linspace(0, count - 1, min(QUERIES, count)).astype(int))
+    occurrence = np.zeros(len(labels), int)
+    for c in np.unique(labels):
+        occurrence[labels == c] = np.arange((labels == c).sum())
+    return np.lexsort((labels, occurrence))[:QUERIES]
+
+
+def cosine_neighbours(features):
+    """Indices [N, k] of each row's nearest other rows, nearest first; features [N, d]."""
+    values = np.asarray(features, np.float32)
+    values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    similarity = values @ values.T
+    np.fill_diagonal(similarity, -np.inf)
+    k = min(NEIGHBOURS, len(values) - 1)
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+
+
+def images_at(source, view, indices):
+    """{index: float [H, W, 3] in [0, 1]} of a source, as the network sees them at evaluation."""
+    images, start = {}, 0
+    for batch in eval_batches(source, 256, view=view):
+        values = np.asarray(batch["image"])
+        for i in indices:
+            if start <= i < start + len(values):
+                images[i] = values[i - start] / 255.0
+        start += len(values)
+        if len(images) == len(indices):
+            break
+    return images
+
+
+def pretext_views(run):
+    """What the pretext makes of four training images."""
+    recipe = run.recipe
+    require(run.trains, f"{recipe.pretext} is not trained")
+    source = run.open(recipe.dataset, recipe.split)
+    # The heads do not matter here, so the exported network serves; an unfinished run has none yet.
+    exported = tf.io.gfile.exists(run.path("backbone.keras"))
+    backbone = run.backbone if exported else build_backbone(recipe)
+    model = find_pretext(recipe.pretext).from_recipe(recipe, backbone, source)
+    batch = next(iter(train_batches(source, batch_size=4, crops=model.crops, seed=recipe.seed)))
+    shown = model.pictures(batch)
+    require(shown, f"{recipe.pretext} has no picture of its own")
+    blocks = []
+    for i, (title, images, names) in enumerate(shown):
+        distinct = len(set(names))
+        columns = distinct if distinct > 1 and len(names) % distinct == 0 and distinct <= 9 else min(8, len(names))
+        name = "views" if i == 0 else f"views_{i + 1}"
+        picture = pictures.sheet(np.asarray(images), names, columns)
+        blocks.append(Picture(name, picture, f"{title[0].upper()}{title[1:]}."))
+    return blocks
+
+
+def provenance(run):
+    """Versions and the whole recipe."""
+    environment = run.environment
+    versions = [f"{k} {environment[k]}" for k in ("python", "tensorflow", "keras", "numpy") if k in environment]
+    flat = json.loads(run.read("recipe.json"))
+    rows = [[name, f"`{json.dumps(value)}`"] for name, value in flatten(flat)]
+    said = f"Versions: {', '.join(versions)}." if versions else "Versions: no environment.json in the workdir."
+    whole = Folded("The whole recipe", Table(["field", "value"], rows, labels=2))
+    return [Heading("To measure it again"), Text(said), whole]
+
+
+def flatten(values, prefix=""):
+    """("optimizer.lr", 0.1), … of nested mappings."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def short(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+SECTIONS = {
+    "Accuracy of the frozen features": accuracy,
+    "Beside the published numbers": published,
+    "Training": training_curves,
+    "Features during training": monitor_curves,
+    "Nearest neighbours": nearest,
+    "What the pretext sees": pretext_views,
+}

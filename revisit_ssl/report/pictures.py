@@ -1,0 +1,175 @@
+"""Curves, bars and picture sheets, as PNG bytes; drawn without pyplot, so a notebook's own figures are left alone."""
+
+import io
+import math
+import statistics
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from PIL import Image  # matplotlib brings it, and writes its own PNGs with it
+
+BLUE, LIGHT, DARK, GREEN, SOFT = "#2f66d0", "#c3cad6", "#7f8a9c", "#2c9a54", "#5d6778"
+STYLE = {
+    "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.edgecolor": "#b6bdc9",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.labelcolor": SOFT, "xtick.color": SOFT,
+    "ytick.color": SOFT, "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e6e9ef", "axes.axisbelow": True,
+    "legend.frameon": False,
+}  # fmt: skip
+DPI = 110
+
+
+def curves(rows, columns, x="epoch", marks=None):
+    """One panel per column over ``x``.
+
+    Args:
+        rows: [{column: number}] as ``progress.read_log`` gives them.
+        columns: {column: title}.
+        marks: {column: (value, name)}: a number measured once, a dashed line named above the panel.
+
+    Returns:
+        PNG bytes.
+    """
+    across = min(len(columns), 3)
+    down = math.ceil(len(columns) / across)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.0 * across, 2.3 * down), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False).flat
+        for panel, (column, title) in zip(panels, columns.items(), strict=False):
+            points = [(row[x], row[column]) for row in rows if column in row and np.isfinite(row[column])]
+            few = len(points) < 12
+            panel.plot(*zip(*points, strict=True), color=BLUE, linewidth=1.5, marker="o" if few else None, markersize=3)
+            panel.set_title(title)
+            panel.set_xlabel(x)
+            if column in (marks or {}):
+                value, name = marks[column]
+                panel.axhline(value, color=DARK, linestyle="--", linewidth=1)
+                panel.set_title(name, loc="right", fontsize=8, color=SOFT)
+        for panel in list(panels):
+            panel.set_axis_off()
+        return png(figure)
+
+
+def endpoint_bars(rows, name):
+    """Accuracy of each endpoint, one panel a probe.
+
+    Args:
+        rows: [tables.Row].
+        name: of the pretrained bars.
+
+    Returns:
+        PNG bytes.
+    """
+    probes = list(dict.fromkeys(row.probe for row in rows))
+    kinds = [("random", "random", LIGHT), ("reestimated", "random, BN re-estimated", DARK), ("pretrained", name, BLUE)]
+    kinds = [kind for kind in kinds if any(getattr(row, kind[0]) for row in rows)]
+    across = min(len(probes), 2)
+    down = math.ceil(len(probes) / across)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 2.5 * down + 0.3), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
+        for panel, probe in zip(panels, probes, strict=False):
+            mine = [row for row in rows if row.probe == probe]
+            width = 0.8 / len(kinds)
+            for i, (field, label, color) in enumerate(kinds):
+                values = [getattr(row, field) for row in mine]
+                means = [statistics.fmean(v) if v else math.nan for v in values]
+                errors = [statistics.stdev(v) if len(v) > 1 else math.nan for v in values]
+                places = np.arange(len(mine)) + (i - (len(kinds) - 1) / 2) * width
+                bars = panel.bar(places, means, width * 0.94, yerr=errors, color=color, label=label, ecolor=SOFT)
+                numbers = ["" if math.isnan(mean) else f"{mean:.0f}" for mean in means]
+                panel.bar_label(bars, numbers, padding=1, fontsize=7, color=SOFT)
+            panel.set_xticks(range(len(mine)), [row.endpoint for row in mine])
+            panel.set_title(f"{probe} probe")
+            panel.set_ylabel("top-1 (%)")
+            panel.margins(y=0.12)
+        for panel in list(panels):
+            panel.set_axis_off()
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(kinds))
+        return png(figure)
+
+
+def sheet(images, names, columns):
+    """Images in rows of ``columns``, names above.
+
+    Args:
+        images: float [n, H, W, 3] in [0, 1].
+        names: [n] texts.
+        columns: int.
+
+    Returns:
+        PNG bytes.
+    """
+    down = math.ceil(len(images) / columns)
+    side = min(1.0, 9 / columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(side * columns, (side + (0.2 if len(set(names)) > columns else 0.05)) * down + 0.2), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+        panels = figure.subplots(down, columns, squeeze=False).flat
+        for i, (panel, image) in enumerate(zip(panels, images, strict=False)):
+            show(panel, image)
+            if i < columns or names[i] != names[i - columns]:  # not again what stands at the column's head
+                panel.set_title(names[i], fontsize=8, color=SOFT, loc="center", pad=2)
+        for panel in list(panels):
+            panel.set_axis_off()
+        return png(figure)
+
+
+def neighbours(queries, found, same):
+    """Queries on the left, then a block of neighbours for each set of weights.
+
+    Args:
+        queries: float [q, H, W, 3] in [0, 1].
+        found: {weights: float [q, k, H, W, 3]}, nearest first.
+        same: {weights: bool [q, k]}, True where the neighbour has the query's class; None where there are no labels.
+
+    Returns:
+        PNG bytes.
+    """
+    k = next(iter(found.values())).shape[1]
+    gap, side = 0.35, 0.72
+    widths = [1.0] + [part for _ in found for part in [gap] + [1.0] * k]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(side * sum(widths), side * len(queries) + 0.35))
+        grid = figure.add_gridspec(
+            len(queries), len(widths), width_ratios=widths, wspace=0.12, hspace=0.12,
+            left=0.01, right=0.99, bottom=0.01, top=1 - 0.3 / (side * len(queries) + 0.35),
+        )  # fmt: skip
+        for q, query in enumerate(queries):
+            panel = show(figure.add_subplot(grid[q, 0]), query)
+            if q == 0:
+                panel.set_title("query", fontsize=9)
+            for b, (weights, images) in enumerate(found.items()):
+                first = 2 + b * (k + 1)
+                for n in range(k):
+                    panel = show(figure.add_subplot(grid[q, first + n]), images[q, n])
+                    if same is not None and same[weights][q, n]:
+                        frame(panel, GREEN)
+                    if q == 0 and n == 0:
+                        panel.set_title(weights, fontsize=9)
+        return png(figure)
+
+
+def show(panel, image):
+    """An image without axes; small ones keep their pixels."""
+    panel.imshow(np.clip(image, 0, 1), interpolation="nearest" if image.shape[0] <= 48 else "antialiased")
+    panel.grid(False)
+    panel.set_xticks([])
+    panel.set_yticks([])
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    return panel
+
+
+def frame(panel, color):
+    for spine in panel.spines.values():
+        spine.set(visible=True, color=color, linewidth=2)
+
+
+def png(figure):
+    """PNG bytes with a palette of 256 colours: a third of the size, and the page carries all its pictures."""
+    drawn, data = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(256).save(data, format="png", optimize=True)
+    return data.getvalue()

@@ -1,0 +1,297 @@
+"""Tables of results: in the terminal, and beside the papers' numbers."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.published import load_published
+from revisit_ssl.report.blocks import Table
+
+RANDOM = ("random", "random, BN re-estimated")
+DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}
+PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
+
+
+@dataclass
+class Group:
+    """All seeds of one setting.
+
+    Attributes:
+        name: the pretext, or which of the two untrained networks.
+        scores: {(probe, endpoint): {seed: percent}}.
+    """
+
+    name: str
+    backbone: str
+    width: int
+    dataset: str
+    probe_dataset: str
+    steps: int | None
+    recipe: str = ""
+    scores: dict = field(default_factory=dict)
+
+    @property
+    def network(self):
+        return f"{self.backbone} k={self.width}"
+
+    @property
+    def data(self):
+        """The data set, or "pretrained on → probed on"."""
+        same = self.dataset == self.probe_dataset
+        return self.dataset if same else f"{self.dataset} → {self.probe_dataset}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One probe on one endpoint; each value is a tuple of percents, one per seed, empty where there is no run."""
+
+    probe: str
+    endpoint: str
+    pretrained: tuple
+    random: tuple
+    reestimated: tuple
+
+    @property
+    def to_beat(self):
+        """The better of the two untrained networks, by its mean."""
+        return max(self.random, self.reestimated, key=lambda v: statistics.fmean(v) if v else -1.0)
+
+    @property
+    def gain(self):
+        """Points between the means, or None."""
+        if not (self.pretrained and self.to_beat):
+            return None
+        return statistics.fmean(self.pretrained) - statistics.fmean(self.to_beat)
+
+
+def compare(results, published="revisiting"):
+    """Our numbers and a paper's, in different columns, as a Markdown table.
+
+    Every column says whose numbers it holds, of which data set, by which probe and (the paper's) from which table.
+    Rows are matched by pretext, network, width and endpoint; a cell is empty where there is no run or no published
+    number. The paper's other widths of the same pretext and network are shown too. All numbers are top-1 in percent;
+    ours are mean ± sample standard deviation where there are several seeds.
+
+    Args:
+        results: [Result].
+        published: name of a paper for ``load_published``.
+
+    Returns:
+        str, Markdown.
+
+    Raises:
+        InputError: no results, or no such paper.
+    """
+    table, notes = comparison(results, published)
+    return "\n\n".join([table.markdown(), *notes])
+
+
+def comparison(results, published="revisiting"):
+    """(Table, [note]) of ``compare``."""
+    groups = group(results)
+    # Only the tables: a number read off a figure, or of a network with an extra layer, fits no row of ours.
+    paper = [r for r in load_published(published) if r["paper"] == published and "Table" in r["table"]]
+    paper = [r for r in paper if r["metric"] == "top1"]
+    ours = {}  # {(pretext, network, endpoint): {(data, probe): values}}
+    for g in groups:
+        for (probe, endpoint), seeds in g.scores.items():
+            ours.setdefault((label(g, groups), g.network, endpoint), {})[g.data, probe] = tuple(seeds.values())
+    models = {(g.name, g.backbone) for g in groups}
+    sets = {"imagenet2012", *(g.probe_dataset for g in groups)}
+    theirs = {}
+    for r in paper:
+        wide = r["labels"] == 1 or r["dataset"] in {g.probe_dataset for g in groups}
+        if (r["pretext"], r["backbone"]) in models and r["dataset"] in sets and wide:
+            key = (r["pretext"], f"{r['backbone']} k={r['width']}", r["endpoint"])
+            theirs.setdefault(key, {})[r["dataset"], r["labels"], r["probe"], r["table"]] = r
+    our_columns = unique(column for cells in ours.values() for column in cells)
+    their_columns = unique(column for cells in theirs.values() for column in cells)
+    keys = sorted(unique([*ours, *theirs]), key=lambda key: row_order(key, ours))
+    rows = [
+        [*key]
+        + [spread(ours.get(key, {}).get(column, ())) for column in our_columns]
+        + [printed(theirs.get(key, {}).get(column)) for column in their_columns]
+        for key in keys
+    ]
+    columns = ["pretext", "network", "endpoint"]
+    columns += [f"ours ({data}, {probe})" for data, probe in our_columns]
+    columns += [f"paper ({title(*column)})" for column in their_columns]
+    return Table(columns, rows, labels=3), notes(groups, theirs, published)
+
+
+def notes(groups, theirs, published):
+    """What has to be said under the table so that nobody misreads it."""
+    lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
+    if not theirs:
+        models = unique(f"{g.name} with {g.backbone}" for g in groups if g.name not in RANDOM)
+        lines.append(f"The tables of “{published}” hold no number for {', '.join(models) or 'an untrained network'}.")
+        return lines
+    own = unique(g.probe_dataset for g in groups)
+    other = unique(column[0] for cells in theirs.values() for column in cells)
+    if not set(own) & set(other):
+        named = " and ".join(DATASETS.get(name, name) for name in other)
+        lines.append(
+            f"**The two kinds of columns measure different things:** ours are of {', '.join(own)}, the paper's of "
+            f"{named}. They are side by side for their order, not for their values."
+        )
+    if any(r["confirmed"] != "yes" for cells in theirs.values() for r in cells.values()):
+        lines.append("† written down from memory, not yet confirmed by a second source.")
+    return lines
+
+
+def result_table(results):
+    """[(heading, Table)], one for each pretrained setting: every probe and endpoint beside the untrained network."""
+    tables = []
+    for model, rows in summarize(results):
+        trained = model.name not in RANDOM
+        columns = ["probe", "endpoint", *([model.name] if trained else []), *RANDOM, *(["gain"] if trained else [])]
+        lines = []
+        for row in rows:
+            untrained = [bold(spread(v), v and v == row.to_beat) for v in (row.random, row.reestimated)]
+            gain = [] if row.gain is None else [f"**{row.gain:+.1f}**"]
+            lines.append(
+                [row.probe, row.endpoint]
+                + ([spread(row.pretrained), *untrained, *(gain or [""])] if trained else untrained)
+            )
+        tables.append((f"**{heading(model)}**, {measure(model)}", Table(columns, lines, labels=2)))
+    return tables
+
+
+def print_table(results):
+    """Prints each probe and endpoint: pretrained, random both ways, gain over the better one. Fits 80 columns."""
+    if not results:
+        print("no probes were run")
+        return
+    for model, rows in summarize(results):
+        trained = model.name not in RANDOM
+        head = ["probe", "endpoint", *(["pretrained"] if trained else []), "random", "random+BN"]
+        head += ["gain"] if trained else []
+        lines = [head]
+        for row in rows:
+            untrained = [spread(v) + ("*" if v and v == row.to_beat else " ") for v in (row.random, row.reestimated)]
+            gain = "" if row.gain is None else f"{row.gain:+.1f}"
+            lines.append([row.probe, row.endpoint, *([spread(row.pretrained)] if trained else []), *untrained])
+            lines[-1] += [gain] if trained else []
+        # Header cells of starred columns end one place earlier, above the digits.
+        first = 3 if trained else 2
+        lines[0] = [cell + " " if i in (first, first + 1) else cell for i, cell in enumerate(head)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        print(f"\n{heading(model)}\n{measure(model)}")
+        for line in lines:
+            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+            print("  ".join(cells).rstrip())
+        print("* the row to beat; +BN: BatchNorm statistics re-estimated on training images")
+
+
+def summarize(results):
+    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width and data."""
+    groups = group(results)
+    trained = [g for g in groups if g.name not in RANDOM]
+    summaries = []
+    for model in trained or groups[:1]:
+        plain, estimated = (
+            next((g.scores for g in groups if g.name == name and same_network(g, model)), {}) for name in RANDOM
+        )
+        keys = unique([*(model.scores if trained else ()), *plain, *estimated])
+        probes, endpoints = unique(k[0] for k in keys), unique(k[1] for k in keys)
+        rows = [
+            Row(*key, *(tuple(s.get(key, {}).values()) for s in (model.scores if trained else {}, plain, estimated)))
+            for key in sorted(keys, key=lambda k: (probes.index(k[0]), endpoints.index(k[1])))
+        ]
+        summaries.append((model, rows))
+    return summaries
+
+
+def group(results, metric="top1"):
+    """[Group] in order of appearance.
+
+    Raises:
+        InputError: nothing of that metric.
+    """
+    results = [r for r in results if r.metric == metric]
+    if not results:
+        raise InputError("no results to show; run evaluate() first, or run.py without --probes None")
+    recipes = {}
+    for r in results:
+        if r.weights not in RANDOM:
+            recipes.setdefault((*setting(r), r.probe, r.endpoint, r.seed), set()).add(r.recipe)
+    # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them.
+    mixed = {key[: len(setting(results[0]))] for key, found in recipes.items() if len(found) > 1}
+    groups = {}
+    for r in results:
+        key = (*setting(r), r.recipe if setting(r) in mixed else "")
+        groups.setdefault(key, Group(*key)).scores.setdefault((r.probe, r.endpoint), {})[r.seed] = r.value
+    return list(groups.values())
+
+
+def setting(result):
+    """What all seeds of a setting share."""
+    name = result.weights if result.weights in RANDOM else result.pretext
+    return (name, result.backbone, result.width, result.dataset, result.probe_dataset, result.steps)
+
+
+def same_network(one, other):
+    fields = ("backbone", "width", "dataset", "probe_dataset")
+    return all(getattr(one, name) == getattr(other, name) for name in fields)
+
+
+def label(g, groups):
+    """The group's name, with as much more as tells it from the others in the table."""
+    twins = [o for o in groups if o is not g and (o.name, o.network, o.data) == (g.name, g.network, g.data)]
+    more = [f"{g.steps:,} steps"] if any(o.steps != g.steps for o in twins) and g.steps is not None else []
+    more += [f"recipe {g.recipe}"] if any(o.recipe != g.recipe for o in twins) else []
+    return f"{g.name} ({', '.join(more)})" if more else g.name
+
+
+def heading(g):
+    """rotation · revnet50 k=1 · 744 steps on toy_scenes"""
+    name = g.name if g.name not in RANDOM else "untrained"
+    steps = f"{g.steps:,} steps on " if g.steps else ""
+    recipe = f" · recipe {g.recipe}" if g.recipe else ""
+    return f"{name} · {g.network} · {steps}{g.data}{recipe}"
+
+
+def measure(g):
+    """What the numbers of a table are."""
+    seeds = {seed for scores in g.scores.values() for seed in scores}
+    several = f", mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else ""
+    return f"top-1 in percent on the test split{several}"
+
+
+def row_order(key, ours):
+    """Sorts rows: models as they appear in ours; inside one by width, then endpoints as they appear."""
+    pretext, network, endpoint = key
+    backbone, _, width = network.partition(" k=")
+    models = unique((k[0], k[1].partition(" k=")[0]) for k in ours)
+    endpoints = unique(k[2] for k in ours)
+    model = models.index((pretext, backbone)) if (pretext, backbone) in models else len(models)
+    order = endpoints.index(endpoint) if endpoint in endpoints else len(endpoints)
+    return model, int(width), order, endpoint
+
+
+def title(dataset, labels, probe, table):
+    """ImageNet 10 % labels, L-BFGS, Suppl. Table 2"""
+    share = "" if labels == 1 else f" {labels:.0%} labels".replace("%", " %")
+    return f"{DATASETS.get(dataset, dataset)}{share}, {PROBES.get(probe, probe)}, {table}"
+
+
+def spread(values):
+    """63.1, or 63.1 ± 0.8 (sample standard deviation) of several seeds; empty for none."""
+    if not values:
+        return ""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{deviation}"
+
+
+def printed(row):
+    """A published number as it stands there, with a mark if it is not confirmed."""
+    return "" if row is None else f"{row['value']:.1f}{'' if row['confirmed'] == 'yes' else '†'}"
+
+
+def bold(text, yes):
+    return f"**{text}**" if yes else text
+
+
+def unique(items):
+    """The items without repetition, in order of appearance."""
+    return list(dict.fromkeys(items))

@@ -13,14 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
-import numpy as np
-import tensorflow as tf
 import tyro
 
-from revisit_ssl.results import provenance, write_atomically
+from revisit_ssl.quiet import quiet_import
+
+with quiet_import():
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from revisit_ssl.results import provenance, write_atomically
 
 
 def alternate(ours, theirs, rounds=5):

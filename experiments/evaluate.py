@@ -4,12 +4,12 @@ Takes a workdir (its recipe.json and backbone.keras). Any recipe field that eval
 another labelled set (--probe-dataset), a share of its labels (--probe-fraction), other probes and endpoints.
 """
 
-import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from revisit_ssl.quiet import quiet_import
 
-from revisit_ssl.command_line import main_evaluate  # TensorFlow reads the variable when it is imported
+with quiet_import():
+    from revisit_ssl.command_line import main_evaluate
 
 if __name__ == "__main__":
     sys.exit(main_evaluate())

@@ -4,12 +4,12 @@ The first argument is the pretext; --preset chooses the setting whose values eve
 (sample: embedded data, minutes; cifar10; paper; smoke). --help lists all flags with the preset's values.
 """
 
-import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from revisit_ssl.quiet import quiet_import
 
-from revisit_ssl.command_line import main  # TensorFlow reads the variable when it is imported
+with quiet_import():
+    from revisit_ssl.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

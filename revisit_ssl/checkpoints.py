@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import zipfile
 
 import numpy as np
@@ -38,8 +39,13 @@ def save_checkpoint(folder, model, step, *, keep=2, write=True):
     partial = f"{path}.partial"
     try:
         tf.io.gfile.makedirs(str(folder))
-        with tf.io.gfile.GFile(partial, "wb") as file:
-            np.savez(file, step=np.int64(step), **arrays)
+        with tempfile.TemporaryDirectory() as scratch:
+            # np.savez seeks in its file, which a remote one cannot do: those are written here and copied.
+            local = os.path.join(scratch, "step.npz") if "://" in partial else partial
+            with open(local, "wb") as file:
+                np.savez(file, step=np.int64(step), **arrays)
+            if local != partial:
+                tf.io.gfile.copy(local, partial, overwrite=True)
         tf.io.gfile.rename(partial, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         discard(partial)

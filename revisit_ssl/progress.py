@@ -64,7 +64,7 @@ class Log(keras.callbacks.Callback):
     def show(self, row, scalars, now):
         terminal = sys.stderr.isatty()
         last = self.step == self.plan.total
-        if self.quiet or not (last or now - self.shown > (0.2 if terminal else 15)):
+        if self.quiet or not (last or now - self.shown > (0.2 if terminal else 15)) or not row["images_per_second"]:
             return
         self.shown = now
         self.flush()

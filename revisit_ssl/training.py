@@ -16,8 +16,7 @@ import tensorflow as tf
 from revisit_ssl import results
 from revisit_ssl.backbones import BACKBONES, load_backbone
 from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
-from revisit_ssl.data import eval_batches, open_source, steps_per_epoch, train_batches
-from revisit_ssl.data.batches import EvalView
+from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
@@ -184,7 +183,7 @@ def train(model, recipe, source, plan, start, strategy, callbacks):
         batches = distributed_batches(source, strategy, first, options)
         epoch = first // plan.per_epoch
         length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
-        model.fit(batches, callbacks=callbacks, verbose=0, **length)
+        model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **length)
 
 
 def segments(start, plan):

@@ -224,7 +224,14 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     elif DATASETS[name].tfds is None:
         source = _open_digits(name, split)
     else:
-        source = _open_tfds(name, split, resolve_data_dir(data_dir))
+        data_dir = resolve_data_dir(data_dir)
+        try:
+            source = _open_tfds(name, split, data_dir)
+        except tf.errors.OpError as error:
+            reason = str(error.message).splitlines()[0]
+            raise InputError(
+                f"data set {name} in {data_dir} is damaged ({reason}); delete its folder, then get it again"
+            ) from None
     if fraction is None or fraction == 1:
         return source
     if balanced and source.num_classes is None:
@@ -331,10 +338,10 @@ def _draw_toy_scenes(builder, data_dir):
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
-    except OSError as error:  # another process was faster, or the folder cannot be written
+    except (OSError, tf.errors.OpError) as error:  # another process was faster, or the folder cannot be written
         if not tfds.builder(builder.info.full_name, data_dir=data_dir).is_prepared():
             raise InputError(
-                f"cannot write toy_scenes into {data_dir} ({error.strerror or error}); choose a --data-dir that can"
+                f"cannot write toy_scenes into {data_dir} ({str(error).splitlines()[0]}); choose another --data-dir"
             ) from None
     finally:
         tfds.enable_progress_bar()

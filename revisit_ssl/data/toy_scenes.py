@@ -110,11 +110,11 @@ def draw_scene(instance, *, with_object=True):
     rng = np.random.default_rng([_SEED, 1, instance])
     image, tone = _ground(rng)
     _clutter(image, rng)
+    grain = rng.normal(0, rng.uniform(0.004, 0.02), image.shape).astype(np.float32)
     cover = np.zeros((SIZE, SIZE), np.float32)
     if with_object:
         _place(image, cover, _OBJECTS[CLASSES[label]](rng), tone, rng)
-    image = image + rng.normal(0, rng.uniform(0.004, 0.02), image.shape).astype(np.float32)
-    pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels = (np.clip(image + grain, 0, 1) * 255 + 0.5).astype(np.uint8)
     return Scene(pixels, np.where(cover > 0.5, 255, 0).astype(np.uint8), label)
 
 

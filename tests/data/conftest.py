@@ -1,0 +1,30 @@
+"""Small data for the data tests: the tiny configuration of toy_scenes, drawn once per session, and image folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from revisit_ssl.data import open_source
+
+
+@pytest.fixture(scope="session")
+def toy_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("tensorflow_datasets"))
+    open_source("toy_scenes_tiny", "train", data_dir=folder)
+    return folder
+
+
+@pytest.fixture
+def make_folder(tmp_path):
+    """Function of {relative path: (height, width)} -> path of a folder with such images of noise."""
+
+    def make(files, name="images"):
+        root = tmp_path / name
+        for i, (path, (height, width)) in enumerate(files.items()):
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(target)
+        return root
+
+    return make

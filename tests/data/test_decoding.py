@@ -1,0 +1,116 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from revisit_ssl.data import decoding
+from revisit_ssl.data.decoding import EvalView
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import draws
+from revisit_ssl.views.crops import CropSpec, cut, sample_boxes
+
+
+def smooth(height, width):
+    """A picture without noise, so that JPEG hardly changes it."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = [np.sin(x / 17 + y / 23), np.cos(x / 31 - y / 13), np.sin(x / 41) * np.cos(y / 29)]
+    return np.rint(127.5 + 110 * np.stack(channels, -1)).astype(np.uint8)
+
+
+def encode(image, kind="PNG", mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+SPECS = {
+    "view": CropSpec(size=32, count=3),
+    "whole": CropSpec(size=20, method="inception"),
+    "middle": CropSpec(size=40, method="center"),
+    "any": CropSpec(size=24, method="random"),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_crops_are_the_boxes_of_sample_boxes(kind):
+    image = smooth(90, 130)
+    contents = encode(image, kind, **({"quality": 98} if kind == "JPEG" else {}))
+    full = tf.io.decode_image(contents, channels=3)
+    crops = decoding.decode_crops(contents, SPECS, 5)
+    for i, (name, spec) in enumerate(SPECS.items()):
+        assert crops[name].dtype == tf.uint8 and crops[name].shape == (spec.count, spec.size, spec.size, 3)
+        boxes = sample_boxes(spec, 90, 130, draws.fold(5, i)).numpy()
+        for crop, (top, left, height, width) in zip(crops[name].numpy(), boxes, strict=True):
+            part = full[top : top + height, left : left + width]
+            expected = np.rint(tf.image.resize(part, (spec.size, spec.size)).numpy())
+            error = np.abs(crop - expected)
+            # A part of a JPEG is decoded without the chroma of its neighbours.
+            assert error.mean() < (0.4 if kind == "JPEG" else 1e-6) and error.max() <= (8 if kind == "JPEG" else 0)
+
+
+def test_host_crops_equal_device_crops_for_the_same_boxes():
+    image = smooth(64, 64)
+    for spec in (CropSpec(size=32, count=4), CropSpec(size=32, resize_to=80), CropSpec(size=48, method="center", resize_to=60)):
+        host = decoding.decode_crops(encode(image), {"view": spec}, 3)["view"].numpy().astype(np.float32)
+        device = cut(image[None], spec, draws.fold(3, 0))[0] * 255
+        assert np.abs(host - device.numpy()).max() <= 0.5 + 1e-2
+
+
+def test_resize_to_looks_at_the_whole_image():
+    image = smooth(60, 120)
+    crop = decoding.decode_crops(encode(image, "JPEG"), {"view": CropSpec(size=50, method="center", resize_to=50)}, 0)
+    expected = tf.image.resize(tf.io.decode_image(encode(image, "JPEG")), (50, 50))
+    assert np.abs(crop["view"][0].numpy() - expected.numpy()).max() <= 0.5
+
+
+def test_too_small_an_image_is_enlarged():
+    crop = decoding.decode_crops(encode(smooth(20, 30)), {"view": CropSpec(size=64, method="random")}, 0)["view"].numpy().astype(np.float32)
+    assert crop.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "L"), ("PNG", "LA"), ("PNG", "P"),
+     ("PNG", "1"), ("BMP", "RGB"), ("GIF", "P"), ("WEBP", "RGB")],
+)  # fmt: skip
+def test_every_kind_of_image_becomes_rgb(kind, mode):
+    image = smooth(48, 56)
+    contents = encode(image, kind, mode)
+    reference = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), np.float32)
+    decoded = decoding.decode(contents).numpy()
+    assert decoded.shape == (48, 56, 3)
+    assert np.abs(decoded - reference).mean() < 3
+    crops = decoding.decode_crops(contents, {"view": CropSpec(size=16)}, 0)
+    assert crops["view"].shape == (1, 16, 16, 3)
+
+
+def test_shorter_side_view():
+    image = smooth(300, 400)
+    out = decoding.apply_view(tf.constant(image), EvalView(size=112, resize=128, method="shorter_side")).numpy()
+    resized = tf.image.resize(image, (128, 171), method="area").numpy()  # 400 * 128 / 300 = 170.67
+    np.testing.assert_allclose(out, resized[8:120, 29:141], atol=0.51)
+
+
+def test_central_fraction_view():
+    image = smooth(300, 400)  # the middle 87.5 % is rounded up to 264 x 350
+    out = decoding.apply_view(tf.constant(image), EvalView(size=64, method="central_fraction")).numpy()
+    expected = tf.image.resize(image[18:282, 25:375], (64, 64)).numpy()
+    np.testing.assert_allclose(out, expected, atol=0.51)
+    reference = tf.image.resize(tf.image.central_crop(image, 0.875), (64, 64)).numpy()
+    np.testing.assert_allclose(expected, reference)
+
+
+def test_plain_views():
+    image = smooth(40, 40)
+    np.testing.assert_array_equal(decoding.apply_view(tf.constant(image), EvalView(40)), image)
+    np.testing.assert_array_equal(decoding.apply_view(tf.constant(image), EvalView(40, method="squash")), image)
+    assert decoding.apply_view(tf.constant(smooth(30, 50)), EvalView(40)).shape == (40, 40, 3)
+
+
+def test_bad_views():
+    with pytest.raises(InputError, match="unknown evaluation view 'centre'"):
+        EvalView(224, method="centre")
+    with pytest.raises(InputError, match="resize=200"):
+        EvalView(224, resize=200, method="shorter_side")

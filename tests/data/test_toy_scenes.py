@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.linear_model import LogisticRegression
+
+from revisit_ssl.data import toy_scenes
+
+
+@pytest.fixture(scope="module")
+def tiny(toy_dir):
+    builder = tfds.builder("toy_scenes/tiny", data_dir=toy_dir)
+    return {s: tfds.as_numpy(builder.as_dataset(split=s, batch_size=-1)) for s in ("train", "test")}
+
+
+def test_features(tiny):
+    for split, count, first in (("train", 600, 0), ("test", 200, 1_000_000)):
+        data = tiny[split]
+        assert data["image"].shape == (count, 64, 64, 3) and data["image"].dtype == np.uint8
+        assert data["mask"].shape == (count, 64, 64, 1) and set(np.unique(data["mask"])) == {0, 255}
+        assert data["label"].dtype == np.int64
+        np.testing.assert_array_equal(data["instance"], first + np.arange(count))
+        np.testing.assert_array_equal(np.sort(data["label"].reshape(-1, 10), 1), np.arange(10)[None].repeat(count // 10, 0))
+
+
+def test_stored_scene_is_drawn_again(tiny):
+    for i in (0, 7, 599):
+        scene = toy_scenes.draw_scene(i)
+        np.testing.assert_array_equal(scene.image, tiny["train"]["image"][i])
+        np.testing.assert_array_equal(scene.mask, tiny["train"]["mask"][i, ..., 0])
+        assert scene.label == tiny["train"]["label"][i]
+
+
+def test_full_configuration_has_the_promised_sizes():
+    config = toy_scenes.ToyScenes.builder_configs["full"]
+    assert (config.train, config.test) == (6000, 2000)
+    assert toy_scenes.ToyScenes.BUILDER_CONFIGS[0] is config  # the default
+
+
+def test_box_encloses_mask_and_object_fills_the_height(tiny):
+    box, mask = tiny["train"]["bbox"] * 64, tiny["train"]["mask"][..., 0] > 0
+    for b, m in zip(box[:50], mask, strict=False):
+        rows, columns = np.nonzero(m)
+        np.testing.assert_allclose(b, [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], atol=1e-4)
+    heights = (box[:, 2] - box[:, 0]) / 64
+    assert np.quantile(heights, 0.02) > 0.5 and heights.max() < 0.97
+    assert np.quantile(heights, 0.98) > 0.8  # sizes vary
+
+
+def test_without_the_object_the_ground_is_the_same():
+    for i in range(10):
+        with_it, without = toy_scenes.draw_scene(i), toy_scenes.draw_scene(i, with_object=False)
+        assert not without.mask.any()
+        near = np.pad(with_it.mask > 0, 3)
+        near = np.max([np.roll(near, (a, b), (0, 1)) for a in range(-3, 4) for b in range(-3, 4)], 0)[3:-3, 3:-3]
+        np.testing.assert_array_equal(with_it.image[~near], without.image[~near])
+        assert (with_it.image != without.image).any()
+
+
+def test_ground_does_not_say_where_up_is():
+    """Brightness slopes in all four directions alike, in the mean and in every sign."""
+    rising = []
+    for i in range(600):
+        grey = toy_scenes.draw_scene(i, with_object=False).image.mean(-1)
+        rising.append([grey[32:].mean() - grey[:32].mean(), grey[:, 32:].mean() - grey[:, :32].mean()])
+    rising = np.array(rising)
+    z = rising.mean(0) / (rising.std(0) / np.sqrt(len(rising)))
+    assert np.abs(z).max() < 4, z
+    assert np.abs((rising > 0).mean(0) - 0.5).max() < 0.08
+    np.testing.assert_allclose(*rising.std(0), rtol=0.2)
+
+
+def test_light_on_the_object_comes_from_above(tiny):
+    """Rows just inside the upper edge of the mask are brighter than rows just inside the lower edge, on average."""
+    brighter = []
+    for image, mask in zip(tiny["train"]["image"], tiny["train"]["mask"][..., 0] > 0, strict=True):
+        grey = image.mean(-1)
+        upper = mask & ~np.roll(mask, 1, 0)
+        lower = mask & ~np.roll(mask, -1, 0)
+        brighter.append(grey[upper].mean() > grey[lower].mean())
+    assert np.mean(brighter) > 0.7
+
+
+def test_colour_does_not_give_the_class_away(tiny):
+    def colour(data):
+        return np.stack([i[m[..., 0] > 0].mean(0) / 255 for i, m in zip(data["image"], data["mask"], strict=True)])
+
+    model = LogisticRegression(C=100, max_iter=1000).fit(colour(tiny["train"]), tiny["train"]["label"])
+    assert model.score(colour(tiny["test"]), tiny["test"]["label"]) < 0.25

@@ -108,12 +108,17 @@ class Picture:
         """Where it lies, from the workdir."""
         return f"report/{self.name}.png"
 
+    @property
+    def alt(self):
+        """The caption's first sentence."""
+        return re.sub(r"\*\*|`", "", self.caption).split(". ")[0].rstrip(".")
+
     def markdown(self):
-        return f"![{plain(self.caption)}]({self.path})\n\n{self.caption}"
+        return f"![{self.alt}]({self.path})\n\n{self.caption}"
 
     def html(self):
         data = base64.b64encode(self.png).decode()
-        image = f'<img src="data:image/png;base64,{data}" alt="{html.escape(plain(self.caption))}">'
+        image = f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}">'
         return f"<figure>{image}<figcaption>{rich(self.caption)}</figcaption></figure>"
 
 
@@ -135,11 +140,6 @@ def rich(text):
     """HTML of a text with ``**bold**`` and `` `code` ``."""
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(text)))
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
-
-
-def plain(text):
-    """The text without its marks."""
-    return re.sub(r"\*\*|`", "", text)
 
 
 def as_markdown(title, blocks):
@@ -197,6 +197,7 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { padding: .38rem .8rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
 th.n, td.n { text-align: right; }
+th.n { min-width: 5.5rem; max-width: 11rem; }
 tbody tr:hover { background: var(--card); }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1.25rem; font-size: .95rem; }
 dt { color: var(--soft); }

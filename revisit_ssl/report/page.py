@@ -144,22 +144,30 @@ def the_run(run):
         ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probe_dataset or recipe.dataset}"),
     ]
     if run.trains:
+        epochs = f"{recipe.epochs:g} epoch{'' if recipe.epochs == 1 else 's'}"
         limit = f", at most {recipe.max_steps:,} steps" if recipe.max_steps is not None else ""
         scaled = " per 256 images" if optimizer.scale_lr else ""
         facts += [
-            ("Training", f"{recipe.epochs:g} epochs{limit}, batch {recipe.batch_size}, {recipe.precision}"),
+            ("Training", f"{epochs}{limit}, batch {recipe.batch_size}, {recipe.precision}"),
             ("Optimiser", f"{optimizer.name}, lr {optimizer.lr:g}{scaled}, {optimizer.schedule} schedule, "
              f"L2 {optimizer.weight_decay:g}"),
         ]  # fmt: skip
     facts += [
         ("Seed", str(recipe.seed)),
         ("Setting from", recipe.source or "not stated"),
-        ("Date", environment.get("date", "unknown")),
+        ("Date", environment.get("date", "unknown").replace("T", " ").replace("Z", " UTC")),
         ("Commit", f"`{environment.get('commit', 'unknown')}`"),
         ("Hardware", environment.get("hardware", "unknown")),
-        ("Command", f"`{environment['command']}`" if environment.get("command") else "unknown"),
+        ("Command", command(environment.get("command", ""))),
     ]
     return [Facts(facts)]
+
+
+def command(text):
+    """What was typed; a notebook's kernel was started by a line that says nothing."""
+    if "ipykernel" in text:
+        return "a notebook"
+    return f"`python {text}`" if text else "unknown"
 
 
 def accuracy(run):
@@ -205,6 +213,7 @@ def training_curves(run):
     rows = read_log(run.path("log.csv"))
     require(rows, "no log.csv; the run has not finished a window of steps")
     scalars = [name for name in rows[-1] if name not in ("step", "epoch", "learning_rate", "images_per_second")]
+    scalars.sort(key=lambda name: name != "loss")  # the loss first
     columns = {name: f"pretext {name}" if name == "accuracy" else name for name in scalars}
     score = json.loads(run.read("pretext.json") or "{}")
     marks = {n: (score[f"val_{n}"], f"validation {score[f'val_{n}']:.3f}") for n in scalars if f"val_{n}" in score}
@@ -337,7 +346,9 @@ def flatten(values, prefix=""):
 
 
 def short(value):
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        return "/".join(short(v) for v in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 SECTIONS = {

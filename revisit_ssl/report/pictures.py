@@ -103,8 +103,9 @@ def sheet(images, names, columns):
     """
     down = math.ceil(len(images) / columns)
     side = min(1.0, 9 / columns)
+    label = 0.2 if len(set(names)) > columns else 0.05
     with rc_context(STYLE):
-        figure = Figure(figsize=(side * columns, (side + (0.2 if len(set(names)) > columns else 0.05)) * down + 0.2), layout="constrained")
+        figure = Figure(figsize=(side * columns, (side + label) * down + 0.2), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
         panels = figure.subplots(down, columns, squeeze=False).flat
         for i, (panel, image) in enumerate(zip(panels, images, strict=False)):

@@ -122,6 +122,8 @@ def comparison(results, published="revisiting"):
 def notes(groups, theirs, published):
     """What has to be said under the table so that nobody misreads it."""
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
+    seeds = {seed for g in groups for scores in g.scores.values() for seed in scores}
+    lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
     if not theirs:
         models = unique(f"{g.name} with {g.backbone}" for g in groups if g.name not in RANDOM)
         lines.append(f"The tables of “{published}” hold no number for {', '.join(models) or 'an untrained network'}.")
@@ -193,10 +195,10 @@ def summarize(results):
             next((g.scores for g in groups if g.name == name and same_network(g, model)), {}) for name in RANDOM
         )
         keys = unique([*(model.scores if trained else ()), *plain, *estimated])
-        probes, endpoints = unique(k[0] for k in keys), unique(k[1] for k in keys)
+        probes = unique(k[0] for k in keys)
         rows = [
             Row(*key, *(tuple(s.get(key, {}).values()) for s in (model.scores if trained else {}, plain, estimated)))
-            for key in sorted(keys, key=lambda k: (probes.index(k[0]), endpoints.index(k[1])))
+            for key in sorted(keys, key=lambda k: (probes.index(k[0]), depth(k[1])))
         ]
         summaries.append((model, rows))
     return summaries
@@ -259,14 +261,18 @@ def measure(g):
 
 
 def row_order(key, ours):
-    """Sorts rows: models as they appear in ours; inside one by width, then endpoints as they appear."""
+    """Sorts rows: models as they appear in ours; inside one by width, then by endpoint from the input up."""
     pretext, network, endpoint = key
     backbone, _, width = network.partition(" k=")
     models = unique((k[0], k[1].partition(" k=")[0]) for k in ours)
-    endpoints = unique(k[2] for k in ours)
     model = models.index((pretext, backbone)) if (pretext, backbone) in models else len(models)
-    order = endpoints.index(endpoint) if endpoint in endpoints else len(endpoints)
-    return model, int(width), order, endpoint
+    return model, int(width), depth(endpoint)
+
+
+def depth(endpoint):
+    """Sorts after_root, block1, …, pre_logits, and conv2 before conv10."""
+    name = endpoint.rstrip("0123456789")
+    return name, int(endpoint[len(name) :] or 0)
 
 
 def title(dataset, labels, probe, table):

@@ -1,5 +1,6 @@
 """Devices: which strategy runs a training step, and what a step may ask about its replicas."""
 
+import functools
 import json
 import os
 
@@ -35,7 +36,7 @@ def get_strategy(name="auto"):
         devices = gpus or tf.config.list_logical_devices("CPU")
         if len(devices) < 2:
             raise InputError(f"strategy mirrored needs two devices and found {len(devices)}; use --strategy none")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     if name == "multiworker":
         if not workers:
             raise InputError("strategy multiworker needs TF_CONFIG with the addresses of its workers; it is not set")
@@ -101,6 +102,12 @@ def gather_replicas(tensor):
     # all_gather forgets the static number of rows, which XLA and a ring queue need.
     gathered = context.all_gather(tensor, axis=0)
     return tf.reshape(gathered, [tensor.shape[0] * context.num_replicas_in_sync, *tensor.shape[1:]])
+
+
+@functools.cache
+def _mirrored(devices):
+    # One per process: a second strategy numbers its collective operations from the start again, and they collide.
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _tf_config():

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 
+import absl.logging
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -176,12 +177,18 @@ class Records:
         data = tf.data.TFRecordDataset(path).skip(skip).take(take).enumerate(start=first)
         if self.rows is None:
             return data
-        with tf.device("CPU"):
-            place = np.full(int(self.rows[-1]) + 2, -1, np.int64)
-            place[self.rows] = np.arange(len(self.rows))
-            place = tf.constant(place)
-        data = data.map(lambda number, example: (place[tf.minimum(number, len(place) - 1)], example))
+        places = self._places
+        last = places.shape[0] - 1
+        data = data.map(lambda number, example: (places[tf.minimum(number, last)], example))
         return data.filter(lambda index, example: index >= 0)
+
+    @functools.cached_property
+    def _places(self):
+        """int64: number of an example in the split -> its index in the source; -1, as at the end, for none."""
+        places = np.full(int(self.rows[-1]) + 2, -1, np.int64)
+        places[self.rows] = np.arange(len(self.rows))
+        with tf.init_scope(), tf.device("CPU"):  # captured by the graph that asks for it, not written into it
+            return tf.constant(places)
 
     def parse(self, example):
         """(encoded image, int64 label or -1) of one example."""
@@ -316,8 +323,10 @@ def _open_tfds(name, split, data_dir):
 def _builder(name, spec, data_dir):
     """The TFDS builder of a set that is there; the embedded one is drawn first where it is not."""
     try:
-        builder = tfds.builder(spec.tfds, data_dir=data_dir)
-        if builder.is_prepared():
+        with _quiet():
+            builder = tfds.builder(spec.tfds, data_dir=data_dir)
+            ready = builder.is_prepared()
+        if ready:
             return builder
         if isinstance(builder, toy_scenes.ToyScenes):
             return _draw_toy_scenes(builder, data_dir)
@@ -334,18 +343,32 @@ def _builder(name, spec, data_dir):
 
 
 def _draw_toy_scenes(builder, data_dir):
-    tfds.disable_progress_bar()  # it would draw three; the builder has its own
+    """The prepared builder; several processes may try at once, the first to finish wins."""
+    spec_name = f"{builder.name}/{builder.builder_config.name}"
+    with _quiet():
+        try:
+            builder.download_and_prepare()
+        except (OSError, tf.errors.OpError) as error:  # another process was faster, or the folder cannot be written
+            if not tfds.builder(spec_name, data_dir=data_dir).is_prepared():
+                reason = str(error).splitlines()[0]
+                raise InputError(
+                    f"cannot write toy_scenes into {data_dir} ({reason}); choose another --data-dir"
+                ) from None
+        return tfds.builder(spec_name, data_dir=data_dir)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps TFDS from printing: our errors say it in one line, and the embedded set has a progress bar of its own."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
-    except (OSError, tf.errors.OpError) as error:  # another process was faster, or the folder cannot be written
-        if not tfds.builder(builder.info.full_name, data_dir=data_dir).is_prepared():
-            raise InputError(
-                f"cannot write toy_scenes into {data_dir} ({str(error).splitlines()[0]}); choose another --data-dir"
-            ) from None
+            yield
     finally:
         tfds.enable_progress_bar()
-    return tfds.builder(f"{builder.name}/{builder.builder_config.name}", data_dir=data_dir)
+        absl.logging.set_verbosity(verbosity)
 
 
 @functools.lru_cache(maxsize=4)

@@ -52,7 +52,11 @@ def test_crops_are_the_boxes_of_sample_boxes(kind):
 
 def test_host_crops_equal_device_crops_for_the_same_boxes():
     image = smooth(64, 64)
-    for spec in (CropSpec(size=32, count=4), CropSpec(size=32, resize_to=80), CropSpec(size=48, method="center", resize_to=60)):
+    for spec in (
+        CropSpec(size=32, count=4),
+        CropSpec(size=32, resize_to=80),
+        CropSpec(size=48, method="center", resize_to=60),
+    ):
         host = decoding.decode_crops(encode(image), {"view": spec}, 3)["view"].numpy().astype(np.float32)
         device = cut(image[None], spec, draws.fold(3, 0))[0] * 255
         assert np.abs(host - device.numpy()).max() <= 0.5 + 1e-2
@@ -66,7 +70,11 @@ def test_resize_to_looks_at_the_whole_image():
 
 
 def test_too_small_an_image_is_enlarged():
-    crop = decoding.decode_crops(encode(smooth(20, 30)), {"view": CropSpec(size=64, method="random")}, 0)["view"].numpy().astype(np.float32)
+    crop = (
+        decoding.decode_crops(encode(smooth(20, 30)), {"view": CropSpec(size=64, method="random")}, 0)["view"]
+        .numpy()
+        .astype(np.float32)
+    )
     assert crop.shape == (1, 64, 64, 3)
 
 

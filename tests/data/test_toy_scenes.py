@@ -19,7 +19,9 @@ def test_features(tiny):
         assert data["mask"].shape == (count, 64, 64, 1) and set(np.unique(data["mask"])) == {0, 255}
         assert data["label"].dtype == np.int64
         np.testing.assert_array_equal(data["instance"], first + np.arange(count))
-        np.testing.assert_array_equal(np.sort(data["label"].reshape(-1, 10), 1), np.arange(10)[None].repeat(count // 10, 0))
+        np.testing.assert_array_equal(
+            np.sort(data["label"].reshape(-1, 10), 1), np.arange(10)[None].repeat(count // 10, 0)
+        )
 
 
 def test_stored_scene_is_drawn_again(tiny):

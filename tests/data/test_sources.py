@@ -1,0 +1,271 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl.data import DATASETS, DatasetSpec, folders, open_source, sources
+from revisit_ssl.errors import InputError
+
+SIZES = {  # train, val, test, classes, kind
+    "toy_scenes_tiny": (500, 100, 200, 10, "memory"),
+    "digits": (1200, 200, 397, 10, "memory"),
+    "cifar10": (45000, 5000, 10000, 10, "memory"),
+    "imagenette_subset160": (4500, 500, 1000, 10, "encoded"),
+}
+
+
+def open_any(name, split, request, **options):
+    """Real sets from the shared folder, which may be missing; the others make themselves."""
+    fixture = "real_data" if name in ("cifar10", "imagenette_subset160") else "toy_dir"
+    return open_source(name, split, data_dir=request.getfixturevalue(fixture), **options)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_contract(name, request):
+    train, val, test, classes, kind = SIZES[name]
+    found = {s: open_any(name, s, request) for s in ("train", "val", "test")}
+    for split, count in (("train", train), ("val", val), ("test", test)):
+        source = found[split]
+        assert (source.name, source.split, source.kind, source.num_examples) == (name, split, kind, count)
+        assert source.num_classes == len(source.class_names) == classes
+        assert source.labels.shape == (count,) and source.labels.dtype == np.int64
+        np.testing.assert_array_equal(np.unique(source.labels), np.arange(classes))
+        if kind == "memory":
+            assert source.images.dtype == np.uint8 and source.images.shape == (count, *source.image_shape)
+            assert source.image_shape[2] == 3
+        else:
+            assert source.images is None and source.image_shape is None and source.encoded.shape == (count,)
+    again = open_any(name, "val", request)
+    assert again.fingerprint == found["val"].fingerprint
+    np.testing.assert_array_equal(again.labels, found["val"].labels)
+    assert len({source.fingerprint for source in found.values()}) == 3
+
+
+def test_cifar10_is_read_in_its_own_order(real_data):
+    import tensorflow_datasets as tfds
+
+    data = tfds.load("cifar10", split="train[45000:45100]", data_dir=real_data, download=False)
+    source = open_source("cifar10", "val", data_dir=real_data)
+    for i, example in enumerate(data.as_numpy_iterator()):
+        np.testing.assert_array_equal(source.images[i], example["image"])
+        assert source.labels[i] == example["label"]
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    source = open_source("digits", "test")
+    np.testing.assert_array_equal(source.labels, load_digits().target[1400:])
+    np.testing.assert_allclose(source.images[:, ::4, ::4, 0], load_digits().images[1400:] * 255 / 16, atol=0.51)
+    np.testing.assert_array_equal(source.images[:, 1::4, 2::4, 2], source.images[:, ::4, ::4, 0])
+    assert source.images.max() == 255
+
+
+def test_published_splits():
+    """Revisiting: the first 984 of ImageNet's 1,024 shards train, the last 40 validate, the official val set tests."""
+    splits = DATASETS["imagenet2012"].splits
+    assert splits == {
+        "train": "train[:1231121]", "val": "train[1231121:]", "trainval": "train", "test": "validation"
+    }  # fmt: skip
+    assert 1281167 - 1231121 == 50046
+    for spec in DATASETS.values():
+        assert set(spec.splits) == set(sources.SPLITS)
+
+
+def test_several_labels_per_image_count_as_none(real_data, monkeypatch):
+    slices = {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"}
+    monkeypatch.setitem(DATASETS, "voc_sample", DatasetSpec("voc2007_sample", slices, label=None))
+    source = open_source("voc_sample", "trainval", data_dir=real_data)
+    assert (source.kind, source.num_examples, source.num_classes, source.labels) == ("encoded", 20, None, None)
+    with pytest.raises(InputError, match="no labels to balance"):
+        open_source("voc_sample", "train", data_dir=real_data, fraction=0.5, balanced=True)
+
+
+@pytest.mark.parametrize(
+    ("max_side", "max_bytes", "kind"), [(128, 2**30, "memory"), (0, 2**30, "encoded"), (0, 0, "stream")]
+)
+def test_kinds_hold_the_same_images(toy_dir, monkeypatch, max_side, max_bytes, kind):
+    expected = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
+    monkeypatch.setattr(sources, "MAX_SIDE", max_side)
+    monkeypatch.setattr(sources, "MAX_BYTES", max_bytes)
+    if kind == "memory":
+        monkeypatch.setattr(sources, "MAX_BYTES", 2**30)
+    source = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
+    assert source.kind == kind and source.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(source.labels, expected.labels)
+    if kind == "encoded":
+        image = tf.io.decode_png(source.encoded[17])
+        np.testing.assert_array_equal(image, expected.images[17])
+
+
+@pytest.mark.parametrize("kind", ["memory", "encoded", "stream"])
+def test_subsets(toy_dir, monkeypatch, kind):
+    whole = open_source("toy_scenes_tiny", "train", data_dir=toy_dir)
+    if kind != "memory":
+        monkeypatch.setattr(sources, "MAX_SIDE", 0)
+    if kind == "stream":
+        monkeypatch.setattr(sources, "MAX_BYTES", 0)
+    part = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=0.1, balanced=True, seed=1)
+    assert part.kind == kind and part.num_examples == 50
+    np.testing.assert_array_equal(np.bincount(part.labels), [5] * 10)
+    same = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=0.1, balanced=True, seed=1)
+    other = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=0.1, balanced=True, seed=2)
+    assert same.fingerprint == part.fingerprint != other.fingerprint != whole.fingerprint
+    free = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=0.1, seed=1)
+    assert free.num_examples == 50 and len(np.unique(np.bincount(free.labels))) > 1
+
+
+def test_first(toy_dir):
+    source = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
+    assert source.first(1000) is source
+    part = source.first(10)
+    assert part.num_examples == 10 and np.shares_memory(part.images, source.images)
+    np.testing.assert_array_equal(part.labels, source.labels[:10])
+
+
+def test_two_processes_may_draw_toy_scenes_at_once(toy_dir, tmp_path, monkeypatch):
+    """The second one to finish finds the folder taken and uses what is there."""
+    builder = sources.tfds.builder("toy_scenes/tiny", data_dir=str(tmp_path))
+    draw = builder._split_generators
+
+    def slow(dl_manager):
+        shutil.copytree(os.path.join(toy_dir, "toy_scenes"), tmp_path / "toy_scenes", dirs_exist_ok=True)
+        return draw(dl_manager)
+
+    monkeypatch.setattr(builder, "_split_generators", slow)
+    for split in ("train", "test"):
+        monkeypatch.setattr(builder.builder_config, split, 10)
+    assert sources._draw_toy_scenes(builder, str(tmp_path)).info.splits["train"].num_examples == 600
+
+
+# ---- image folders ----
+
+
+def jpegs(*names, sides=(24, 32)):
+    return {name: sides for name in names}
+
+
+def test_labelled_folder_without_splits(make_folder):
+    root = make_folder(jpegs(*(f"{c}/{i:02}.jpg" for c in ("b", "a") for i in range(20))))
+    found = {s: open_source(f"folder:{root}", s) for s in sources.SPLITS}
+    sizes = {s: source.num_examples for s, source in found.items()}
+    assert sizes == {"train": 32, "val": 4, "trainval": 36, "test": 4}
+    paths = [set(found[s].paths.numpy()) for s in ("train", "val", "test")]
+    assert len(set.union(*paths)) == 40
+    for source in found.values():
+        assert source.kind == "files" and source.class_names == ("a", "b")
+        for path, label in zip(source.paths.numpy(), source.labels, strict=True):
+            assert os.path.basename(os.path.dirname(path)).decode() == "ab"[label]
+        assert np.bincount(source.labels).min() == source.num_examples // 2
+
+
+def test_train_and_val_folders(make_folder):
+    """As for ImageNet, val tests and the validation images are held out of train."""
+    files = [f"train/{c}/{i:02}.png" for c in "ab" for i in range(10)] + [
+        f"val/{c}/{i}.png" for c in "ab" for i in range(3)
+    ]
+    root = make_folder(jpegs(*files))
+    sizes = {s: open_source(f"folder:{root}", s).num_examples for s in sources.SPLITS}
+    assert sizes == {"train": 18, "val": 2, "trainval": 20, "test": 6}
+
+
+def test_three_split_folders(make_folder):
+    root = make_folder(
+        jpegs(*(f"{s}/{c}/{i}.png" for s, n in (("train", 5), ("val", 3), ("test", 2)) for c in "ab" for i in range(n)))
+    )
+    sizes = {s: open_source(f"folder:{root}", s).num_examples for s in sources.SPLITS}
+    assert sizes == {"train": 10, "val": 6, "trainval": 16, "test": 4}
+
+
+@pytest.mark.parametrize("pattern", ["{:02}.jpg", "one/{:02}.jpg", "train/{:02}.jpg"])
+def test_unlabelled_folders(make_folder, pattern):
+    root = make_folder(jpegs(*(pattern.format(i) for i in range(20))))
+    source = open_source(f"folder:{root}", "train")
+    assert source.num_examples == 16 and source.labels is None and source.num_classes is None
+
+
+def test_same_split_in_every_run_and_fingerprint_follows_the_files(make_folder):
+    root = make_folder(jpegs(*(f"{i:02}.jpg" for i in range(30))))
+    first, second = (open_source(f"folder:{root}", "train", seed=seed) for seed in (0, 7))
+    np.testing.assert_array_equal(first.paths, second.paths)
+    assert first.fingerprint == second.fingerprint != open_source(f"folder:{root}", "val").fingerprint
+    shutil.copy(root / "00.jpg", root / "30.jpg")
+    assert open_source(f"folder:{root}", "train").fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("check_all", [5000, 0])
+def test_broken_files_are_skipped_and_counted(make_folder, monkeypatch, capfd, check_all):
+    monkeypatch.setattr(folders, "CHECK_ALL", check_all)  # 0: as in large folders
+    root = make_folder(jpegs(*(f"{i:02}.{kind}" for i in range(20) for kind in ("jpg", "png"))))
+    (root / "00.jpg").write_bytes((root / "00.jpg").read_bytes()[:300])
+    (root / "01.png").write_bytes((root / "01.png").read_bytes()[:300])
+    (root / "02.jpg").write_bytes(b"")
+    (root / "03.jpg").write_text("not an image")
+    (root / "notes.txt").write_text("not an image either")
+    (root / ".hidden.jpg").write_text("not looked at")
+    source = open_source(f"folder:{root}", "trainval")
+    assert source.num_examples == 32  # 90 % of 36
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
+    assert "skipped 5 files that are no readable images" in line and "00.jpg" in line
+
+
+# ---- errors: one line each ----
+
+
+def test_missing_set_says_where_and_how(tmp_path):
+    with pytest.raises(InputError) as error:
+        open_source("cifar10", "train", data_dir=str(tmp_path))
+    message = str(error.value)
+    assert "cifar10" in message and str(tmp_path) in message and "download_and_prepare()" in message
+    assert "\n" not in message
+    with pytest.raises(InputError, match="ILSVRC2012_img_train.tar .*/downloads/manual"):
+        open_source("imagenet2012", "train", data_dir=str(tmp_path))
+    with pytest.raises(InputError, match="copy its TFDS folder"):
+        open_source("imagenette_subset160", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"toy_scenes", "toy_scenes_tiny", "digits"}))
+def test_every_missing_set_is_an_input_error(name, tmp_path):
+    with pytest.raises(InputError, match="is not in"):
+        open_source(name, "test", data_dir=str(tmp_path))
+
+
+def test_wrong_names(tmp_path, toy_dir):
+    with pytest.raises(InputError, match="unknown data set 'cifar11'; one of .*cifar10.* or folder:"):
+        open_source("cifar11", "train")
+    with pytest.raises(InputError, match="unknown split 'dev'; one of train, val"):
+        open_source("digits", "dev")
+    with pytest.raises(InputError, match=r"fraction must lie in \(0, 1\]; got 2"):
+        open_source("digits", "train", fraction=2)
+    with pytest.raises(InputError, match="does not exist"):
+        open_source(f"folder:{tmp_path / 'nowhere'}", "train")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        open_source(f"folder:{tmp_path / 'file'}", "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no readable images"):
+        open_source(f"folder:{tmp_path / 'empty'}", "train")
+
+
+def test_folder_too_small_or_with_foreign_classes(make_folder):
+    with pytest.raises(InputError, match="too few to hold out a val split"):
+        open_source(f"folder:{make_folder(jpegs('0.jpg'))}", "val")
+    files = [f"train/{c}/{i}.png" for c in "ab" for i in range(3)] + ["val/c/0.png"]
+    with pytest.raises(InputError, match="class 'c' .* not among the 2 classes of train"):
+        open_source(f"folder:{make_folder(jpegs(*files), 'foreign')}", "test")
+
+
+def test_damaged_records(toy_dir, tmp_path):
+    shutil.copytree(os.path.join(toy_dir, "toy_scenes"), tmp_path / "toy_scenes")
+    (path,) = (tmp_path / "toy_scenes").rglob("*-test.tfrecord-*")
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="damaged .* delete its folder"):
+        open_source("toy_scenes_tiny", "test", data_dir=str(tmp_path))
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write toy_scenes"):
+        open_source("toy_scenes_tiny", "train", data_dir=str(tmp_path / "file"))

@@ -177,10 +177,9 @@ def accuracy(run):
     for heading, table in tables.result_table(run.results):
         blocks += [Text(f"{heading}. Whatever a probe chooses it chose on the validation split."), table]
     beaten = "Bold among the untrained networks: the better of the two, the row to beat."
-    stopped = [r for r in run.results if r.converged is False and r.metric == "top1"]
-    if stopped:
-        names = ", ".join(f"{r.probe} on {r.endpoint} ({r.weights})" for r in stopped)
-        beaten += f" Stopped before it converged: {names}."
+    said = [r.converged for r in run.results if r.metric == "top1" and r.converged is not None]
+    if not all(said):
+        beaten += f" {said.count(False)} of {len(said)} fits were stopped before they converged; they are named below."
     blocks.append(Text(beaten))
     for i, (model, rows) in enumerate(tables.summarize(run.results)):
         name = "endpoints" if i == 0 else f"endpoints_{i + 1}"
@@ -197,8 +196,10 @@ def details(found):
             five = top5.get((r.weights, r.probe, r.endpoint, r.seed))
             used = ", ".join(f"{k} {short(v)}" for k, v in r.hyperparameters.items())
             numbers = [f"{r.value:.2f}", "" if five is None else f"{five:.2f}", f"{r.seconds:.1f}"]
-            rows.append([r.weights, r.probe, r.endpoint, used, *numbers])
-    return Table(["weights", "probe", "endpoint", "used or chosen", "top-1", "top-5", "seconds"], rows, labels=4)
+            converged = {True: "yes", False: "**no**", None: ""}[r.converged]
+            rows.append([r.weights, r.probe, r.endpoint, used, converged, *numbers])
+    columns = ["weights", "probe", "endpoint", "used or chosen", "converged", "top-1", "top-5", "seconds"]
+    return Table(columns, rows, labels=5)
 
 
 def published(run):

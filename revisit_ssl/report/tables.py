@@ -1,6 +1,7 @@
 """Tables of results: in the terminal, and beside the papers' numbers."""
 
 import statistics
+import textwrap
 from dataclasses import dataclass, field
 
 from revisit_ssl.errors import InputError
@@ -178,7 +179,7 @@ def print_table(results):
         first = 3 if trained else 2
         lines[0] = [cell + " " if i in (first, first + 1) else cell for i, cell in enumerate(head)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        print(f"\n{heading(model)}\n{measure(model)}")
+        print(f"\n{textwrap.fill(heading(model), 80)}\n{measure(model)}")
         for line in lines:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
             print("  ".join(cells).rstrip())

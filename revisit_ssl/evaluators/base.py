@@ -12,6 +12,8 @@ import numpy as np
 from revisit_ssl.errors import InputError
 from revisit_ssl.recipe import require
 
+BLOCK_VALUES = 1 << 23  # numbers of a feature matrix in memory at a time: 32 MB
+
 
 @dataclass(frozen=True)
 class FeatureSplit:
@@ -79,7 +81,7 @@ def check_frozen(backbone):
 
 def check_endpoints(backbone, endpoints):
     """Raises InputError unless every name in ``endpoints`` is an output of the backbone."""
-    if not isinstance(backbone.output, dict):
+    if not isinstance(getattr(backbone, "output", None), dict):
         raise InputError(f"the backbone {backbone.name!r} has no named endpoints; expected a model that returns a dict")
     require(len(endpoints) > 0, f"no endpoints given; name some of {', '.join(backbone.output)}")
     for name in endpoints:
@@ -128,9 +130,9 @@ def check_finite(features, name):
             )
 
 
-def blocks(features, values=1 << 23):
+def blocks(features, values=None):
     """Yields (first row, float32 rows) of about ``values`` numbers each, so that a memory map is never read whole."""
-    rows = max(1, values // max(1, features.shape[1]))
+    rows = max(1, (values or BLOCK_VALUES) // max(1, features.shape[1]))
     for start in range(0, len(features), rows):
         yield start, np.asarray(features[start : start + rows], np.float32)
 

@@ -99,20 +99,17 @@ def _extract(backbone, source, writers, view, normalize, batch_size, max_values,
     trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in writers})
     batch_size = min(batch_size, source.num_examples)
 
-    # XLA on an accelerator: Keras 3 has no fused batch-norm kernel there. On CPUs it would be slower.
-    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), reduce_retracing=False)
+    @tf.function(jit_compile=use_xla())
     def forward(images):
         inputs = normalize_input(tf.cast(images, tf.float32) / 255.0, normalize)
         return {k: pool_endpoint(v, max_values, pooling) for k, v in trunk(inputs, training=False).items()}
 
+    forward = forward.get_concrete_function(tf.TensorSpec([batch_size, view.size, view.size, 3], tf.uint8))
     bar = None if quiet else keras.utils.Progbar(source.num_examples, unit_name="image")
     rows = 0
     try:
-        for batch in eval_batches(source, batch_size, view=view):
-            images = np.asarray(batch["image"])
-            n = len(images)
-            padded = np.concatenate([images, np.zeros((batch_size - n, *images.shape[1:]), images.dtype)])
-            for name, values in forward(padded).items():
+        for images, n in padded_batches(source, batch_size, view):
+            for name, values in forward(images).items():
                 writers[name].append(values.numpy()[:n], name)
             rows += n
             if bar:
@@ -123,6 +120,21 @@ def _extract(backbone, source, writers, view, normalize, batch_size, max_values,
         for writer in writers.values():
             writer.abandon()
         raise
+
+
+def padded_batches(source, batch_size, view):
+    """Yields (uint8 [batch_size, s, s, 3], images among them): the last batch is filled up with black ones, so that a
+    network is traced, and compiled, for one shape."""
+    for batch in eval_batches(source, batch_size, view=view):
+        images = batch["image"]
+        n = int(images.shape[0])
+        yield tf.pad(images, [[0, batch_size - n], [0, 0], [0, 0], [0, 0]]), n
+
+
+def use_xla():
+    """Whether to compile a frozen trunk: on an accelerator, where Keras 3 has no fused batch-norm kernel. On CPUs
+    compiled code is slower."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 class _Memory:
@@ -212,7 +224,7 @@ def _load(path):
         if checksum == facts["crc32"] and list(features.shape) == facts["shape"]:
             return features
         damage = "checksum differs"
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         damage = reason(error)
     _log.warning("features at %s are damaged (%s); computing them again", path, damage)
     return None

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.data import EvalView, eval_batches, steps_per_epoch, train_batches
+from revisit_ssl.data import EvalView, steps_per_epoch, train_batches
 from revisit_ssl.evaluators.base import (
     ImageProbe,
     ProbeScore,
@@ -18,6 +18,7 @@ from revisit_ssl.evaluators.base import (
     check_labels,
     topk_percent,
 )
+from revisit_ssl.evaluators.features import padded_batches, use_xla
 from revisit_ssl.evaluators.pooling import pool_endpoint
 from revisit_ssl.evaluators.sgd import glorot
 from revisit_ssl.views import draws
@@ -68,17 +69,17 @@ class LinearImages(ImageProbe):
         trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
         batch_size = min(self.batch_size, train.num_examples)
         heads = self._train(trunk, train, normalize, batch_size, num_classes, seed)
-        scored = {source.split: self._score(trunk, heads, source, normalize) for source in (val, test)}
+        val_scores, scores = self._score(trunk, heads, (val, test), normalize)
         seconds = time.perf_counter() - started
         return {
             name: ProbeScore(
-                top1=topk_percent(scored[test.split][name], test.labels, 1),
-                top5=topk_percent(scored[test.split][name], test.labels, 5),
+                top1=topk_percent(scores[name], test.labels, 1),
+                top5=topk_percent(scores[name], test.labels, 5),
                 hyperparameters=asdict(self) | {"batch_size": batch_size, "lr_used": self.lr * batch_size / 256},
                 seconds=seconds,
                 extra={
-                    "val_top1": topk_percent(scored[val.split][name], val.labels, 1),
-                    "val_top5": topk_percent(scored[val.split][name], val.labels, 5),
+                    "val_top1": topk_percent(val_scores[name], val.labels, 1),
+                    "val_top5": topk_percent(val_scores[name], val.labels, 5),
                 },
             )
             for name in endpoints
@@ -99,7 +100,7 @@ class LinearImages(ImageProbe):
             heads[name] = (tf.Variable(kernel), tf.Variable(tf.zeros([num_classes])))
             velocities[name] = tuple(tf.Variable(tf.zeros_like(v)) for v in heads[name])
 
-        @tf.function(jit_compile=_xla(), reduce_retracing=False)
+        @tf.function(jit_compile=use_xla())
         def step(images, labels, number, lr):
             # In-memory sets come whole and are cut here; others were cut on the host, uint8 [B, 1, s, s, 3].
             if images.shape.rank == 4:
@@ -131,22 +132,22 @@ class LinearImages(ImageProbe):
         outputs = trunk(normalize_input(images01, normalize), training=False)
         return {k: pool_endpoint(v, self.max_values, self.pooling) for k, v in outputs.items()}
 
-    def _score(self, trunk, heads, source, normalize):
-        """{endpoint: logits [N, C]} on central crops."""
+    def _score(self, trunk, heads, sources, normalize):
+        """For each source {endpoint: logits [N, C]} on central crops."""
+        view = EvalView(size=self.size, resize=self.resize, method="shorter_side")
 
-        @tf.function(jit_compile=_xla(), reduce_retracing=False)
+        @tf.function(jit_compile=use_xla())
         def logits(images):
             features = self._features(trunk, tf.cast(images, tf.float32) / 255.0, normalize)
             return {name: tf.matmul(features[name], kernel) + bias for name, (kernel, bias) in heads.items()}
 
-        view = EvalView(size=self.size, resize=self.resize, method="shorter_side")
-        parts = [logits(batch["image"]) for batch in eval_batches(source, self.eval_batch_size, view=view)]
-        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in heads}
-        for name, scores in found.items():
-            check_finite(scores, f"linear_images on {name}")
+        found = []
+        for source in sources:
+            parts = {name: [] for name in heads}
+            for images, n in padded_batches(source, self.eval_batch_size, view):
+                for name, values in logits(images).items():
+                    parts[name].append(values.numpy()[:n])
+            found.append({name: np.concatenate(values) for name, values in parts.items()})
+            for name, values in found[-1].items():
+                check_finite(values, f"linear_images on {name}")
         return found
-
-
-def _xla():
-    # Keras 3 has no fused batch-norm kernel on GPUs; on CPUs compiled code is slower.
-    return bool(tf.config.list_physical_devices("GPU"))

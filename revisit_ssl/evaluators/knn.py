@@ -80,7 +80,7 @@ def nearest(queries, gallery, neighbours):
     for first, block in blocks(gallery):
         block = tf.math.l2_normalize(tf.constant(block), axis=1, epsilon=1e-24)
         found = [
-            _top(tf.constant(rows), block, min(neighbours, block.shape[0]))
+            _top(tf.constant(rows), block, tf.constant(min(neighbours, block.shape[0])))
             for _, rows in blocks(queries, values=_QUERIES * queries.shape[1])
         ]
         similarities = np.concatenate([similarities, np.concatenate([f[0] for f in found])], axis=1)

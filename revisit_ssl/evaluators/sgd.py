@@ -36,14 +36,14 @@ def train_candidates(
     batch_size = min(batch_size, rows)
     steps = rows // batch_size
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    rates = tf.constant(rates, tf.float32)
+    rates, width = tf.constant(rates, tf.float32), features.shape[1]
     mean, scale = tf.constant(standardizer.mean), tf.constant(standardizer.scale)
 
-    @tf.function(reduce_retracing=False)
+    @tf.function
     def run(x, y, first_step, factor):
         # x [S * B, d], y [S * B]: S whole batches.
         for i in tf.range(tf.shape(x)[0] // batch_size):
-            batch = (tf.slice(x, [i * batch_size, 0], [batch_size, -1]) - mean) * scale
+            batch = (tf.slice(x, [i * batch_size, 0], [batch_size, width]) - mean) * scale
             target = tf.slice(y, [i * batch_size], [batch_size])
             with tf.GradientTape() as tape:
                 # The sum: candidates share no variable, so each gets the gradient of its own loss.
@@ -52,13 +52,18 @@ def train_candidates(
                 m.assign(momentum * m + g)
                 w.assign_sub(tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) * m)
 
-    run_steps = max(1, min(steps, _BLOCK_VALUES // (batch_size * features.shape[1])))
+    # One trace for blocks of all lengths.
+    run = run.get_concrete_function(
+        tf.TensorSpec([None, width]), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64), tf.TensorSpec([])
+    )
+    run_steps = max(1, min(steps, _BLOCK_VALUES // (batch_size * width)))
     for epoch in range(epochs):
         order = np.random.default_rng((seed, epoch)).permutation(rows)[: steps * batch_size]
         factor = tf.constant(0.1 ** sum(epoch >= boundary for boundary in decay_epochs), tf.float32)
         for first in range(0, steps, run_steps):
             chosen = order[first * batch_size : (first + run_steps) * batch_size]
-            run(_gather(features, chosen), labels[chosen], tf.constant(epoch * steps + first, tf.int64), factor)
+            x, y = tf.constant(_gather(features, chosen)), tf.constant(labels[chosen])
+            run(x, y, tf.constant(epoch * steps + first, tf.int64), factor)
 
 
 def glorot(key, shape):

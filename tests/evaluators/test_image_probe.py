@@ -1,0 +1,140 @@
+"""The linear probe on augmented images: what it sees, what it leaves alone, its steps against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl.data import Source
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators import image_probe as module
+from revisit_ssl.evaluators.image_probe import LinearImages
+
+
+def trunk():
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="conv")(image)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    model = keras.Model(image, {"block1": x, "pre_logits": keras.layers.GlobalAveragePooling2D(name="mean")(x)})
+    model.get_layer("norm").moving_mean.assign([0.1, -0.2, 0.3, 0.0])
+    model.trainable = False
+    return model
+
+
+def source(split, count=48, side=8, seed=0, **changes):
+    draw = np.random.default_rng((seed, len(split)))
+    labels = draw.integers(0, 3, count)
+    values = draw.integers(0, 100, (count, side, side, 3)) + 150 * np.eye(3)[labels][:, None, None]
+    facts = {"class_names": ("r", "g", "b"), "known_labels": labels, "images": values.astype(np.uint8)}
+    return Source(
+        name="rgb", split=split, kind="memory", num_examples=count, fingerprint=f"rgb-{split}", **(facts | changes)
+    )
+
+
+PROBE = LinearImages(resize=8, size=8, batch_size=16, lr=20.0, schedule=(2, 3, 4), max_values=30, eval_batch_size=20)
+CALL = {"endpoints": ("block1", "pre_logits"), "normalize": "pm1", "num_classes": 3}
+
+
+def splits():
+    return source("train"), source("val"), source("test", 50)
+
+
+def test_trunk_is_the_same_to_the_bit_and_every_endpoint_gets_a_head():
+    backbone = trunk()
+    before = [np.asarray(w) for w in backbone.weights]
+    scores = PROBE(backbone, *splits(), **CALL)
+    for old, new in zip(before, backbone.weights, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
+    assert list(scores) == ["block1", "pre_logits"] and not backbone.trainable_variables
+    for score in scores.values():
+        assert score.top1 > 60 and score.top5 is None and score.extra["val_top1"] > 60 and score.seconds > 0
+        assert score.hyperparameters["schedule"] == (2, 3, 4) and score.hyperparameters["lr_used"] == 20 * 16 / 256
+
+
+def test_heads_do_not_depend_on_which_others_are_trained():
+    backbone = trunk()
+    both = PROBE(backbone, *splits(), **CALL)
+    alone = PROBE(backbone, *splits(), **(CALL | {"endpoints": ("block1",)}))
+    assert alone["block1"].top1 == both["block1"].top1 and alone["block1"].extra == both["block1"].extra
+
+
+def test_steps_equal_numpy(monkeypatch):
+    """The crop is the whole image here, so that the features of each batch are known."""
+    seen = []
+    real = module.train_batches
+
+    def recorded(*args, **kwargs):
+        for batch in real(*args, **kwargs):
+            seen.append(batch["index"].numpy())
+            yield batch
+
+    monkeypatch.setattr(module, "train_batches", recorded)
+    monkeypatch.setattr(module, "glorot", lambda key, shape: tf.zeros(shape))
+    backbone, train = trunk(), source("train")
+    heads = PROBE._train(backbone, train, "pm1", 16, 3, 0)
+    features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
+    w, b, mw, mb = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0
+    assert len(seen) == 4 * 3
+    for step, rows in enumerate(seen):
+        odds = np.exp(features[rows] @ w + b)
+        residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
+        mw, mb = 0.9 * mw + features[rows].T @ residual, 0.9 * mb + residual.sum(axis=0)
+        lr = 20 * 16 / 256 * 0.1 ** ((step >= 6) + (step >= 9))
+        w, b = w - lr * mw, b - lr * mb
+    np.testing.assert_allclose(heads["pre_logits"][0].numpy(), w, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(heads["pre_logits"][1].numpy(), b, rtol=0, atol=1e-4)
+
+
+def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
+    """Images whose pixels say where they are: every crop is size x size pixels of the resized image, unflipped."""
+    place = np.stack([*np.indices((12, 12)), np.zeros((12, 12))], axis=-1) * 20
+    pictures = np.tile(place.astype(np.uint8), (16, 1, 1, 1))
+    train = source("train", 16, images=pictures)
+    crops = []
+    real = module.cut
+    monkeypatch.setattr(module, "normalize_input", lambda x, mode: x)
+    monkeypatch.setattr(
+        module, "cut", lambda images, spec, seed: crops.append((spec, real(images, spec, (1, 2)))) or crops[-1][1]
+    )
+    tf.config.run_functions_eagerly(True)
+    try:
+        probe = LinearImages(resize=12, size=8, batch_size=16, schedule=(1, 1, 1))
+        probe._train(trunk(), train, "pm1", 16, 3, 0)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    spec, cut = crops[0]
+    assert (spec.method, spec.size, spec.resize_to, spec.count) == ("random", 8, 12, 1)
+    corners = set()
+    for crop in np.round(cut.numpy()[:, 0] * 255 / 20):
+        top, left = crop[0, 0, :2]
+        np.testing.assert_array_equal(crop[..., :2], place[int(top) : int(top) + 8, int(left) : int(left) + 8, :2] / 20)
+        corners.add((top, left))
+    assert len(corners) > 4
+    views = []
+    batch = (pictures[:, :8, :8], 16)
+    monkeypatch.setattr(module, "padded_batches", lambda source, size, view: views.append(view) or iter([batch]))
+    heads = {"pre_logits": (tf.zeros([3, 3]), tf.zeros([3]))}
+    flat = keras.Input((None, None, 3))
+    probe._score(keras.Model(flat, {"pre_logits": keras.layers.GlobalAveragePooling2D()(flat)}), heads, (train,), "pm1")
+    assert (views[0].size, views[0].resize, views[0].method) == (8, 12, "shorter_side")
+
+
+def test_paper_defaults():
+    probe = LinearImages.paper()
+    assert (probe.resize, probe.size, probe.batch_size, probe.lr) == (256, 224, 2048, 0.1)
+    assert (probe.schedule, probe.momentum, probe.max_values, probe.pooling) == ((480, 500, 520), 0.9, 9000, "max")
+
+
+def test_refusals():
+    backbone = trunk()
+    backbone.trainable = True
+    with pytest.raises(InputError, match="trainable variables.*backbone.trainable = False"):
+        PROBE(backbone, *splits(), **CALL)
+    backbone.trainable = False
+    with pytest.raises(InputError, match="no endpoint 'block7'"):
+        PROBE(backbone, *splits(), **(CALL | {"endpoints": ("block7",)}))
+    with pytest.raises(InputError, match="rgb val has no labels"):
+        PROBE(backbone, source("train"), source("val", known_labels=None), source("test"), **CALL)
+    backbone.get_layer("norm").moving_mean.assign([np.nan] * 4)
+    with pytest.raises(InputError, match="linear_images on block1 .*not finite"):
+        PROBE(backbone, *splits(), **CALL)

@@ -52,7 +52,7 @@ def adjust_contrast(images, factors, *, around="gray"):
 
 
 def adjust_saturation(images, factors, *, mode="luma"):
-    """"luma": blend with the luma image; "hsv": S times the factor, at most 1, hue and V kept. factors: [B]."""
+    """Mode "luma": blend with the luma image; "hsv": S times the factor, at most 1, hue and V kept. factors: [B]."""
     _check("saturation mode", mode, ("luma", "hsv"))
     planes, factors = _planes(images), _per_image(factors)
     if mode == "luma":
@@ -68,7 +68,7 @@ def adjust_hue(images, deltas):
     return _images(_turn_hue(_planes(images), deltas))
 
 
-def to_gray(images, *, mode="mean"):
+def to_gray(images, *, mode="luma"):
     """Grey images with three equal channels; dtype and range are kept.
 
     "mean": channel mean, rounded down for integers (official ``to_gray``). "luma": ITU-R 601, for uint8 with the
@@ -178,7 +178,7 @@ def normalize_input(images, mode):
 
 
 def random_brightness(images, seed, *, strength, mode="scale", probability=1.0):
-    """"scale": x * U[1 - strength, 1 + strength] (from 0 at least); "shift": x + U[-strength, strength]."""
+    """Mode "scale": x * U[1 - strength, 1 + strength] (from 0 at least); "shift": x + U[-strength, strength]."""
     _check("brightness mode", mode, ("scale", "shift"))
     interval = _interval("brightness", strength) if mode == "scale" else (-strength, strength)
     values = _draw(seed, images, interval, probability, neutral=1.0 if mode == "scale" else 0.0)
@@ -226,10 +226,9 @@ def color_jitter(
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     intervals = [_interval(name, strength) for name, strength in strengths.items()]
     batch = _batch(images)
-    applied = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
     factors = [draws.uniform(draws.fold(seed, 1 + i), [batch], *interval) for i, interval in enumerate(intervals)]
-    factors = tf.where(applied[:, None], tf.stack(factors, axis=1), 1.0)  # [B, 3]
-    deltas = tf.where(applied, draws.uniform(draws.fold(seed, 4), [batch], *_hue_interval(hue)), 0.0)  # [B]
+    factors = tf.stack(factors, axis=1)  # [B, 3]
+    deltas = draws.uniform(draws.fold(seed, 4), [batch], *_hue_interval(hue))  # [B]
     has_hue = _hue_interval(hue) != (0.0, 0.0)
 
     # The ranks of four random numbers are a random order; they are made different, so that no operation is lost.
@@ -255,7 +254,8 @@ def color_jitter(
         planes = _clip(_turn_hue(planes, deltas))
         if order == "random":
             planes = all_blends(planes, late)
-    return _images(planes)
+    applied = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
+    return tf.where(_per_image(applied, 4), _images(planes), images)
 
 
 def random_grayscale(images, seed, *, probability, mode="luma"):
@@ -355,7 +355,7 @@ def _turn_hue(planes, deltas):
 
 
 def _blend(images, toward, factors):
-    return toward + (images - toward) * factors
+    return images + (toward - images) * (1.0 - factors)  # in this form exactly the image where the factor is 1
 
 
 def _luma(planes):

@@ -75,14 +75,15 @@ def cut(images, spec, seed):
     Raises:
         InputError: a crop that is not scaled ("center", "random") does not fit into the images.
     """
-    images = to_float(images)
+    images = tf.convert_to_tensor(images)
     batch, height, width = _static_shape(images)
     boxes = batch_boxes(spec, batch, height, width, seed)
     size = (spec.size, spec.size)
+    if spec.method in ("center", "random") and spec.resize_to is None:
+        _check_fit(spec.size, height, width)
+        return to_float(slice_boxes(images, boxes[..., :2], size))
+    images = to_float(images)
     if spec.method in ("center", "random"):
-        if spec.resize_to is None:
-            _check_fit(spec.size, height, width)
-            return slice_boxes(images, boxes[..., :2], size)
         # Resizing and then cutting whole pixels is sampling the original on a shifted grid: one pass does both.
         scale = tf.constant([height, width, height, width], tf.float32) / spec.resize_to
         return resample(images, tf.cast(boxes, tf.float32) * scale, size, clamp_to_box=False)

@@ -59,8 +59,7 @@ def uniform(seed, shape, low=0.0, high=1.0):
     ``shape[0]`` is the number of rows on this replica; it may be a scalar tensor, as may ``low`` and ``high``.
     """
     # 24 bits fit float32 without rounding; int32, since not every device converts uint32.
-    unit = tf.cast(_bits(seed, shape, 24), tf.float32) * 2.0**-24
-    return low + unit * (high - low)
+    return _rows(seed, shape, lambda s, full: low + tf.cast(_bits(s, full, 24), tf.float32) * 2.0**-24 * (high - low))
 
 
 def integers(seed, shape, low, high):
@@ -70,9 +69,13 @@ def integers(seed, shape, low, high):
 
 def normal(seed, shape, mean=0.0, stddev=1.0):
     """float32 of ``shape``, Gaussian, cut off at 5.3 standard deviations by the resolution of the uniform draw."""
-    # Midpoints of 2^23 cells of (-1, 1) are exact in float32 and never +-1.
-    cells = (tf.cast(_bits(seed, shape, 23), tf.float32) + 0.5) * 2.0**-22 - 1.0
-    return mean + stddev * 2.0**0.5 * tf.math.erfinv(cells)
+
+    def draw(s, full):
+        # Midpoints of 2^23 cells of (-1, 1) are exact in float32 and never +-1.
+        cells = (tf.cast(_bits(s, full, 23), tf.float32) + 0.5) * 2.0**-22 - 1.0
+        return mean + stddev * 2.0**0.5 * tf.math.erfinv(cells)
+
+    return _rows(seed, shape, draw)
 
 
 def bernoulli(seed, shape, probability):
@@ -107,17 +110,17 @@ def _key(seed):
     return tf.cast(seed.key, tf.int64)
 
 
-def _bits(seed, shape, bits):
+def _bits(key, shape, bits):
     """int32 of ``shape``, uniform over {0, ..., 2^bits - 1}."""
-
-    def draw(s, full):
-        words = tf.random.stateless_uniform(full, s, None, None, tf.int32, alg=ALGORITHM)
-        return tf.bitwise.right_shift(words, 32 - bits) & (2**bits - 1)  # the shift keeps the sign, the mask drops it
-
-    return _rows(seed, shape, draw)
+    words = tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg=ALGORITHM)
+    return tf.bitwise.right_shift(words, 32 - bits) & (2**bits - 1)  # the shift keeps the sign, the mask drops it
 
 
 def _rows(seed, shape, draw):
+    """This replica's rows of ``draw(key, shape of the global batch)``.
+
+    The whole calculation is done for the global batch: the last bit of a vectorised function may depend on the shape.
+    """
     seed = as_seed(seed)
     shape = list(shape)
     rows = shape[0]

@@ -1,0 +1,49 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import geometry
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"
+
+
+def test_rotation_golden():
+    golden = np.load(GOLDENS / "rotation.npz")
+    ours = geometry.rotations(tf.constant(golden["image"][None]))
+    np.testing.assert_array_equal(ours, golden["rotated"])
+    np.testing.assert_array_equal(geometry.rotation_labels(1), golden["rotated_labels"])
+    np.testing.assert_array_equal(geometry.rotation_labels(3), golden["head_labels"])
+
+
+def test_rotations_are_image_major_and_counter_clockwise():
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3)
+    ours = geometry.rotations(images)
+    for row, label in enumerate(geometry.rotation_labels(2).numpy()):
+        np.testing.assert_array_equal(ours[row], np.rot90(images[row // 4], label))
+
+
+def test_four_quarter_turns_are_the_identity():
+    images = np.random.default_rng(0).random((3, 5, 5, 3), np.float32)
+    turned = images
+    for _ in range(4):
+        turned = geometry.rotations(turned)[1::4]
+    np.testing.assert_array_equal(turned, images)
+
+
+def test_flip_mirrors_half_of_the_images():
+    images = tf.tile(tf.constant([[[[1.0], [2.0], [3.0]]]]), [20_000, 1, 1, 1])
+    first = geometry.random_flip(images, (1, 1)).numpy()[:, 0, :, 0]
+    assert set(map(tuple, np.unique(first, axis=0))) == {(1.0, 2.0, 3.0), (3.0, 2.0, 1.0)}
+    # the golden's own rate is 0.495
+    assert abs((first[:, 0] == 3).mean() - 0.495) < 0.015
+    assert geometry.random_flip(tf.cast(images, tf.uint8), 1).dtype == tf.uint8
+
+
+def test_wrong_arguments():
+    with pytest.raises(InputError, match="square"):
+        geometry.rotations(tf.ones([1, 3, 4, 3]))
+    with pytest.raises(InputError, match="probability"):
+        geometry.random_flip(tf.ones([1, 3, 4, 3]), 0, probability=2)

@@ -1,0 +1,88 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.views import color, crops, patches
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "patch_preprocessing.npz"
+
+
+def places(height, width):
+    """An image whose pixels say where they are: [1, height, width, 2]."""
+    return tf.constant(np.stack(np.mgrid[:height, :width], -1)[None], tf.int32)
+
+
+def test_pretext_geometry_golden():
+    golden = np.load(GOLDEN)
+    ours = patches.grid_patches(crops.center_crop(places(292, 292), 255), cell=85, size=64)[0]
+    np.testing.assert_array_equal(ours[:, 0, 0], golden["pretext_292_255_jitter21__top_left_yx"])
+    np.testing.assert_array_equal(ours[:, -1, -1], golden["pretext_292_255_jitter21__bottom_right_yx_inclusive"])
+
+
+def test_probe_geometry_golden():
+    golden = np.load(GOLDEN)
+    ours = patches.probe_patches(places(*golden["probe_224_192_jitter0__image_hw"]))[0]
+    np.testing.assert_array_equal(ours[:, 0, 0], golden["probe_224_192_jitter0__top_left_yx"])
+    np.testing.assert_array_equal(ours[:, -1, -1], golden["probe_224_192_jitter0__bottom_right_yx_inclusive"])
+
+
+@pytest.mark.parametrize(
+    "gray, kernel, name",
+    [(0.0, "legacy", "pretext_colour"), (1.0, "legacy", "pretext_gray"), (0.0, "bilinear", "pretext_colour")],
+)
+def test_pretext_pixels_golden(gray, kernel, name):
+    golden = np.load(GOLDEN)
+    images = crops.to_float(golden["image"][None])
+    raw = patches.pretext_patches(images, 0, training=False, gray_probability=gray, kernel=kernel)[0] * 255
+    if kernel == "bilinear":
+        np.testing.assert_allclose(raw[:, ::7, ::7], golden[f"{name}__raw_half_pixel_every_7th_pixel"], atol=5e-3)
+        return
+    np.testing.assert_allclose(raw[:, ::7, ::7], golden[f"{name}__raw_patches_every_7th_pixel"], atol=5e-3)
+    np.testing.assert_allclose(tf.reduce_mean(raw, (1, 2, 3)), golden[f"{name}__raw_patch_mean"], atol=5e-3)
+    np.testing.assert_allclose(tf.math.reduce_std(raw, (1, 2, 3)), golden[f"{name}__raw_patch_std"], atol=5e-3)
+    ours = color.standardize(raw)[:, ::7, ::7]
+    np.testing.assert_allclose(ours, golden[f"{name}__standardised_every_7th_pixel"], atol=1e-3)
+
+
+def test_jitter_is_uniform_and_independent_in_each_cell():
+    n = 3000
+    corners = patches.grid_patches(tf.tile(places(12, 12), [n, 1, 1, 1]), (1, 2), cell=4, size=2).numpy()[:, :, 0, 0]
+    offsets = corners - 4 * np.stack(np.divmod(np.arange(9), 3), -1)  # raster order
+    assert offsets.min() == 0 and offsets.max() == 2
+    flat = offsets.reshape(n, 18)
+    for column in flat.T:
+        assert stats.chisquare(np.bincount(column, minlength=3)).pvalue > 1e-4
+    assert np.abs(np.corrcoef(flat.T) - np.eye(18)).max() < 4.5 / np.sqrt(n)
+
+
+def test_patches_are_contiguous_pieces():
+    image = np.random.default_rng(0).integers(0, 256, (2, 15, 15, 3), np.uint8)
+    ours = patches.grid_patches(tf.constant(image), 5, cell=5, size=3).numpy()
+    corners = patches.grid_patches(tf.tile(places(15, 15), [2, 1, 1, 1]), 5, cell=5, size=3).numpy()[:, :, 0, 0]
+    for b in range(2):
+        for p in range(9):
+            top, left = corners[b, p]
+            np.testing.assert_array_equal(ours[b, p], image[b, top : top + 3, left : left + 3])
+
+
+def test_training_patches_draw_gray_crop_and_jitter():
+    images = tf.tile(tf.random.stateless_uniform([1, 20, 20, 3], (0, 0)), [400, 1, 1, 1])
+    options = {"resize_to": 20, "crop": 18, "size": 4}
+    ours = patches.pretext_patches(images, 3, training=True, **options).numpy()
+    assert ours.shape == (400, 9, 4, 4, 3)
+    gray = np.ptp(ours, axis=-1).max((1, 2, 3)) < 1e-6  # one decision for all nine patches
+    assert abs(gray.mean() - 2 / 3) < 4 * np.sqrt(2 / 9 / 400)
+    assert len(np.unique(ours[~gray][:, 0, 0, 0, 0])) > 20
+    still = patches.pretext_patches(images, 3, training=False, **options).numpy()
+    assert len(np.unique(still[:, 0, 0, 0, 0].round(6))) == 2  # colour and gray, always in the middle
+
+
+def test_wrong_arguments():
+    with pytest.raises(InputError, match="does not fit"):
+        patches.grid_patches(tf.ones([1, 12, 12, 3]), cell=4, size=5)
+    with pytest.raises(InputError, match="crop first"):
+        patches.grid_patches(tf.ones([1, 13, 12, 3]), cell=4, size=3)

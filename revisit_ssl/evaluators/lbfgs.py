@@ -26,7 +26,9 @@ class LBFGS(FeatureProbe):
     mode: Literal["select", "paper"] = "select"
     """paper: penalty 100 / (d * num_classes) on raw features. select: standardised features, penalty chosen on val."""
     penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-    """select: the candidates; at equal accuracy on val the strongest wins."""
+    """select: the candidates, tried from strong to weak; at equal accuracy on val the strongest wins."""
+    patience: int = 2
+    """select: stop after so many candidates in a row that do not beat the best. The weakest take most of the time."""
     max_iterations: int = 800
     """The paper's 800 updates, for each penalty."""
     gradient_tolerance: float = 1e-5
@@ -51,15 +53,15 @@ class LBFGS(FeatureProbe):
         paper_penalty = 100.0 / (train.features.shape[1] * num_classes)
         if self.mode == "paper":
             penalty, extra = paper_penalty, {}
-            fit = self._path(train, num_classes, [penalty], Standardizer.fit(train.features, enabled=False))[penalty]
+            fit = self._fit(LogisticRegression(train.features, train.labels, num_classes, dtype=self.dtype), penalty)
+            val_top1 = topk_percent(fit.scores(val.features), val.labels, 1)
         else:
-            fits = self._path(train, num_classes, self.penalties, Standardizer.fit(train.features))
-            accuracy = {p: topk_percent(fit.scores(val.features), val.labels, 1) for p, fit in fits.items()}
-            penalty = max(accuracy, key=lambda p: (accuracy[p], p))
-            fit = fits[penalty]
-            extra = {"val_top1_by_penalty": {f"{p:g}": accuracy[p] for p in sorted(accuracy)}}
+            fits = self._path(train, val, num_classes)
+            penalty = max(fits, key=lambda p: (fits[p][1], p))
+            fit, val_top1 = fits[penalty]
+            extra = {"val_top1_by_penalty": {f"{p:g}": top1 for p, (_, top1) in fits.items()}}
             extra |= self._paper_row(train, test, num_classes, paper_penalty)
-        val_scores, scores = fit.scores(val.features), fit.scores(test.features)
+        scores = fit.scores(test.features)
         return ProbeScore(
             top1=topk_percent(scores, test.labels, 1),
             top5=topk_percent(scores, test.labels, 5),
@@ -67,7 +69,7 @@ class LBFGS(FeatureProbe):
             seconds=time.perf_counter() - started,
             converged=fit.converged,
             extra={
-                "val_top1": topk_percent(val_scores, val.labels, 1),
+                "val_top1": val_top1,
                 "iterations": fit.iterations,
                 "objective": fit.objective,
                 "message": fit.message,
@@ -75,19 +77,26 @@ class LBFGS(FeatureProbe):
             | extra,
         )
 
-    def _path(self, train, num_classes, penalties, standardizer):
-        """{penalty: LogisticFit}, from strong to weak, each started where the one before ended."""
-        problem = LogisticRegression(train.features, train.labels, num_classes, standardizer, self.dtype)
-        fits, start = {}, None
-        for penalty in sorted(penalties, reverse=True):
-            fits[penalty] = problem.minimize(
-                penalty, start, self.max_iterations, self.gradient_tolerance, self.function_tolerance
-            )
-            start = fits[penalty].vector
-        return fits
+    def _fit(self, problem, penalty, start=None):
+        return problem.minimize(penalty, start, self.max_iterations, self.gradient_tolerance, self.function_tolerance)
+
+    def _path(self, train, val, num_classes):
+        """{penalty: (LogisticFit, top-1 on val)} from strong to weak, each started where the one before ended."""
+        problem = LogisticRegression(
+            train.features, train.labels, num_classes, Standardizer.fit(train.features), self.dtype
+        )
+        found, start, best, worse = {}, None, -1.0, 0
+        for penalty in sorted(self.penalties, reverse=True):
+            fit = self._fit(problem, penalty, start)
+            top1 = topk_percent(fit.scores(val.features), val.labels, 1)
+            found[penalty], start = (fit, top1), fit.vector
+            best, worse = (top1, 0) if top1 > best else (best, worse + 1)
+            if worse == self.patience:
+                break
+        return found
 
     def _paper_row(self, train, test, num_classes, penalty):
-        fit = self._path(train, num_classes, [penalty], Standardizer.fit(train.features, enabled=False))[penalty]
+        fit = self._fit(LogisticRegression(train.features, train.labels, num_classes, dtype=self.dtype), penalty)
         scores = fit.scores(test.features)
         return {
             "paper_penalty": penalty,

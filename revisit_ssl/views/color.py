@@ -255,14 +255,14 @@ def color_jitter(
         if order == "random":
             planes = all_blends(planes, late)
     applied = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
-    return tf.where(_per_image(applied, 4), _images(planes), images)
+    return draws.select(applied, _images(planes), images)
 
 
 def random_grayscale(images, seed, *, probability, mode="luma"):
     """Grey with a probability per image: [B, ..., 3] of any dtype, which is kept (see ``to_gray``)."""
     _check_probability(probability)
     chosen = draws.bernoulli(seed, [_batch(images)], probability)
-    return tf.where(_per_image(chosen, images.shape.rank), to_gray(images, mode=mode), images)
+    return draws.select(chosen, to_gray(images, mode=mode), images)
 
 
 def random_gaussian_blur(images, seed, *, sigma=(0.1, 2.0), size=None, probability=0.5):
@@ -279,14 +279,14 @@ def random_gaussian_blur(images, seed, *, sigma=(0.1, 2.0), size=None, probabili
         size = min(_taps(sigma[1]), 2 * min(images.shape[1:3]) - 1)
     sigmas = draws.uniform(draws.fold(seed, 0), [_batch(images)], *sigma)
     chosen = draws.bernoulli(draws.fold(seed, 1), [_batch(images)], probability)
-    return tf.where(_per_image(chosen, 4), gaussian_blur(images, sigmas, size), images)
+    return draws.select(chosen, gaussian_blur(images, sigmas, size), images)
 
 
 def random_solarize(images, seed, *, probability, threshold=0.5):
     """Solarise with a probability per image: values at or above the threshold are inverted."""
     _check_probability(probability)
     chosen = draws.bernoulli(seed, [_batch(images)], probability)
-    return tf.where(_per_image(chosen, 4), solarize(images, threshold), images)
+    return draws.select(chosen, solarize(images, threshold), images)
 
 
 def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5)):
@@ -315,13 +315,15 @@ def _one_blend(planes, turn, factors, saturation_mode):
     """Applies to each image the one of (brightness, contrast, saturation) marked in ``turn`` bool [B, 3], and clips."""
     gray = _luma(planes)
     factor = _per_image(tf.reduce_sum(tf.where(turn, factors, 0.0), axis=1))
-    is_contrast, is_saturation = _per_image(turn[:, 1]), _per_image(turn[:, 2])
-    toward = tf.where(is_contrast, tf.reduce_mean(gray, axis=(1, 2), keepdims=True), 0.0)  # brightness: towards black
+    # Sums with weights 0 and 1: a broadcasting tf.where is several times slower on the CPU. Brightness goes to black.
+    is_contrast, is_saturation = (_per_image(tf.cast(turn[:, i], tf.float32)) for i in (1, 2))
+    toward = is_contrast * tf.reduce_mean(gray, axis=(1, 2), keepdims=True)
     if saturation_mode == "luma":
-        toward = tf.where(is_saturation, gray, toward)
+        toward += is_saturation * gray
     else:
         value, capped = _hsv_saturation(planes, factor)
-        toward, factor = tf.where(is_saturation, value, toward), tf.where(is_saturation, capped, factor)
+        toward += is_saturation * value
+        factor += is_saturation * (capped - factor)
     return _clip(_blend(planes, toward, factor))
 
 

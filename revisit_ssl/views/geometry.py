@@ -12,7 +12,7 @@ def random_flip(images, seed, *, probability=0.5):
         raise InputError(f"A probability lies in [0, 1]; got {probability}.")
     batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
     chosen = draws.bernoulli(seed, [batch], probability)
-    return tf.where(chosen[:, None, None, None], tf.reverse(images, [2]), images)
+    return draws.select(chosen, tf.reverse(images, [2]), images)
 
 
 def rotations(images):

@@ -21,3 +21,26 @@ def real_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("real data sets (CIFAR-10, imagenette_subset160) are not on this machine")
     return str(SHARED_DATA)
+
+
+def tiny_backbone(width=1, *, input_shape=(None, None, 3), stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
+    """Two convolutions with the package's normalisation: what the contract suite trains, in seconds."""
+    import keras
+
+    from revisit_ssl.backbones.parts import Parts, image_input
+
+    parts = Parts(norm, bn_momentum, bn_epsilon)
+    image = image_input(input_shape)
+    first = parts.root(image, 8 * width, stem, None, activate=True)
+    second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
+    endpoints = {"after_root": first, "block4": second, "pre_logits": parts.average(second)}
+    return keras.Model(image, endpoints, name="tiny")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_is_registered():
+    from revisit_ssl.backbones import BACKBONES
+
+    BACKBONES["tiny"] = tiny_backbone
+    yield
+    del BACKBONES["tiny"]

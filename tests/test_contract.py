@@ -1,6 +1,6 @@
 """One suite for every pretext: what a registry line promises.
 
-Runs on a ResNet18 of 16 channels over digits (32 px): trains; XLA and two replicas give the numbers of one device;
+Runs on two convolutions over digits (32 px): trains; XLA and two replicas give the numbers of one device;
 bfloat16 stays close; every shape is static; the backbone survives its file.
 """
 
@@ -22,7 +22,7 @@ STEPS = 2
 
 
 def tiny(pretext, **changes):
-    changes = {"max_steps": STEPS, "batch_size": 8, "optimizer__warmup_epochs": 0.0, **changes}
+    changes = {"backbone": "tiny", "max_steps": STEPS, "batch_size": 8, "optimizer__warmup_epochs": 0.0, **changes}
     return get_recipe(pretext, "smoke", **changes)
 
 
@@ -105,12 +105,14 @@ def test_every_shape_is_static(pretext, on_one_device):
         "index": tf.TensorSpec([8], tf.int64),
     }
     graph = tf.function(model.train_step).get_concrete_function(spec).graph
-    dynamic = [t.name for op in graph.get_operations() for t in op.outputs if t.dtype.is_floating and not known(t)]
-    assert not dynamic, dynamic[:5]
-
-
-def known(tensor):
-    return tensor.shape.is_fully_defined()
+    # Fused BatchNorm's last output (and the zeros of its gradient) is scratch space of the CPU and GPU kernels alone.
+    scratch = {t.name for op in graph.get_operations() if op.type == "FusedBatchNormV3" for t in op.outputs[5:]}
+    operations = [
+        op for op in graph.get_operations() if not scratch & {t.name for t in op.inputs if op.type == "ZerosLike"}
+    ]
+    tensors = [t for op in operations for t in op.outputs if t.name not in scratch]
+    dynamic = [t.name for t in tensors if t.dtype.is_floating and not t.shape.is_fully_defined()]
+    assert len(tensors) > 100 and not dynamic, dynamic[:5]
 
 
 @pytest.mark.parametrize("pretext", TRAINED)

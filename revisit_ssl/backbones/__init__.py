@@ -50,7 +50,13 @@ def get_backbone(name, width, **options):
     """
     if name not in BACKBONES:
         raise InputError(f"backbone {name!r}; one of {', '.join(BACKBONES)}")
-    return BACKBONES[name](width, **options)
+    try:
+        return BACKBONES[name](width, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).split("'")[1]
+        raise InputError(f"backbone {name!r} has no option {option!r}; see the documentation of its function") from None
 
 
 def count_parameters(name, width, **options):
@@ -60,15 +66,20 @@ def count_parameters(name, width, **options):
         InputError: as `get_backbone`.
     """
 
-    def count():
+    return sum(math.prod(variable.shape) for variable in _without_values(name, width, **options).trainable_variables)
+
+
+def _without_values(name, width, **options):
+    """A backbone whose variables have shapes only."""
+
+    def build():
         # Variables made in this scope get their values after it; here never.
         with keras.StatelessScope(initialize_variables=False):
-            model = get_backbone(name, width, **options)
-        return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+            return get_backbone(name, width, **options)
 
-    # Keras notes per thread which variables wait for their values: in a thread of its own the note is dropped.
+    # Keras notes per thread which variables wait for their values: with a thread of its own the note is dropped.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(count).result()
+        return thread.submit(build).result()
 
 
 def load_backbone(path):

@@ -9,9 +9,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     """``keras.layers.BatchNormalization`` whose moving variance takes the unbiased batch variance.
 
     TF1's fused kernel (which the official networks use) and PyTorch normalise with the biased variance of the batch but
-    move the *unbiased* one, s^2 n / (n - 1), into the moving variance; Keras 3 moves the biased one. The training pass is
-    the same; inference differs (7 % in the variance where n = 16). Arguments, shapes and dtypes are those of the Keras
-    layer; statistics are float32 also under mixed precision.
+    move the *unbiased* one, s^2 n / (n - 1), into the moving variance; Keras 3 moves the biased one. The training pass
+    is the same; inference differs (7 % in the variance where n = 16). Arguments, shapes and dtypes are those of the
+    Keras layer; statistics are float32 also under mixed precision.
 
     With ``synchronized=True`` the statistics are those of the global batch and n counts it, on the assumption (true of
     every batch of this package) that all replicas hold equally many rows.

@@ -28,7 +28,7 @@ def check_strides(root_stride, strides):
     """Raises InputError unless ``root_stride`` is None, 1 or 2 and ``strides`` three of 1 and 2."""
     check_choice("root_stride", root_stride, (None, 1, 2))
     if len(strides) != 3 or any(stride not in (1, 2) for stride in strides):
-        raise InputError(f"strides {tuple(strides)!r}; three of 1 or 2, those of block2, block3 and block4, as (2, 2, 1)")
+        raise InputError(f"strides {tuple(strides)!r}; three of 1 or 2, for blocks 2, 3 and 4, as (2, 2, 1)")
 
 
 def image_input(input_shape):
@@ -50,10 +50,10 @@ def normalisation(norm, momentum, epsilon, name, dtype=None):
 class Parts:
     """Layer by layer helper: each method applies explicitly named layers to ``x`` [B,H,W,C].
 
-    Explicit names make the paths of the variables equal in every process; checkpoints and the exclusions of weight decay
-    rely on them. Kernels are Glorot-uniform as in TF1's layers unless ``initializer`` makes another (one per layer: a
-    shared Keras initialiser would give layers of one shape the same values). Without normalisation the convolutions
-    get a bias.
+    Explicit names make the paths of the variables equal in every process; checkpoints and the exclusions of weight
+    decay rely on them. Kernels are Glorot-uniform as in TF1's layers unless ``initializer`` makes another (one per
+    layer: a shared Keras initialiser would give layers of one shape the same values). Without normalisation the
+    convolutions get a bias.
     """
 
     norm: str = "batch"

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones.parts import Parts, check_choice, check_strides, check_width, image_input, normalisation
+from revisit_ssl.backbones.parts import Parts, check_strides, check_width, image_input, normalisation
 from revisit_ssl.errors import InputError
 
 UNITS = (3, 4, 6, 3)
@@ -66,7 +66,8 @@ def revnet50(
                 pool = keras.layers.AveragePooling2D(2, padding="same", dtype="float32", name=f"block{block}_pool")
                 x = pool(x)
             x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
-        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, recompute, name=f"block{block}")(x)
+        zeros = channels // 4 if block > 1 else 0
+        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, recompute, zeros, name=f"block{block}")(x)
         endpoints[f"block{block}"] = x
     x = parts.normalise(x, "last_norm")
     if representation_size is not None:
@@ -132,6 +133,16 @@ class Branch(keras.layers.Layer):
             x = conv(keras.ops.relu(normalise(x, training=training)))
         return keras.ops.cast(x, "float32")
 
+    @property
+    def moving(self):
+        """The moving statistics, the only variables that a training pass changes."""
+        return [v for layer in self.norms for v in layer.weights if v.path.endswith(("_mean", "_variance"))]
+
+    def pure_call(self, x, values, training):
+        """F(x) and the new values of `moving`, with ``values`` in place of `weights`; changes nothing."""
+        with keras.StatelessScope(zip(self.weights, values, strict=True)) as scope:
+            return self(x, training=training), [scope.get_current_value(v) for v in self.moving]
+
 
 @keras.saving.register_keras_serializable("revisit_ssl")
 class ReversibleBlock(keras.layers.Layer):
@@ -142,15 +153,20 @@ class ReversibleBlock(keras.layers.Layer):
     in the lower precision.
 
     With ``recompute`` the training pass keeps the block's output alone and inverts it unit by unit going backwards.
+    ``zeros`` says how many of the last channels are zero on input (`PadChannels`): there the ReLU of the first unit
+    sits on its kink as long as beta is 0, and rounding in the inverse must not move it off.
     """
 
-    def __init__(self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, **kwargs):
+    def __init__(
+        self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, zeros=0, **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         self.config = {
             "channels": channels, "units": units, "norm": norm,
-            "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute,
+            "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute, "zeros": zeros,
         }  # fmt: skip
         self.recompute = recompute
+        self.zeros = zeros
         self.branches = [
             Branch(channels, norm, bn_momentum, bn_epsilon, name=f"unit{i}", dtype=self.dtype_policy)
             for i in range(1, units + 1)
@@ -179,28 +195,24 @@ class ReversibleBlock(keras.layers.Layer):
         """The block's input from its output ``y``, float32 [B,H,W,channels]; moving statistics stay as they are."""
         y1, y2 = tf.split(y, 2, axis=-1)
         for branch in reversed(self.branches):
-            states = [v.value for v in branch.trainable_variables], [v.value for v in branch.non_trainable_variables]
-            y1, y2 = y2 - branch.stateless_call(*states, y1, training=training)[0], y1
+            change, _ = branch.pure_call(y1, [tf.convert_to_tensor(v.value) for v in branch.weights], training)
+            y1, y2 = y2 - change, y1
         return tf.concat([y1, y2], axis=-1)
 
     def _call_recomputing(self, x):
-        # Branches are called as pure functions of their variables. Then the forward pass hands its new moving statistics
-        # out and they are assigned once, the recomputation throws its own away, and no variable is captured.
-        weights = [[v.value for v in branch.trainable_variables] for branch in self.branches]
-        states = [[v.value for v in branch.non_trainable_variables] for branch in self.branches]
-
-        def run(i, half, branch_weights):
-            return self.branches[i].stateless_call(branch_weights, states[i], half, training=True)
+        # Branches are called as pure functions of their variables. Then the forward pass hands its new moving
+        # statistics out and they are assigned once, the recomputation throws its own away, and no variable is captured.
+        weights = [[tf.convert_to_tensor(v.value) for v in branch.weights] for branch in self.branches]
 
         @tf.custom_gradient
         def forward(x, *flat_weights):
             grouped = tf.nest.pack_sequence_as(weights, flat_weights)
             x1, x2 = tf.split(x, 2, axis=-1)
-            new_states = []
-            for i, branch_weights in enumerate(grouped):
-                change, state = run(i, x2, branch_weights)
+            moved = []
+            for branch, branch_weights in zip(self.branches, grouped, strict=True):
+                change, statistics = branch.pure_call(x2, branch_weights, training=True)
                 x1, x2 = x2, x1 + change
-                new_states.append(state)
+                moved += statistics
             y = tf.concat([x1, x2], axis=-1)
 
             def backward(dy, *_):
@@ -209,20 +221,21 @@ class ReversibleBlock(keras.layers.Layer):
                 dy1, dy2 = tf.split(dy, 2, axis=-1)
                 for i in reversed(range(len(grouped))):
                     y1, y2 = _after(dy2, y1), _after(dy2, y2)
+                    if i == 0 and self.zeros:
+                        y1 = tf.concat([y1[..., : -self.zeros], tf.zeros_like(y1[..., -self.zeros :])], axis=-1)
                     with tf.GradientTape() as tape:
                         tape.watch([y1, grouped[i]])
-                        change, _ = run(i, y1, grouped[i])
+                        change, _ = self.branches[i].pure_call(y1, grouped[i], training=True)
                     through, branch_gradients = tape.gradient(change, [y1, grouped[i]], output_gradients=dy2)
                     gradients = branch_gradients + gradients
                     y1, y2 = y2 - change, y1
                     dy1, dy2 = dy2, dy1 + through
                 return (tf.concat([dy1, dy2], axis=-1), *gradients)
 
-            return (y, *tf.nest.flatten(new_states)), backward
+            return (y, *moved), backward
 
-        y, *new_states = forward(x, *tf.nest.flatten(weights))
-        variables = [v for branch in self.branches for v in branch.non_trainable_variables]
-        for variable, value in zip(variables, new_states, strict=True):
+        y, *moved = forward(x, *tf.nest.flatten(weights))
+        for variable, value in zip([v for branch in self.branches for v in branch.moving], moved, strict=True):
             variable.assign(value)
         return y
 

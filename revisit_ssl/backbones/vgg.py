@@ -22,9 +22,9 @@ def vgg19_bn(
         options: stem, root_stride, strides; VGG has none of them, only their default values are taken.
 
     Returns:
-        Functional model, images [B,H,W,C] -> dict of "after_root" [B,H,W,8k], "block1".."block4" (the paper's names: the
-        inputs of the 2nd to 5th max-pool; the official code calls them block2..block5) and "pre_logits" [B,512k], the
-        second fully connected layer after BN and ReLU.
+        Functional model, images [B,H,W,C] -> dict of "after_root" [B,H,W,8k], "block1".."block4" (the paper's names:
+        the inputs of the 2nd to 5th max-pool; the official code calls them block2..block5, and block1 what is
+        "after_root" here) and "pre_logits" [B,512k], the second fully connected layer after BN and ReLU.
 
     Raises:
         InputError: a bad option, sides that vary or are below 32.

@@ -1,6 +1,5 @@
 """The networks give the numbers of the official implementations (tests/goldens/README.md says which and how)."""
 
-import functools
 import pathlib
 import re
 
@@ -13,7 +12,19 @@ from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.backbones.vgg import Sobel
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
-PARTS = "pre1 proj proj_norm conv1 conv1_norm pre2 conv2 conv2_norm pre3 conv3 conv3_norm".split()
+PARTS = [
+    "pre1",
+    "proj",
+    "proj_norm",
+    "conv1",
+    "conv1_norm",
+    "pre2",
+    "conv2",
+    "conv2_norm",
+    "pre3",
+    "conv3",
+    "conv3_norm",
+]
 
 
 def golden(file):
@@ -81,8 +92,8 @@ def compare_endpoint(data, prefix, value, tolerance):
 def compare_gradients(data, prefix, gradients):
     theirs = data[f"{prefix}__grad_norms"]
     assert deviation([np.linalg.norm(g) for g in gradients], theirs) <= 3e-2
-    # The README states no tolerance for this array. The official float32 values and ours in float64 differ by up to 0.03;
-    # in float32 without oneDNN ours are within 1e-2, half of the files within 1e-3.
+    # The README states no tolerance for this array. The official float32 values and ours in float64 differ by up to
+    # 0.03; in float32 without oneDNN ours are within 1e-2, half of the files within 1e-3.
     assert deviation(gradients[0], data[f"{prefix}__grad_root_kernel"]) <= 6e-2
     assert deviation(gradients[-1], data[f"{prefix}__grad_logits_bias"]) <= 1e-3
 
@@ -224,7 +235,9 @@ def test_cld_resnet18(kind):
     model = BACKBONES["resnet18_cifar"](4)
     variables = {v.path: v for v in model.trainable_variables}
     heads, trained = [], []
-    for j, (name, shape) in enumerate(zip(data["linear_parameter_names"], data["linear_parameter_shapes"], strict=True)):
+    for j, (name, shape) in enumerate(
+        zip(data["linear_parameter_names"], data["linear_parameter_shapes"], strict=True)
+    ):
         shape = tuple(int(n) for n in shape.split("x"))
         values = cld_parameter(kind, name, shape, j)
         if name.startswith(("linear", "groupDis")):
@@ -253,7 +266,9 @@ def test_cld_resnet18(kind):
             ]
             loss = tf.reduce_sum(features[0] * r) + tf.reduce_sum(features[1] * r[:, ::-1])
         gradients = tape.gradient(loss, trained)
-        for endpoint, stage, (c, s) in zip(endpoints, ("stem", "layer1", "layer2", "layer3", "layer4"), strides, strict=True):
+        for endpoint, stage, (c, s) in zip(
+            endpoints, ("stem", "layer1", "layer2", "layer3", "layer4"), strides, strict=True
+        ):
             value, prefix = outputs[endpoint].numpy(), f"linear_{mode}_{stage}"
             assert deviation(value.mean((1, 2)), data[f"{prefix}_spatial_mean"]) <= 1e-4
             assert deviation((value**2).mean((1, 2)), data[f"{prefix}_spatial_meansq"]) <= 1e-4
@@ -304,7 +319,9 @@ def test_deepercluster_vgg16(kind):
                 "mean": value.mean(dtype=np.float64), "std": value.std(dtype=np.float64), "max": value.max(),
                 "first16": value.ravel()[:16], "last16": value.ravel()[-16:],
             }.items():  # fmt: skip
-                np.testing.assert_allclose(ours, data[f"{prefix}_{part}"][j - 1], rtol=0, atol=atol, err_msg=f"{part} {j}")
+                np.testing.assert_allclose(
+                    ours, data[f"{prefix}_{part}"][j - 1], rtol=0, atol=atol, err_msg=f"{part} {j}"
+                )
             if j in (3, 8, 13):
                 theirs = data[f"{prefix}_spatial_mean_conv{j}"]
                 np.testing.assert_allclose(value.mean((1, 2)), theirs, rtol=0, atol=atol)

@@ -1,0 +1,287 @@
+"""Every backbone: the paper's parameter counts, endpoints, options, files."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl import backbones
+from revisit_ssl.backbones import BACKBONES, count_parameters, get_backbone, load_backbone
+from revisit_ssl.errors import InputError
+
+# Width -> trainable parameters without a head (specification, A.9).
+EXPECTED_PARAMETERS = {
+    "resnet50_v1": {1: 1_480_976, 4: 23_508_032, 8: 93_907_072, 12: 211_197_120, 16: 375_378_176},
+    "resnet50_v2": {1: 1_479_056, 4: 23_500_352, 8: 93_891_712, 12: 211_174_080, 16: 375_347_456},
+    "revnet50": {1: 350_112, 4: 5_408_640, 8: 21_505_792, 12: 48_291_456, 16: 85_765_632},
+    "vgg19_bn": {1: 2_184_184, 4: 34_903_264, 8: 139_583_936, 12: 314_042_016, 16: 558_277_504},
+    "vgg19_bn at 64": {1: 709_624, 4: 11_310_304, 8: 45_212_096, 12: 101_705_376, 16: 180_790_144},
+}
+WITH_HEAD = {
+    ("resnet50_v1", 1000): {1: 1_993_976, 4: 25_557_032, 8: 98_004_072, 12: 217_342_120, 16: 383_571_176},
+    ("revnet50", 4): {1: 352_164, 4: 5_416_836, 8: 21_522_180, 12: 48_316_036, 16: 85_798_404},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED_PARAMETERS)
+def test_parameter_counts_of_the_paper(name):
+    name, _, side = name.partition(" at ")
+    options = {"input_shape": (64, 64, 3)} if side else {}
+    expected = EXPECTED_PARAMETERS[f"{name} at 64" if side else name]
+    assert {width: count_parameters(name, width, **options) for width in expected} == expected
+    for (head_name, classes), totals in WITH_HEAD.items():
+        if head_name == name:
+            heads = {width: (512 * width + 1) * classes for width in totals}
+            assert {width: expected[width] + heads[width] for width in totals} == totals
+
+
+def test_other_parameter_counts():
+    assert count_parameters("resnet18", 4) == 11_176_512 == 11_689_512 - 513 * 1000
+    assert count_parameters("resnet18", 4, preactivation=True) == 11_174_720 == 11_687_720 - 513 * 1000
+    assert count_parameters("resnet18", 4, stride_on_second=True) == 11_176_512
+    projections = sum(c * 2 * c + 2 * 2 * c for c in (64, 128, 256))
+    assert count_parameters("resnet18_no_skip", 4) == 11_176_512 - projections
+    assert count_parameters("resnet18_cifar", 4) == 11_300_160 - 2 * 513 * 128  # specification and goldens of CLD
+    assert count_parameters("resnet50_torch", 4) == 25_557_032 - 2049 * 1000
+    assert count_parameters("resnet50_v2_minus", 4) == 23_500_352
+    assert count_parameters("revnet50_minus", 4) == 5_408_640
+    assert count_parameters("revnet50", 4, root_stride=1, strides=(2, 2, 1), recompute=True) == 5_408_640
+    assert round(count_parameters("vgg16_bn", 8, sobel=True) / 1e6, 2) == 14.72
+
+
+@pytest.fixture(scope="session")
+def small_models():
+    """Every backbone of width 1 for 32-pixel images, with weights and moving statistics off their initial values."""
+    keras.utils.set_random_seed(0)
+    models = {}
+    for name, build in BACKBONES.items():
+        models[name] = build(1, **small_options(name))
+        models[name](images(), training=True)
+    return models
+
+
+def small_options(name):
+    options = {"sobel": True} if name == "vgg16_bn" else {} if "vgg" in name else {"stem": "small"}
+    return {"input_shape": (32, 32, 3), **options, **({"recompute": True} if name == "revnet50" else {})}
+
+
+def images(rows=4, side=32):
+    return np.random.default_rng(0).uniform(-1, 1, (rows, side, side, 3)).astype(np.float32)
+
+
+def shapes(model):
+    return {name: tuple(tensor.shape[1:]) for name, tensor in model.output.items()}
+
+
+def test_counts_equal_built_models(small_models):
+    for name, model in small_models.items():
+        built = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+        assert count_parameters(name, 1, **small_options(name)) == built
+
+
+def test_counting_leaves_nothing_to_initialise():
+    """Keras would allocate all of a counted network at the end of the next stateless scope."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count_parameters("vgg19_bn", 16)  # 2.2 GB
+    with keras.StatelessScope():
+        pass
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_endpoints_of_the_paper_at_224():
+    k = 3
+    for name in ("resnet50_v1", "resnet50_v2_minus", "revnet50", "resnet18"):
+        wide = 1 if name == "resnet18" else 4
+        expected = {"after_root": (56, 56, (64 if "rev" in name else 16) * k)}
+        expected |= {f"block{i + 1}": (56 // 2**i, 56 // 2**i, 16 * wide * k * 2**i) for i in range(4)}
+        assert shapes(abstract(name, k)) == {**expected, "pre_logits": (128 * wide * k,)}
+    vgg = {f"block{i}": (224 >> i, 224 >> i, 8 * k * min(8, 2**i)) for i in range(1, 5)}
+    assert shapes(abstract("vgg19_bn", k)) == {"after_root": (224, 224, 8 * k), **vgg, "pre_logits": (512 * k,)}
+
+
+def abstract(name, width, side=224, **options):
+    return backbones._without_values(name, width, input_shape=(side, side, 3), **options)
+
+
+def test_stems_and_patch_strides():
+    sides = {
+        (("stem", "paper"),): (16, 16, 8, 4, 2),
+        (("stem", "cifar"),): (64, 64, 32, 16, 8),
+        (("stem", "small"),): (32, 32, 16, 8, 4),
+        (("root_stride", 1), ("strides", (2, 2, 1))): (32, 32, 16, 8, 8),  # the paper's patch tasks
+        (("stem", "cifar"), ("root_stride", 2), ("strides", (1, 2, 2))): (32, 32, 32, 16, 8),
+    }
+    for name in ("resnet18", "revnet50"):
+        for options, expected in sides.items():
+            model = abstract(name, 1, 64, **dict(options))
+            assert tuple(shape[0] for shape in shapes(model).values())[:5] == expected, (name, options)
+
+
+def test_sides_may_vary():
+    model = BACKBONES["resnet18"](1)
+    for side in (33, 64):
+        assert model(images(2, side))["pre_logits"].shape == (2, 128)
+
+
+def test_initial_values():
+    keras.utils.set_random_seed(1)
+    model = BACKBONES["resnet50_v2"](1)
+    kernels = {v.path: v.numpy() for v in model.trainable_variables if v.path.endswith("/kernel")}
+    for path, kernel in kernels.items():
+        limit = np.sqrt(6 / (np.prod(kernel.shape[:3]) + np.prod(kernel.shape[:2]) * kernel.shape[3]))
+        assert 0.9 * limit < np.abs(kernel).max() <= limit, path  # Glorot-uniform
+    assert not np.array_equal(kernels["block1_unit2_conv2/kernel"], kernels["block1_unit3_conv2/kernel"])
+    torch = {v.path: v.numpy() for v in BACKBONES["resnet50_torch"](1).trainable_variables}
+    np.testing.assert_allclose(torch["block4_unit1_conv2/kernel"].std(), np.sqrt(2 / (9 * 128)), rtol=0.02)
+    assert not np.array_equal(torch["block1_unit2_conv2/kernel"], torch["block1_unit3_conv2/kernel"])
+    cifar = {v.path: v.numpy() for v in BACKBONES["resnet18_cifar"](1).trainable_variables}
+    np.testing.assert_allclose(np.abs(cifar["block4_unit1_conv2/kernel"]).max(), 1 / np.sqrt(9 * 128), rtol=0.01)
+
+
+def test_options_change_what_they_say():
+    for norm in ("batch", "sync", "none"):
+        for name in ("resnet18", "revnet50"):
+            model = abstract(name, 1, 32, norm=norm)
+            layers = [layer for layer in model._flatten_layers() if "BatchNorm" in type(layer).__name__]
+            assert bool(layers) == (norm != "none")
+            assert all(layer.synchronized == (norm == "sync") for layer in layers)
+            assert any(v.path.endswith("/bias") for v in model.weights) == (norm == "none")
+    for name, expected in {
+        "resnet50_v1": (0.99, 1e-3),
+        "resnet50_torch": (0.9, 1e-5),
+        "revnet50": (0.99, 1e-3),
+    }.items():
+        layers = [layer for layer in abstract(name, 1)._flatten_layers() if "BatchNorm" in type(layer).__name__]
+        assert {(layer.momentum, layer.epsilon) for layer in layers} == {expected}
+    first, second = (abstract("resnet18", 1, 64, stride_on_second=flag) for flag in (False, True))
+    assert first.get_layer("block2_unit1_conv1").strides == second.get_layer("block2_unit1_conv2").strides == (2, 2)
+    assert not any(isinstance(layer, keras.layers.Add) for layer in abstract("resnet18_no_skip", 1).layers)
+
+
+def assert_same_outputs(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for endpoint, value in theirs.items():
+        np.testing.assert_array_equal(ours[endpoint], value, err_msg=endpoint)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_keras_file_round_trip(small_models, name, tmp_path):
+    model = small_models[name]
+    model.save(tmp_path / "backbone.keras")
+    loaded = load_backbone(tmp_path)
+    assert_same_outputs(loaded(images()), model(images()))
+    assert [v.path for v in loaded.weights] == [v.path for v in model.weights]
+
+
+def test_keras_file_in_a_fresh_process(small_models, tmp_path):
+    for name in ("revnet50", "vgg16_bn"):
+        small_models[name].save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", small_models[name](images())["pre_logits"])
+    np.save(tmp_path / "images.npy", images())
+    code = """
+import sys, pathlib, numpy as np
+from revisit_ssl.backbones import BACKBONES, load_backbone
+folder = pathlib.Path(sys.argv[1])
+for file in sorted(folder.glob("*.keras")):
+    model = load_backbone(file)
+    outputs = model(np.load(folder / "images.npy"))
+    np.testing.assert_allclose(outputs["pre_logits"], np.load(file.with_suffix(".npy")), rtol=1e-6, atol=1e-6)
+    rebuilt = BACKBONES[file.stem](1)  # names of layers do not depend on the process
+    print(file.stem, [v.path for v in model.weights] == [v.path for v in rebuilt.weights], model.weights[5].path)
+"""
+    root = str(pathlib.Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    paths = {name: small_models[name].weights[5].path for name in ("revnet50", "vgg16_bn")}
+    assert done.stdout.splitlines() == [f"{name} True {path}" for name, path in paths.items()]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "revnet50", "vgg16_bn"])
+def test_saved_model_round_trip(small_models, name, tmp_path):
+    model = small_models[name]
+    model.export(str(tmp_path / "saved"), verbose=False)
+    restored = tf.saved_model.load(str(tmp_path / "saved"))
+    served = restored.serve(images())
+    assert served.keys() == model.output.keys()
+    for endpoint, value in model(images()).items():
+        np.testing.assert_allclose(served[endpoint], value, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16(small_models):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for name in ("resnet50_v2", "revnet50", "vgg16_bn"):
+            model = BACKBONES[name](1, **small_options(name))
+            model.set_weights(small_models[name].get_weights())
+            outputs, exact = model(images()), small_models[name](images())
+            assert outputs["pre_logits"].dtype == "float32"
+            assert outputs["block1" if name != "vgg16_bn" else "conv1"].dtype == (
+                "float32" if name == "revnet50" else "bfloat16"
+            )
+            error = np.linalg.norm(outputs["pre_logits"] - exact["pre_logits"]) / np.linalg.norm(exact["pre_logits"])
+            assert error < 0.05
+            assert all(v.dtype == "float32" for v in model.weights)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "options", "message"),
+    [
+        ("resnet51", 4, {}, "resnet50_v1"),
+        ("resnet18", 0, {}, "at least 1"),
+        ("revnet50", 1.5, {}, "at least 1"),
+        ("vgg16_bn", True, {}, "at least 1"),
+        ("resnet18", 1, {"stem": "imagenet"}, "'paper', 'cifar', 'small'"),
+        ("revnet50", 1, {"norm": "group"}, "'batch', 'sync', 'none'"),
+        ("revnet50", 1, {"strides": (2, 2)}, "three of 1 or 2"),
+        ("resnet18", 1, {"strides": (2, 2, 3)}, "three of 1 or 2"),
+        ("resnet18", 1, {"root_stride": 4}, "None, 1, 2"),
+        ("resnet18", 1, {"input_shape": (32, 32)}, "height, width, channels"),
+        ("revnet50", 1, {"representation_size": 0}, "at least 1"),
+        ("vgg19_bn", 1, {"input_shape": (None, None, 3)}, "fixed sides"),
+        ("vgg19_bn", 1, {"input_shape": (16, 16, 3)}, "at least 32"),
+        ("vgg19_bn", 1, {"strides": (2, 2, 1)}, "no such option"),
+        ("vgg16_bn", 1, {"sobel": True, "input_shape": (32, 32, 1)}, "three channels"),
+        ("resnet18", 1, {"sobel": True}, "no option 'sobel'"),
+    ],
+)
+def test_bad_options(name, width, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        get_backbone(name, width, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files(small_models, tmp_path):
+    good = tmp_path / "good.keras"
+    small_models["resnet18"].save(good)
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "head.keras")
+    (tmp_path / "noise.keras").write_bytes(b"not a zip archive" * 100)
+    (tmp_path / "cut.keras").write_bytes(good.read_bytes()[:-2000])
+    damaged = bytearray(good.read_bytes())
+    damaged[len(damaged) // 2 :][:64] = bytes(64)
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 4096] = bytes(4096)
+    (tmp_path / "damaged.keras").write_bytes(damaged)
+    (tmp_path / "weights.h5").write_bytes(b"")
+    for file, message in {
+        "missing.keras": "no backbone at",
+        "": "no backbone at .*backbone.keras",
+        "weights.h5": "no .keras file",
+        "noise.keras": "cannot be read",
+        "cut.keras": "cannot be read",
+        "damaged.keras": "cannot be read",
+        "head.keras": "no endpoint 'pre_logits'",
+    }.items():
+        with pytest.raises(InputError, match=message) as error:
+            load_backbone(tmp_path / file)
+        assert "\n" not in str(error.value)
+    assert load_backbone(good).name == "resnet18"

@@ -237,7 +237,7 @@ def monitor_curves(run):
     }
     columns = {name: names.get(name, name) for name in rows[-1] if name not in ("step", "epoch")}
     caption = "Features of validation images while training went on; logged, never used to select anything."
-    return [Picture("monitor", pictures.curves(rows, columns), caption)]
+    return [Picture("monitor", pictures.curves(rows, columns, x="step"), caption)]
 
 
 def nearest(run):

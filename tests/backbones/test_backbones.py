@@ -216,7 +216,7 @@ def test_saved_model_round_trip(small_models, name, tmp_path):
         np.testing.assert_allclose(served[endpoint], value, rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16(small_models):
+def test_bfloat16(small_models, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         for name in ("resnet50_v2", "revnet50", "vgg16_bn"):
@@ -230,8 +230,12 @@ def test_bfloat16(small_models):
             error = np.linalg.norm(outputs["pre_logits"] - exact["pre_logits"]) / np.linalg.norm(exact["pre_logits"])
             assert error < 0.05
             assert all(v.dtype == "float32" for v in model.weights)
+            model.save(tmp_path / f"{name}.keras")
+            np.save(tmp_path / f"{name}.npy", outputs["pre_logits"])
     finally:
         keras.config.set_dtype_policy("float32")
+    for file in tmp_path.glob("*.keras"):  # the precision belongs to the model, not to the process that loads it
+        np.testing.assert_array_equal(load_backbone(file)(images())["pre_logits"], np.load(file.with_suffix(".npy")))
 
 
 @pytest.mark.parametrize(

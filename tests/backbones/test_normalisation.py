@@ -21,15 +21,17 @@ def layer_for(x, **options):
     return layer
 
 
+@pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
 @pytest.mark.parametrize("shape", [(3, 2, 4, 5), (7, 5), (1, 1, 1, 5)])  # fused kernel, general path, no variance
-def test_moving_statistics_are_unbiased_and_outputs_are_not(shape):
+def test_moving_statistics_are_unbiased_and_outputs_are_not(shape, xla):
     mean, variance = np.zeros(5), np.ones(5)
     layer = layer_for(np.empty(shape))
+    step = tf.function(layer, jit_compile=True) if xla else layer
     for seed in range(2):
         x = batch(shape, seed)
         rows = x.reshape(-1, 5).astype(np.float64)
         n = len(rows)
-        outputs = layer(x, training=True)
+        outputs = step(x, training=True)
         mean = 0.9 * mean + 0.1 * rows.mean(0)
         variance = 0.9 * variance + 0.1 * rows.var(0) * n / max(n - 1, 1)
         expected = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-3) * layer.gamma.numpy() + layer.beta.numpy()

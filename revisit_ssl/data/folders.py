@@ -1,6 +1,7 @@
 """Image folders: which files are there, what their classes are, which of them can be read."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import sys
@@ -99,13 +100,9 @@ def _scan(folder, class_names=None):
             if not name.startswith("."):
                 (paths if name.lower().endswith(EXTENSIONS) else others).append(os.path.join(place, name))
     paths.sort()
-    broken = _unreadable(paths)
-    if broken or others:
-        first = [*(paths[i] for i in broken), *sorted(others)][0]
-        count = len(broken) + len(others)
-        noun = "file that is no readable image" if count == 1 else "files that are no readable images"
-        print(f"warning: {folder}: skipped {count} {noun} ({first})", file=sys.stderr)
-    broken = set(broken)
+    sizes = [(0, 0) if "://" in path else _size_and_time(path) for path in paths]
+    broken = _unreadable(folder, tuple(paths), tuple(sizes), tuple(sorted(others)))
+    sizes = [size for i, (size, _) in enumerate(sizes) if i not in broken]
     paths = [path for i, path in enumerate(paths) if i not in broken]
     if not paths:
         raise InputError(f"image folder {folder} holds no readable images; expected {' '.join(EXTENSIONS)} files")
@@ -124,30 +121,45 @@ def _scan(folder, class_names=None):
             raise InputError(f"class {unknown[0]!r} of {folder} is not among the {len(class_names)} classes of train")
         labels = np.array([class_names.index(top) for top in tops], np.int64)
     digest = hashlib.sha256("\n".join(relative).encode())
-    if "://" not in folder:
-        digest.update(np.array([os.path.getsize(path) for path in paths], np.int64).tobytes())
+    digest.update(np.array(sizes, np.int64).tobytes())
     return Listing(paths, labels, class_names if labelled else None, digest.hexdigest()[:16])
 
 
-def _unreadable(paths):
-    """Places of the files that do not decode. Large folders: of those without a proper beginning and end."""
+def _size_and_time(path):
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _unreadable(folder, paths, sizes, others):
+    """Places of the files that do not decode (large folders: of those without a proper beginning and end).
+
+    Counts them and the files of ``others`` in one warning. Remembered, so that the splits of a folder are not checked
+    and warned of one by one; ``sizes`` is there to check again when a file has changed.
+    """
     check = list(range(len(paths)))
     if len(paths) > CHECK_ALL:
         remote = "://" in paths[0]  # opening a million remote files takes longer than an epoch
-        check = [] if remote else [i for i in check if not _looks_whole(paths[i])]
-    if not check:
-        return []
-    data = tf.data.Dataset.from_tensor_slices((check, [paths[i] for i in check]))
-    # A decoded size is asked for so that the graph cannot leave the decoding out.
-    data = data.map(lambda i, path: (i, tf.size(decode(tf.io.read_file(path)))), num_parallel_calls=tf.data.AUTOTUNE)
-    good = {int(i) for i, size in data.ignore_errors().as_numpy_iterator() if size > 0}
-    return [i for i in check if i not in good]
+        check = [] if remote else [i for i in check if not _looks_whole(paths[i], sizes[i][0])]
+    bad = set(check)
+    if check:
+        data = tf.data.Dataset.from_tensor_slices((check, [paths[i] for i in check]))
+        # The decoded size is asked for so that the graph cannot leave the decoding out.
+        data = data.map(
+            lambda i, path: (i, tf.size(decode(tf.io.read_file(path)))), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        bad -= {int(i) for i, size in data.ignore_errors().as_numpy_iterator() if size > 0}
+    names = [*(paths[i] for i in sorted(bad)), *others]
+    if names:
+        what = "file that is no readable image" if len(names) == 1 else "files that are no readable images"
+        print(f"warning: {folder}: skipped {len(names)} {what} ({names[0]})", file=sys.stderr)
+    return frozenset(bad)
 
 
-def _looks_whole(path):
+def _looks_whole(path, size):
     """A JPEG or PNG that starts and ends as it should; other kinds are always decoded."""
     with open(path, "rb") as file:
         head = file.read(8)
-        file.seek(-min(os.path.getsize(path), 64), os.SEEK_END)
+        file.seek(max(0, size - 64))
         tail = file.read()
     return (head.startswith(b"\xff\xd8\xff") and b"\xff\xd9" in tail) or (head[1:4] == b"PNG" and b"IEND" in tail)

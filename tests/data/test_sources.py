@@ -207,6 +207,7 @@ def test_broken_files_are_skipped_and_counted(make_folder, monkeypatch, capfd, c
     (root / ".hidden.jpg").write_text("not looked at")
     source = open_source(f"folder:{root}", "trainval")
     assert source.num_examples == 32  # 90 % of 36
+    open_source(f"folder:{root}", "test")  # warns only once
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
     assert "skipped 5 files that are no readable images" in line and "00.jpg" in line
 

@@ -1,0 +1,182 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, sources, steps_per_epoch, train_batches
+from revisit_ssl.errors import InputError
+from revisit_ssl.views.crops import CropSpec
+
+KINDS = ["memory", "encoded", "files", "stream"]
+CROPS = {"view": CropSpec(size=8, count=2, method="random"), "other": CropSpec(size=6, method="center")}
+COUNT = 50  # images of the small sources: six steps of 8 an epoch, and 2 images left
+
+
+@pytest.fixture
+def make_source(toy_dir, make_folder, monkeypatch):
+    """Function of a kind -> a small source of that kind."""
+
+    def make(kind):
+        if kind == "files":
+            names = {f"{c}/{i:02}.{k}": (20, 24) for c in "abcde" for i in range(5) for k in ("jpg", "png")}
+            root = make_folder(names | {f"test/{c}/0.png": (9, 9) for c in "abcde"})
+            (root / "train").mkdir()
+            for c in "abcde":
+                (root / c).rename(root / "train" / c)
+            return open_source(f"folder:{root}", "trainval")
+        monkeypatch.setattr(sources, "MAX_SIDE", 128 if kind == "memory" else 0)
+        monkeypatch.setattr(sources, "MAX_BYTES", 0 if kind == "stream" else 2**30)
+        source = open_source("toy_scenes_tiny", "train", data_dir=toy_dir).first(COUNT)
+        if kind == "stream":  # as if it lay in five files, each read from its middle on
+            path, _, _, _ = source.records.files[0]
+            files = tuple((path, first, 10, first) for first in range(0, COUNT, 10))
+            source = dataclasses.replace(source, records=dataclasses.replace(source.records, files=files, rows=None))
+        assert source.kind == kind and source.num_examples == COUNT
+        return source
+
+    return make
+
+
+def take(source, count, **options):
+    options = {"batch_size": 8, "crops": CROPS, "seed": 5} | options
+    return [{k: v.numpy() for k, v in batch.items()} for batch in train_batches(source, **options).take(count)]
+
+
+def assert_equal(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others, strict=True):
+        assert set(batch) == set(other)
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], other[key], err_msg=key)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches(kind, make_source):
+    source = make_source(kind)
+    data = train_batches(source, batch_size=8, crops=CROPS, seed=5)
+    assert all(spec.shape.is_fully_defined() for spec in data.element_spec.values())
+    names = {"image"} if kind == "memory" else set(CROPS)
+    assert set(data.element_spec) == names | {"label", "index"}
+
+    steps = steps_per_epoch(source, 8)
+    assert steps == 6
+    batches = take(source, 2 * steps)
+    epochs = [np.concatenate([b["index"] for b in batches[e * steps : (e + 1) * steps]]) for e in range(2)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 48 and epoch.min() >= 0 and epoch.max() < COUNT  # each image at most once
+    assert not np.array_equal(*epochs)
+    for batch in batches:
+        np.testing.assert_array_equal(batch["label"], source.labels[batch["index"]])
+        assert batch["label"].dtype == batch["index"].dtype == np.int64
+    if kind == "memory":
+        np.testing.assert_array_equal(batches[0]["image"], source.images[batches[0]["index"]])
+    else:
+        assert batches[0]["view"].shape == (8, 2, 8, 8, 3) and batches[0]["other"].shape == (8, 1, 6, 6, 3)
+        assert batches[0]["view"].dtype == np.uint8
+        # The same image, but other random crops in the next epoch.
+        i = int(epochs[1][0])
+        before = np.concatenate([b["view"] for b in batches[:steps]])[epochs[0] == i]
+        assert len(before) == 0 or not np.array_equal(before[0], batches[steps]["view"][0])
+
+    assert not np.array_equal(take(source, 1, seed=6)[0]["index"], batches[0]["index"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_start_at_any_step(kind, make_source):
+    source = make_source(kind)
+    tf.random.set_seed(1)
+    whole = take(source, 15)
+    tf.random.set_seed(2)  # another global seed must not matter
+    for start in (5, 13):  # the last step of an epoch, and one in the middle of the third
+        assert_equal(take(source, 2, start_step=start), whole[start : start + 2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replicas_take_their_rows_of_the_global_batch(kind, make_source):
+    source = make_source(kind)
+    whole = take(source, 8)
+    parts = take(source, 8 * 4, replicas=4)
+    for step, batch in enumerate(whole):
+        joined = {k: np.concatenate([part[k] for part in parts[4 * step : 4 * step + 4]]) for k in batch}
+        assert_equal([joined], [batch])
+    pair = take(source, 4, replicas=4, replica_ids=(2, 3), start_step=5)
+    assert_equal(pair, [parts[4 * 5 + 2], parts[4 * 5 + 3], parts[4 * 6 + 2], parts[4 * 6 + 3]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_is_one_pass_in_order(kind, make_source):
+    source = make_source(kind)
+    for method in ("none", "shorter_side"):
+        data = eval_batches(source, 16, view=EvalView(20, method=method))
+        batches = list(data.as_numpy_iterator())
+        assert [len(b["image"]) for b in batches] == [16, 16, 16, 2]
+        assert all(b["image"].shape[1:] == (20, 20, 3) and b["image"].dtype == np.uint8 for b in batches)
+        np.testing.assert_array_equal(np.concatenate([b["index"] for b in batches]), np.arange(COUNT))
+        np.testing.assert_array_equal(np.concatenate([b["label"] for b in batches]), source.labels)
+    assert data.element_spec["image"].shape == (None, 20, 20, 3)
+
+
+def test_all_kinds_see_the_same_evaluation_images(make_source):
+    view = EvalView(24, resize=28, method="shorter_side")
+    seen = [
+        np.concatenate([b["image"] for b in eval_batches(make_source(kind), 32, view=view).as_numpy_iterator()])
+        for kind in ("memory", "encoded", "stream")
+    ]
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[0], seen[2])
+
+
+def test_memory_images_pass_unchanged(make_source):
+    source = make_source("memory")
+    (batch,) = eval_batches(source, COUNT, view=EvalView(64))
+    np.testing.assert_array_equal(batch["image"], source.images)
+
+
+def test_host_crops_of_a_batch_are_those_of_its_images(make_source):
+    """Encoded and stream agree on the crops wherever they visit an image at the same place of the same epoch."""
+    source = make_source("encoded")
+    batch = take(source, 1, crops={"view": CropSpec(size=64, method="center")})[0]
+    images = [decoding.decode(source.encoded[int(i)]) for i in batch["index"]]
+    np.testing.assert_array_equal(batch["view"][:, 0], images)
+
+
+def test_order_is_a_fair_shuffle(toy_dir):
+    """Over many epochs every image comes first about equally often, and neighbours are not kept together."""
+    source = open_source("toy_scenes_tiny", "train", data_dir=toy_dir).first(20)
+    data = train_batches(source, batch_size=20, crops=CROPS, seed=0)
+    orders = np.stack([b["index"] for b in itertools.islice(data.as_numpy_iterator(), 1000)])
+    np.testing.assert_array_equal(np.sort(orders, 1), np.tile(np.arange(20), (1000, 1)))
+    counts = np.stack([np.bincount(column, minlength=20) for column in orders.T])
+    chi2 = ((counts - 50) ** 2 / 50).sum()  # 19 * 19 degrees of freedom: 361 +- 27
+    assert len(np.unique(orders, axis=0)) == 1000
+    assert chi2 < 361 + 6 * 27, chi2
+    together = (np.abs(np.diff(orders, axis=1)) == 1).mean()  # 2 * 19 / (20 * 19) by chance
+    assert abs(together - 0.1) < 0.015, together
+
+
+def test_unlabelled_images_have_label_minus_one(make_folder):
+    source = open_source(f"folder:{make_folder({f'{i:02}.jpg': (16, 16) for i in range(10)})}", "train")
+    assert (take(source, 1, batch_size=4)[0]["label"] == -1).all()
+    (batch,) = eval_batches(source, 10, view=EvalView(16))
+    assert (batch["label"].numpy() == -1).all()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenette_subset160"])
+def test_restart_on_real_sets(name, real_data):
+    source = open_source(name, "val", data_dir=real_data)
+    options = {"batch_size": 128, "crops": {"view": CropSpec(size=32, method="inception")}}
+    start = steps_per_epoch(source, 128) - 1
+    whole = take(source, start + 3, **options)
+    assert_equal(take(source, 3, start_step=start, **options), whole[start:])
+    for batch in whole:
+        np.testing.assert_array_equal(batch["label"], source.labels[batch["index"]])
+
+
+def test_bad_batch_sizes(make_source):
+    source = make_source("memory")
+    with pytest.raises(InputError, match="batch size 64 is larger than toy_scenes_tiny train with 50 images"):
+        steps_per_epoch(source, 64)
+    with pytest.raises(InputError, match="not divisible by 3 replicas"):
+        train_batches(source, batch_size=8, crops=CROPS, seed=0, replicas=3)

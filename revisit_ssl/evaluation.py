@@ -118,9 +118,12 @@ def check(backbone, recipe):
 
 
 def features_of(backbone, recipe, source, workdir):
+    """{endpoint: float32 [N, d]} of a source; kept in workdir/features where that is a local folder."""
+    # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
+    local = workdir is not None and "://" not in str(workdir)
     return extract_features(
         backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe), normalize=recipe.views.normalize,
-        cache_dir=None if workdir is None else os.path.join(str(workdir), "features"), batch_size=256,
+        cache_dir=os.path.join(str(workdir), "features") if local else None, batch_size=256,
     )  # fmt: skip
 
 
@@ -152,6 +155,7 @@ def as_results(score, recipe, steps, weights, endpoint, probe):
         "endpoint": endpoint,
         "probe": probe,
         "probe_dataset": recipe.probe_dataset or recipe.dataset,
+        "labels": recipe.probe_fraction or 1.0,
         "split": "test",
         "hyperparameters": score.hyperparameters,
         "seconds": round(score.seconds, 2),

@@ -68,6 +68,8 @@ class ViewSpec:
     """jitter: chance that an image is changed at all."""
     gray_probability: float = 0.0
     """Chance that an image is made gray."""
+    gray: Literal["luma", "mean"] = "luma"
+    """luma: the eye's weights, as torchvision; mean: the mean of the channels, as the Revisiting code."""
     normalize: Literal["pm1", "standardize", "imagenet", "none"] = "pm1"
     """Input range: [-1, 1], per-image standardisation, ImageNet mean and deviation, or [0, 1]."""
     eval_method: Literal["none", "shorter_side", "central_fraction", "squash"] = "central_fraction"

@@ -24,6 +24,7 @@ class Result:
         steps: training steps behind the weights; None where they came from elsewhere.
         endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
         value: percent for accuracies.
+        labels: share of the labelled training images that the probe had, in (0, 1].
         hyperparameters: what the probe used or chose (on the validation split).
         seconds: wall time of the probe.
         converged: the optimiser's own word, None where it gives none.
@@ -43,6 +44,7 @@ class Result:
     split: str
     metric: str
     value: float
+    labels: float = 1.0
     hyperparameters: dict = field(default_factory=dict)
     seconds: float = 0.0
     converged: bool | None = None
@@ -56,7 +58,7 @@ class Result:
         """What the number is of: two results of one key are the same measurement made twice."""
         return (
             self.pretext, self.backbone, self.width, self.dataset, self.seed, self.steps, self.weights, self.endpoint,
-            self.probe, self.probe_dataset, self.split, self.metric, self.recipe,
+            self.probe, self.probe_dataset, self.labels, self.split, self.metric, self.recipe,
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from revisit_ssl.recipes import get_recipe
 from revisit_ssl.training import Plan, build_pretext, compile_pretext, plan_steps, pretrain, segments
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = dict(batch_size=16, max_steps=6, epochs=1.0)
+TINY = dict(batch_size=16, max_steps=6, epochs=1.0, optimizer__warmup_epochs=0.0)
 
 # One training run in a process of its own: workdir, JSON of recipe changes, JSON of arguments of pretrain.
 RUNNER = """
@@ -118,7 +118,7 @@ def test_two_worker_processes_equal_one_device(tmp_path):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             ports.append(s.getsockname()[1])
-    changes = {**TINY, "max_steps": 3, "norm": "none", "optimizer__warmup_epochs": 0.0}
+    changes = {**TINY, "max_steps": 3, "norm": "none"}
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     processes = [
         start(
@@ -152,7 +152,7 @@ def test_sigterm_saves_and_exits_zero_with_a_resume_line(tmp_path):
 
 
 def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
-    recipe = get_recipe("rotation", "smoke", **TINY, optimizer__lr=1e30, optimizer__warmup_epochs=0.0)
+    recipe = get_recipe("rotation", "smoke", **TINY, optimizer__lr=1e30)
     with pytest.raises(InputError, match=r"at step \d+ \(learning rate .*last good checkpoint: .*lower --optimizer.lr"):
         pretrain(recipe, tmp_path, save_every=1, quiet=True)
     for path in list_checkpoints(tmp_path / "checkpoints"):

@@ -78,7 +78,7 @@ class Pretext(keras.Model):
                 images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h, probability=v.jitter_probability
             )
         if v.gray_probability:
-            images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability)
+            images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
         return normalize_input(images, v.normalize)
 
     def minimize(self, loss, tape):

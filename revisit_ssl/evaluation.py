@@ -9,6 +9,7 @@ from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureSplit, ImageProbe
+from revisit_ssl.evaluators.base import check_endpoints, check_frozen
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
 from revisit_ssl.recipe import to_json
@@ -39,8 +40,10 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     Raises:
         InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk.
     """
+    check_probes(recipe, data_dir)
+    check_endpoints(backbone, recipe.endpoints)
+    check_frozen(backbone)
     sources = labelled_sources(recipe, data_dir)
-    check(backbone, recipe)
     image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
     feature_probes = [name for name in recipe.probes if not issubclass(PROBES[name], ImageProbe)]
     steps = trained_steps(workdir)
@@ -105,16 +108,13 @@ def labelled_sources(recipe, data_dir):
     return sources
 
 
-def check(backbone, recipe):
-    """InputError for a trainable backbone, an unknown probe or an endpoint that the network does not have."""
-    unknown = [name for name in recipe.probes if name not in PROBES]
-    if unknown:
-        raise InputError(f"unknown probe {unknown[0]!r}; one of {', '.join(sorted(PROBES))}")
-    missing = [name for name in recipe.endpoints if name not in backbone.output]
-    if missing:
-        raise InputError(f"{recipe.backbone} has no endpoint {missing[0]!r}; it has {', '.join(backbone.output)}")
-    if backbone.trainable_variables:
-        raise InputError("the backbone is trainable; a probe measures frozen features: set backbone.trainable = False")
+def check_probes(recipe, data_dir):
+    """InputError for an unknown probe, or probes without a labelled set: what can be known before training."""
+    for name in recipe.probes:
+        if name not in PROBES:
+            raise InputError(f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}")
+    if recipe.probes:
+        labelled_sources(recipe, data_dir)
 
 
 def features_of(backbone, recipe, source, workdir):

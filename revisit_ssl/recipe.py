@@ -163,7 +163,7 @@ def to_json(recipe):
     return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
 
 
-def from_json(text):
+def from_json(text, path="this text"):
     """The Recipe that ``to_json`` wrote.
 
     Raises:
@@ -177,7 +177,8 @@ def from_json(text):
         values["task"] = _build(options, values.get("task", {}))
         return _build(Recipe, values)
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"not a recipe ({type(error).__name__}: {error}); expected what a run writes") from None
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is not a recipe ({what}); restore it, or start anew") from None
 
 
 def override(recipe, **changes):

@@ -19,6 +19,7 @@ from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint, save_chec
 from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators.base import check_endpoints
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.monitor import Monitor
 from revisit_ssl.optimizers import build_optimizer
@@ -82,21 +83,25 @@ def pretrain(
     workdir = str(workdir)
     monitor_every = parse_monitor(monitor)
     exported = os.path.join(workdir, "backbone.keras")
-    finished = prepare_workdir(recipe, workdir, resume=resume)
-    if finished:
+    if check_workdir(recipe, workdir, resume=resume) == "finished":
         return freeze(load_backbone(exported))
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
     check_devices(recipe, strategy, xla)
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
     source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
     plan = plan_steps(recipe, source)
     with strategy.scope():
         model = build_pretext(recipe, source)
         if plan.total:
             compile_pretext(model, recipe, plan, xla)
+    check_endpoints(model.backbone, recipe.endpoints)
     start = restore(model, workdir) if resume and plan.total else 0
+    if is_chief():  # nothing is written before all that can be checked is checked
+        results.write_atomically(os.path.join(workdir, "recipe.json"), to_json(recipe))
+        environment = json.dumps(results.environment(), indent=2) + "\n"
+        results.write_atomically(os.path.join(workdir, "environment.json"), environment)
     if start < plan.total:
         callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
         if monitor_every:
@@ -171,9 +176,9 @@ def check_devices(recipe, strategy, xla):
     if recipe.batch_size % n:
         raise InputError(f"batch size {recipe.batch_size} does not divide over {n} replicas; use a multiple of {n}")
     if xla and n > 1:
-        raise InputError(f"XLA cannot compile the whole step on {n} replicas; leave --xla out, or use --strategy none")
+        raise InputError(f"XLA cannot compile the whole step on {n} replicas; use --xla auto, or --strategy none")
     if xla and recipe.deterministic:
-        raise InputError("--deterministic turns XLA off; choose one of --xla and --deterministic")
+        raise InputError("--deterministic turns XLA off; choose one of --xla on and --deterministic")
 
 
 def train(model, recipe, source, plan, start, strategy, callbacks):
@@ -273,36 +278,29 @@ def parse_monitor(text):
     return int(every)
 
 
-def prepare_workdir(recipe, workdir, *, resume):
-    """Writes recipe.json and environment.json; True if the run of this recipe is finished and resumed.
+def check_workdir(recipe, workdir, *, resume):
+    """ "new", "begun" or "finished": the state of this recipe's run in the workdir.
 
     Raises:
-        InputError: the workdir holds another recipe, or this one and ``resume`` is off.
+        InputError: the workdir holds a run of another recipe, or of this one and ``resume`` is off.
     """
+    if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
+        raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
     path = os.path.join(workdir, "recipe.json")
+    done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
+    if not done and not list_checkpoints(os.path.join(workdir, "checkpoints")):
+        return "new"
     if not tf.io.gfile.exists(path):
-        if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
-            raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
-        if is_chief():
-            results.write_atomically(path, to_json(recipe))
-            write_environment(workdir)
-        return False
-    with tf.io.gfile.GFile(path) as file:
-        held = from_json(file.read())
+        raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
+    with tf.io.gfile.GFile(path, "rb") as file:
+        held = from_json(file.read().decode(errors="replace"), path)
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
-    done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
-    begun = done or list_checkpoints(os.path.join(workdir, "checkpoints"))
-    if begun and not resume:
+    if not resume:
         state = "a finished" if done else "an unfinished"
         raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
-    return done
-
-
-def write_environment(workdir):
-    text = json.dumps(results.environment(), indent=2) + "\n"
-    results.write_atomically(os.path.join(workdir, "environment.json"), text)
+    return "finished" if done else "begun"
 
 
 def difference(held, wanted):

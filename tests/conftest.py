@@ -23,7 +23,7 @@ def real_data():
     return str(SHARED_DATA)
 
 
-def tiny_backbone(width=1, *, input_shape=(None, None, 3), stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
+def tiny_backbone(width=1, *, input_shape, stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
     """Two convolutions with the package's normalisation: what the contract suite trains, in seconds."""
     import keras
 

@@ -42,7 +42,7 @@ def test_override_reaches_nested_fields_and_leaves_the_rest():
         (lambda: get_recipe("rotation", optimizer__rate=1.0), "OptimizerSpec has no field 'rate'"),
         (lambda: get_recipe("rotation", batch_size=0), "batch_size 0 must be at least 1"),
         (lambda: get_recipe("rotation", probe_fraction=1.5), r"probe_fraction 1.5 must lie in \(0, 1\]"),
-        (lambda: from_json("{}"), "not a recipe"),
+        (lambda: from_json("{}"), "is not a recipe"),
         (lambda: from_json('{"pretext": "rotation", "widht": 3}'), "Recipe has no field widht"),
         (lambda: from_json('{"pretext": "rotation", "width": "3"}'), "Recipe.width is '3'; expected int"),
         (lambda: from_json('{"pretext": "rotation", "stem": "big"}'), "expected one of 'paper', 'cifar', 'small'"),

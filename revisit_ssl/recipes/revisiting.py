@@ -117,7 +117,7 @@ def smoke(pretext, width):
         batch_size=32,
         epochs=1,
         max_steps=12,
-        optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0.1),
+        optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
         probes=("linear", "knn"),
         endpoints=("block4", "pre_logits"),
         source="small enough for a test",

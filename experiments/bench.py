@@ -201,7 +201,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, sort
 """
 
 
-def bench_memory(width=1, batch=64):
+def bench_memory(width=1, batch=256):
     """RevNet50 with and without recomputation, 64 px: peak memory of a step above that of the built network."""
     found = {}
     for recompute in (True, False):

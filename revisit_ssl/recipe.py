@@ -30,7 +30,7 @@ class OptimizerSpec:
     """Momentum of the optimiser."""
     weight_decay: float = 1e-4
     """L2: adds weight_decay * w to the gradient of every kernel (TF1's 0.5 * wd * sum(w^2))."""
-    exclude: tuple[str, ...] = ("revnet_root",)
+    exclude: tuple[str, ...] = ("revnet_root", "revnet_representation")
     """Kernels whose path holds one of these strings are not decayed (the official RevNet root is not)."""
     nesterov: bool = False
     """Nesterov momentum."""

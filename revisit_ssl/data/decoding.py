@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import sample_boxes
+from revisit_ssl.views.crops import sample_boxes, shorter_side_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +87,8 @@ def apply_view(image, view):
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     size = (view.size, view.size)
     if view.method == "shorter_side":
-        sides = tf.cast(tf.stack([height, width]), tf.float64)
-        scale = (view.resize or view.size) / tf.reduce_min(sides)
-        sides = tf.cast(tf.round(sides * scale), tf.int32)  # half to even, as the official code
-        # Deviation: the official code enlarges by AREA too, which only repeats pixels.
-        image = tf.cond(
-            scale < 1,
-            lambda: tf.image.resize(image, sides, method="area"),
-            lambda: tf.image.resize(image, sides),
-        )
+        sides = shorter_side_size(height, width, view.resize or view.size)
+        image = _resize_by_area(image, sides)
         top, left = (sides[0] - view.size) // 2, (sides[1] - view.size) // 2
         image = image[top : top + view.size, left : left + view.size]
     elif view.method == "central_fraction":  # crops.central_fraction for sides known only at run time
@@ -110,12 +103,23 @@ def apply_view(image, view):
 
 def _cut(image, boxes, spec):
     if spec.resize_to:
-        image = tf.image.resize(image, (spec.resize_to, spec.resize_to))
+        sides = spec.resized(tf.shape(image)[0], tf.shape(image)[1])
+        image = _resize_by_area(image, sides) if spec.keep_ratio else tf.image.resize(image, sides)
     crops = []
     for top, left, height, width in (tf.unstack(box) for box in tf.unstack(boxes, spec.count)):
         # Bilinear without antialiasing, as the papers' crops; leaves a crop alone that has its size already.
         crops.append(tf.image.resize(image[top : top + height, left : left + width], (spec.size, spec.size)))
     return _to_uint8(tf.ensure_shape(tf.stack(crops), [spec.count, spec.size, spec.size, 3]))
+
+
+def _resize_by_area(image, sides):
+    """As the official code shrinks before a linear probe's crop."""
+    # Deviation: the official code enlarges by AREA too, which only repeats pixels.
+    return tf.cond(
+        sides[0] < tf.shape(image)[0],
+        lambda: tf.image.resize(image, sides, method="area"),
+        lambda: tf.image.resize(image, sides),
+    )
 
 
 def _to_uint8(image):

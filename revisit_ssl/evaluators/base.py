@@ -57,6 +57,11 @@ class FeatureProbe:
         InputError: features that are not finite or not [N, d], labels that are missing or not in [0, num_classes).
     """
 
+    @classmethod
+    def paper(cls):
+        """The paper's setting; the defaults where it has none of its own."""
+        return cls()
+
 
 class ImageProbe:
     """``probe(backbone, train, val, test, *, endpoints, normalize, num_classes, seed) -> {endpoint: ProbeScore}``.
@@ -67,6 +72,11 @@ class ImageProbe:
     Raises:
         InputError: a trainable backbone, an unknown endpoint, unlabelled images.
     """
+
+    @classmethod
+    def paper(cls):
+        """The paper's setting; the defaults where it has none of its own."""
+        return cls()
 
 
 def check_frozen(backbone):

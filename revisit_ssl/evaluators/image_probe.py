@@ -31,12 +31,12 @@ class LinearImages(ImageProbe):
     """One independent linear classifier on every endpoint, all trained in one pass over random crops.
 
     Dense layer with bias, Glorot start, softmax cross entropy, momentum SGD without warm-up and without weight decay.
-    All numbers are given by the paper, so nothing is chosen on val, which is only scored.
+    The defaults are the paper's and leave nothing to choose on val, which is only scored.
     ``ProbeScore.extra``: val_top1, val_top5. ``seconds`` is the time of all endpoints together.
     """
 
     resize: int = 256
-    """Side of the image before the crop."""
+    """Shorter side of the image before the crop."""
     size: int = 224
     """Side of the crop: random in training (no flip, no colour), central in evaluation."""
     batch_size: int = 2048
@@ -53,11 +53,6 @@ class LinearImages(ImageProbe):
     """See pooling.pool_endpoint."""
     eval_batch_size: int = 256
     """Images per step in evaluation."""
-
-    @classmethod
-    def paper(cls):
-        """The defaults are the paper's."""
-        return cls()
 
     def __call__(self, backbone, train, val, test, *, endpoints, normalize, num_classes, seed=0):
         """See ImageProbe."""
@@ -87,9 +82,7 @@ class LinearImages(ImageProbe):
 
     def _train(self, trunk, source, normalize, batch_size, num_classes, seed):
         """{endpoint: (kernel [d, C], bias [C])}"""
-        # Deviation: the paper resizes the shorter side; here the image becomes square, which is the same for square
-        # images and keeps the whole longer side of others in reach.
-        spec = CropSpec(method="random", size=self.size, resize_to=self.resize)
+        spec = CropSpec(method="random", size=self.size, resize_to=self.resize, keep_ratio=True)
         per_epoch = steps_per_epoch(source, batch_size)
         key = draws.as_seed(seed)
         heads, velocities = {}, {}

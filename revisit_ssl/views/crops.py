@@ -38,6 +38,7 @@ class CropSpec:
             preprocessing itself has (0.05, 1)).
         ratio: smallest and largest width / height of the box ("resized", "inception").
         resize_to: the image is first resized to this side in both directions, aspect ratio ignored; None: not at all.
+        keep_ratio: ``resize_to`` is the length of the shorter side and the aspect ratio is kept.
     """
 
     size: int
@@ -46,6 +47,15 @@ class CropSpec:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     resize_to: int | None = None
+    keep_ratio: bool = False
+
+    def resized(self, height, width):
+        """(height, width) in pixels of the image that is cropped; ints or integer scalar tensors, as given."""
+        if self.resize_to is None:
+            return height, width
+        if self.keep_ratio:
+            return shorter_side_size(height, width, self.resize_to)
+        return self.resize_to, self.resize_to
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -85,10 +95,10 @@ def cut(images, spec, seed):
     images = to_float(images)
     if spec.method in ("center", "random"):
         # Resizing and then cutting whole pixels is sampling the original on a shifted grid: one pass does both.
-        scale = tf.constant([height, width, height, width], tf.float32) / spec.resize_to
+        scale = tf.constant([height, width] * 2, tf.float32) / tf.constant(spec.resized(height, width) * 2, tf.float32)
         return resample(images, tf.cast(boxes, tf.float32) * scale, size, clamp_to_box=False)
     if spec.resize_to is not None:
-        images = resize(images, (spec.resize_to, spec.resize_to))
+        images = resize(images, spec.resized(height, width))
     return resample(images, boxes, size)
 
 
@@ -97,8 +107,8 @@ def sample_boxes(spec, height, width, seed):
 
     Args:
         spec: a ``CropSpec``.
-        height, width: size of the image in pixels, ints or integer scalar tensors. With ``spec.resize_to`` they do not
-            matter: the boxes are in pixels of the resized image.
+        height, width: size of the image in pixels, ints or integer scalar tensors. With ``spec.resize_to`` the boxes
+            are in pixels of the resized image.
         seed: of this image alone (folded with its index or position).
 
     Returns:
@@ -110,8 +120,7 @@ def sample_boxes(spec, height, width, seed):
 
 def batch_boxes(spec, batch, height, width, seed):
     """As ``sample_boxes`` for ``batch`` images of equal size: int32 [batch, spec.count, 4]."""
-    if spec.resize_to is not None:
-        height = width = spec.resize_to
+    height, width = spec.resized(height, width)
     shape = [batch, spec.count]
     if spec.method == "resized":
         return random_resized_boxes(shape, height, width, seed, scale=spec.scale, ratio=spec.ratio)
@@ -247,9 +256,12 @@ def resize(images, size, *, kernel="bilinear"):
 
 
 def shorter_side_size(height, width, side):
-    """(height, width) after scaling the shorter side to ``side``, ratio kept, rounded half to even (Python ints)."""
-    scale = side / min(height, width)
-    return round(height * scale), round(width * scale)
+    """(height, width) after scaling the shorter side to ``side``, ratio kept, rounded half to even; ints or tensors."""
+    if not tf.is_tensor(height):
+        scale = side / min(height, width)
+        return round(height * scale), round(width * scale)
+    sides = tf.cast(tf.stack([height, width]), tf.float64)
+    return tuple(tf.unstack(tf.cast(tf.round(sides * (side / tf.reduce_min(sides))), tf.int32)))
 
 
 def resize_shorter_side(images, side, *, kernel="bilinear"):

@@ -122,3 +122,14 @@ def test_bad_views():
         EvalView(224, method="centre")
     with pytest.raises(InputError, match="resize=200"):
         EvalView(224, resize=200, method="shorter_side")
+
+
+def test_crop_after_resizing_the_shorter_side_keeps_the_ratio():
+    # The linear probe's training view: shorter side to 16 by AREA, then 8 x 8 pixels as they are.
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    contents = tf.io.encode_png(image)
+    spec = CropSpec(method="random", size=8, resize_to=16, keep_ratio=True)
+    ours = decoding.decode_crops(contents, {"crop": spec}, (3, 4))["crop"].numpy()[0]
+    resized = np.round(tf.image.resize(image, (16, 24), method="area").numpy()).astype(np.uint8)
+    places = [(y, x) for y in range(9) for x in range(17) if np.array_equal(resized[y : y + 8, x : x + 8], ours)]
+    assert len(places) == 1

@@ -85,6 +85,7 @@ def test_steps_equal_numpy(monkeypatch):
     np.testing.assert_allclose(heads["pre_logits"][1].numpy(), b, rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Even though the")
 def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     """Images whose pixels say where they are: every crop is size x size pixels of the resized image, unflipped."""
     place = np.stack([*np.indices((12, 12)), np.zeros((12, 12))], axis=-1) * 20
@@ -103,7 +104,7 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     finally:
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
-    assert (spec.method, spec.size, spec.resize_to, spec.count) == ("random", 8, 12, 1)
+    assert (spec.method, spec.size, spec.resize_to, spec.keep_ratio, spec.count) == ("random", 8, 12, True, 1)
     corners = set()
     for crop in np.round(cut.numpy()[:, 0] * 255 / 20):
         top, left = crop[0, 0, :2]

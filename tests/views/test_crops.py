@@ -205,16 +205,18 @@ def test_random_boxes_reach_every_place_equally():
 
 
 @pytest.mark.parametrize("method", crops.METHODS)
-@pytest.mark.parametrize("resize_to", [None, 20])
-def test_cut_is_boxes_cut_one_by_one(method, resize_to):
+@pytest.mark.parametrize(
+    ("resize_to", "keep_ratio", "sides"), [(None, False, None), (20, False, (20, 20)), (20, True, (20, 25))]
+)
+def test_cut_is_boxes_cut_one_by_one(method, resize_to, keep_ratio, sides):
     images = np.random.default_rng(0).integers(0, 256, (3, 24, 30, 3), np.uint8)
-    spec = CropSpec(size=12, count=2, method=method, resize_to=resize_to, scale=(0.2, 1.0))
+    spec = CropSpec(size=12, count=2, method=method, resize_to=resize_to, keep_ratio=keep_ratio, scale=(0.2, 1.0))
     ours = crops.cut(images, spec, (1, 2)).numpy()
     assert ours.shape == (3, 2, 12, 12, 3) and ours.dtype == np.float32
     boxes = crops.batch_boxes(spec, 3, 24, 30, (1, 2)).numpy()
     frames = images / np.float32(255)
     if resize_to:
-        frames = tf.image.resize(frames, (20, 20)).numpy()
+        frames = tf.image.resize(frames, sides).numpy()
     for b in range(3):
         for n, (top, left, h, w) in enumerate(boxes[b]):
             expected = tf.image.resize(frames[b, top : top + h, left : left + w], (12, 12))

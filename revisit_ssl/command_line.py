@@ -21,7 +21,7 @@ from revisit_ssl.recipes import PRESETS, get_recipe
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
-    "cifar10": "CIFAR-10, a quarter of an hour on two cores",
+    "cifar10": "CIFAR-10, ten minutes on two cores",
     "paper": "the paper's setting, for accelerators",
     "smoke": "seconds, tests the machinery, features worth nothing",
 }

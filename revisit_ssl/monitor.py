@@ -60,7 +60,7 @@ class Monitor(keras.callbacks.Callback):
         values = features[1]
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
-        if self.sources[0].labels is not None:
+        if self.sources[0].num_classes is not None:
             gallery, queries = (
                 FeatureSplit(f, s.labels[: len(f)]) for f, s in zip(features, self.sources, strict=True)
             )

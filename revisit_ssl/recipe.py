@@ -133,6 +133,10 @@ class Recipe:
     """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
     probes: tuple[str, ...] = ("linear",)
     """Names in PROBES."""
+    probe_setting: Literal["select", "paper"] = "select"
+    """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features)."""
+    probe_values: int = 9000
+    """Endpoints with more values than this are max-pooled to at most so many; 9000 in the paper."""
     endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
     """Layers whose features the probes get."""
     source: str = ""
@@ -149,6 +153,7 @@ class Recipe:
             self.probe_fraction is None or 0 < self.probe_fraction <= 1,
             f"probe_fraction {self.probe_fraction} must lie in (0, 1]",
         )
+        require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
         require(self.probes == () or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
 
 

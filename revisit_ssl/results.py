@@ -26,6 +26,7 @@ class Result:
         value: percent for accuracies.
         labels: share of the labelled training images that the probe had, in (0, 1].
         hyperparameters: what the probe used or chose (on the validation split).
+        extra: what else the probe reports, its validation accuracy among it.
         seconds: wall time of the probe.
         converged: the optimiser's own word, None where it gives none.
         date (UTC), commit, hardware, recipe (its hash): where the number comes from.
@@ -46,6 +47,7 @@ class Result:
     value: float
     labels: float = 1.0
     hyperparameters: dict = field(default_factory=dict)
+    extra: dict = field(default_factory=dict)
     seconds: float = 0.0
     converged: bool | None = None
     date: str = ""

@@ -96,7 +96,7 @@ def eval_batches(source, batch_size, *, view):
     if source.kind == "memory":
         pick = _from_memory(source)
         data = tf.data.Dataset.range(source.num_examples).batch(batch_size).map(pick)
-        if source.image_shape[:2] != (view.size, view.size) or view.method == "central_fraction":
+        if source.image_shape[:2] != (view.size, view.size) or not view.keeps_own_size:
 
             @_plain
             def scale(batch):

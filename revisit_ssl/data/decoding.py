@@ -31,6 +31,11 @@ class EvalView:
     resize: int | None = None
     method: Literal["shorter_side", "central_fraction", "squash", "none"] = "none"
 
+    @property
+    def keeps_own_size(self):
+        """Whether a square image of side ``size`` passes unchanged."""
+        return self.method in ("none", "squash") or (self.method == "shorter_side" and self.resize in (None, self.size))
+
     def __post_init__(self):
         methods = ("shorter_side", "central_fraction", "squash", "none")
         if self.method not in methods:

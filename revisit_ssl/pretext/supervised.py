@@ -24,7 +24,7 @@ class Supervised(Pretext):
 
     @classmethod
     def from_recipe(cls, recipe, backbone, source):
-        if source.labels is None:
+        if source.num_classes is None:
             raise InputError(f"supervised needs labels and {source.name} has none; choose a labelled set")
         return cls(backbone, num_classes=source.num_classes, views=recipe.views, seed=recipe.seed)
 

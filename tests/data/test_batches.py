@@ -180,3 +180,12 @@ def test_bad_batch_sizes(make_source):
         steps_per_epoch(source, 64)
     with pytest.raises(InputError, match="not divisible by 3 replicas"):
         train_batches(source, batch_size=8, crops=CROPS, seed=0, replicas=3)
+
+
+def test_an_evaluation_crop_of_an_image_that_has_the_size_already():
+    # Shorter side to 40, then the middle 32 of it: not the image itself, though that is 32 x 32.
+    source = open_source("digits", "test").first(3)
+    batch = next(iter(eval_batches(source, 3, view=EvalView(size=32, resize=40, method="shorter_side"))))
+    for ours, image in zip(batch["image"].numpy(), source.images, strict=True):
+        expected = tf.image.resize(image, (40, 40))[4:36, 4:36]
+        np.testing.assert_allclose(ours, expected, atol=0.5001)

@@ -109,11 +109,11 @@ def pretrain(
         with stop_signals() as stop:
             keeper = Keeper(model, workdir, save_every=save_every, write=is_chief(), last=plan.total, stop=stop)
             train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
+    write_pretext_score(model, recipe, workdir, data_dir)
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
         reestimate_batch_norm(model.backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
     if is_chief():
         export_backbone(model.backbone, exported)
-        write_pretext_score(model, recipe, workdir, data_dir)
     return freeze(model.backbone)
 
 
@@ -265,7 +265,8 @@ def write_pretext_score(model, recipe, workdir, data_dir):
     for batch in batches.take(max(1, 2048 // recipe.batch_size)):
         scores = model.test_step(batch)
     text = "{" + ", ".join(f'"val_{name}": {float(value):.6f}' for name, value in scores.items()) + "}\n"
-    results.write_atomically(os.path.join(workdir, "pretext.json"), text)
+    if is_chief():
+        results.write_atomically(os.path.join(workdir, "pretext.json"), text)
 
 
 def parse_monitor(text):

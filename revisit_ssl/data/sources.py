@@ -375,14 +375,15 @@ def _quiet():
 def _decoded(name, data_path, part):
     """(uint8 [N, H, W, 3], int64 [N] or None): a TFDS slice in its own order. Both must not be written to."""
     label = DATASETS[name].label
-    builder = tfds.builder_from_directory(data_path)
     keys = {"image": True} | ({label: True} if label else {})
-    data = builder.as_dataset(
-        split=part,
-        decoders=tfds.decode.PartialDecoding(keys),
-        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # files one after the other
-    )
-    count = builder.info.splits[part].num_examples
+    with _quiet():
+        builder = tfds.builder_from_directory(data_path)
+        data = builder.as_dataset(
+            split=part,
+            decoders=tfds.decode.PartialDecoding(keys),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # files one after the other
+        )
+        count = builder.info.splits[part].num_examples
     images = np.empty((count, *builder.info.features["image"].shape[:2], 3), np.uint8)
     labels = np.empty(count, np.int64) if label else None
     start = 0

@@ -28,6 +28,7 @@ class Group:
     dataset: str
     probe_dataset: str
     steps: int | None
+    labels: float = 1.0
     recipe: str = ""
     scores: dict = field(default_factory=dict)
 
@@ -213,7 +214,7 @@ def group(results, metric="top1"):
     """
     results = [r for r in results if r.metric == metric]
     if not results:
-        raise InputError("no results to show; run evaluate() first, or run.py without --probes None")
+        raise InputError("no results to show; run evaluate() first, or run.py with probes")
     recipes = {}
     for r in results:
         if r.weights not in RANDOM:
@@ -230,11 +231,11 @@ def group(results, metric="top1"):
 def setting(result):
     """What all seeds of a setting share."""
     name = result.weights if result.weights in RANDOM else result.pretext
-    return (name, result.backbone, result.width, result.dataset, result.probe_dataset, result.steps)
+    return name, result.backbone, result.width, result.dataset, result.probe_dataset, result.steps, result.labels
 
 
 def same_network(one, other):
-    fields = ("backbone", "width", "dataset", "probe_dataset")
+    fields = ("backbone", "width", "dataset", "probe_dataset", "labels")
     return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
@@ -242,6 +243,7 @@ def label(g, groups):
     """The group's name, with as much more as tells it from the others in the table."""
     twins = [o for o in groups if o is not g and (o.name, o.network, o.data) == (g.name, g.network, g.data)]
     more = [f"{g.steps:,} steps"] if any(o.steps != g.steps for o in twins) and g.steps is not None else []
+    more += [f"{g.labels:.0%} of labels".replace("%", " %")] if any(o.labels != g.labels for o in twins) else []
     more += [f"recipe {g.recipe}"] if any(o.recipe != g.recipe for o in twins) else []
     return f"{g.name} ({', '.join(more)})" if more else g.name
 
@@ -258,7 +260,8 @@ def measure(g):
     """What the numbers of a table are."""
     seeds = {seed for scores in g.scores.values() for seed in scores}
     several = f", mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else ""
-    return f"top-1 in percent on the test split{several}"
+    share = f", probes fitted on {g.labels:.0%} of the labels".replace("%", " %") if g.labels != 1 else ""
+    return f"top-1 in percent on the test split{share}{several}"
 
 
 def row_order(key, ours):

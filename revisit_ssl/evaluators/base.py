@@ -54,7 +54,8 @@ class FeatureProbe:
     """``probe(train, val, test, *, num_classes, seed) -> ProbeScore``; the splits are ``FeatureSplit``s.
 
     Raises:
-        InputError: features that are not finite or not [N, d], labels that are missing or not in [0, num_classes).
+        InputError: features that are not finite (not looked for in read-only memory maps: ``extract_features`` has
+            done it) or not [N, d], labels that are missing or not in [0, num_classes).
     """
 
     @classmethod
@@ -123,7 +124,9 @@ def check_splits(splits, num_classes):
         require(features.ndim == 2, f"{name} has shape {list(features.shape)}; a probe expects [images, values]")
         labels = check_labels(split.labels, num_classes, name)
         require(len(labels) == len(features), f"{name} has {len(features)} rows and {len(labels)} labels")
-        check_finite(features, name)
+        # Read-only memory maps come from extract_features, which checked every batch; another pass takes minutes.
+        if not isinstance(features, np.memmap) or features.flags.writeable:
+            check_finite(features, name)
         checked.append(FeatureSplit(features, labels, name))
     return checked
 

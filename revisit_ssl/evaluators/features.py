@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import zlib
@@ -15,7 +16,7 @@ import tensorflow as tf
 from revisit_ssl.data import eval_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import blocks, check_endpoints, check_finite, check_frozen
-from revisit_ssl.evaluators.pooling import POOLINGS, pool_endpoint
+from revisit_ssl.evaluators.pooling import POOLINGS, pool_endpoint, pooled_shape
 from revisit_ssl.recipe import require
 from revisit_ssl.results import discard, reason, write_atomically
 from revisit_ssl.views.color import normalize_input
@@ -31,7 +32,7 @@ def extract_features(
     view,
     normalize,
     cache_dir=None,
-    batch_size=256,
+    batch_size=None,
     max_values=9000,
     pooling="max",
     frozen=True,
@@ -50,7 +51,8 @@ def extract_features(
         view: data.EvalView, what is cut from each image.
         normalize: mode of views.color.normalize_input.
         cache_dir: local folder; None keeps the features in memory.
-        batch_size: images per step; the last batch is padded, so that all steps have one static shape.
+        batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
+            static shape.
         max_values, pooling: see ``pooling.pool_endpoint``.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
         quiet: no progress bar.
@@ -89,6 +91,10 @@ def extract_features(
             else:
                 found[name] = cached
     if writers:
+        if cache_dir is not None:
+            widths = feature_widths(backbone, view.size, max_values, pooling)
+            _check_space(str(cache_dir), source.num_examples, {name: widths[name] for name in writers})
+        batch_size = batch_size or images_at_once(backbone, view.size)
         found |= _extract(backbone, source, writers, view, normalize, batch_size, max_values, pooling, quiet)
     return {name: found[name] for name in endpoints}
 
@@ -122,6 +128,29 @@ def _extract(backbone, source, writers, view, normalize, batch_size, max_values,
         raise
 
 
+def images_at_once(backbone, size, limit=256, budget=2**30):
+    """How many images may go through a frozen backbone in one step.
+
+    Args:
+        backbone: keras.Model with all its endpoints: the largest of them stands for the maps between them.
+        size: side of the images in pixels.
+        limit: at most so many.
+        budget: bytes for one float32 map of the batch, 4 times as large as the largest endpoint's: what an endpoint
+            gives has passed the stem's or the block's pool, which takes 4 values to 1.
+
+    Returns:
+        int in [1, limit].
+    """
+    largest = max(feature_widths(backbone, size, math.inf).values())
+    return max(1, min(limit, budget // (4 * 4 * largest)))
+
+
+def feature_widths(backbone, size, max_values=9000, pooling="max"):
+    """{endpoint: values of its features} for images of ``size`` x ``size`` pixels; see ``pooling.pool_endpoint``."""
+    shapes = backbone.compute_output_shape((1, size, size, 3))
+    return {name: math.prod(pooled_shape(shape[1:], max_values, pooling)) for name, shape in shapes.items()}
+
+
 def padded_batches(source, batch_size, view):
     """Yields (uint8 [batch_size, s, s, 3], images among them): the last batch is filled up with black ones, so that a
     network is traced, and compiled, for one shape."""
@@ -135,6 +164,21 @@ def use_xla():
     """Whether to compile a frozen trunk: on an accelerator, where Keras 3 has no fused batch-norm kernel. On CPUs
     compiled code is slower."""
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _check_space(folder, rows, widths):
+    """Makes ``folder``; InputError unless float32 [rows, width] of all endpoints together fit on its disk."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise InputError(f"cannot write features to {folder} ({reason(error)}); choose another --workdir") from None
+    needed = 4 * rows * sum(widths.values())
+    require(
+        needed <= free,
+        f"features of {', '.join(widths)} need {needed / 2**20:.0f} MB and {folder} has {free / 2**20:.0f}; "
+        "free some space or choose another --workdir",
+    )
 
 
 class _Memory:
@@ -175,14 +219,7 @@ class _File:
             raise self._full(error) from None
 
     def _open(self, width):
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self.width = width
-        needed, free = 4 * self.rows * width, shutil.disk_usage(os.path.dirname(self.path)).free
-        require(
-            needed <= free,
-            f"features of {self.key['endpoint']} need {needed / 2**20:.0f} MB and {os.path.dirname(self.path)} has "
-            f"{free / 2**20:.0f}; free some space or choose another --workdir",
-        )
         self.file = open(self.partial, "wb")  # noqa: SIM115 - closed by finish or abandon
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, width)}
         np.lib.format.write_array_header_1_0(self.file, header)

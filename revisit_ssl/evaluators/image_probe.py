@@ -18,7 +18,7 @@ from revisit_ssl.evaluators.base import (
     check_labels,
     topk_percent,
 )
-from revisit_ssl.evaluators.features import padded_batches, use_xla
+from revisit_ssl.evaluators.features import feature_widths, images_at_once, padded_batches, use_xla
 from revisit_ssl.evaluators.pooling import pool_endpoint
 from revisit_ssl.evaluators.sgd import glorot
 from revisit_ssl.views import draws
@@ -61,10 +61,10 @@ class LinearImages(ImageProbe):
         check_endpoints(backbone, endpoints)
         for source in (train, val, test):
             check_labels(source.labels, num_classes, f"{source.name} {source.split}")
-        trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
+        features = self._features(backbone, endpoints, normalize)
         batch_size = min(self.batch_size, train.num_examples)
-        heads = self._train(trunk, train, normalize, batch_size, num_classes, seed)
-        val_scores, scores = self._score(trunk, heads, (val, test), normalize)
+        heads = self._train(features, train, batch_size, num_classes, seed)
+        val_scores, scores = self._score(features, heads, (val, test))
         seconds = time.perf_counter() - started
         return {
             name: ProbeScore(
@@ -80,14 +80,13 @@ class LinearImages(ImageProbe):
             for name in endpoints
         }
 
-    def _train(self, trunk, source, normalize, batch_size, num_classes, seed):
+    def _train(self, features_of, source, batch_size, num_classes, seed):
         """{endpoint: (kernel [d, C], bias [C])}"""
         spec = CropSpec(method="random", size=self.size, resize_to=self.resize, keep_ratio=True)
         per_epoch = steps_per_epoch(source, batch_size)
         key = draws.as_seed(seed)
         heads, velocities = {}, {}
-        image = tf.TensorSpec([None, self.size, self.size, 3])
-        traced = tf.function(lambda x: self._features(trunk, x, normalize)).get_concrete_function(image)
+        traced = tf.function(features_of).get_concrete_function(tf.TensorSpec([1, self.size, self.size, 3]))
         for i, (name, output) in enumerate(traced.structured_outputs.items()):
             kernel = glorot(draws.fold(draws.fold(key, 1), i).key, [1, output.shape[1], num_classes])[0]
             heads[name] = (tf.Variable(kernel), tf.Variable(tf.zeros([num_classes])))
@@ -101,7 +100,7 @@ class LinearImages(ImageProbe):
             else:
                 images = tf.cast(images[:, 0], tf.float32) / 255.0
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
-            features = self._features(trunk, images, normalize)
+            features = features_of(images)
             for name, variables in heads.items():
                 with tf.GradientTape() as tape:
                     logits = tf.matmul(features[name], variables[0]) + variables[1]
@@ -120,18 +119,39 @@ class LinearImages(ImageProbe):
                 step(images, batch["label"], tf.constant(epoch * per_epoch + i, tf.int64), lr)
         return heads
 
-    def _features(self, trunk, images01, normalize):
-        """{endpoint: float32 [B, d]} of float images in [0, 1]."""
-        outputs = trunk(normalize_input(images01, normalize), training=False)
-        return {k: pool_endpoint(v, self.max_values, self.pooling) for k, v in outputs.items()}
+    def _features(self, backbone, endpoints, normalize):
+        """float images [B, size, size, 3] in [0, 1], B static -> {endpoint: float32 [B, d]}"""
+        trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
+        widths = feature_widths(trunk, self.size, self.max_values, self.pooling)
+        at_once = images_at_once(backbone, self.size)
 
-    def _score(self, trunk, heads, sources, normalize):
+        def forward(images01):
+            outputs = trunk(normalize_input(images01, normalize), training=False)
+            return {k: pool_endpoint(v, self.max_values, self.pooling) for k, v in outputs.items()}
+
+        def features_of(images01):
+            # The paper's 2048 images of 224 pixels have maps of over 100 GB in its widest network. Frozen, it treats
+            # each image alone, so parts of the batch, one after the other, give the same features.
+            batch_size = images01.shape[0]
+            if batch_size <= at_once:
+                return forward(images01)
+            parts = -(-batch_size // at_once)
+            rows = -(-batch_size // parts)
+            filled = tf.pad(images01, [[0, parts * rows - batch_size], [0, 0], [0, 0], [0, 0]])
+            filled = tf.reshape(filled, [parts, rows, *images01.shape[1:]])
+            signature = {k: tf.TensorSpec([rows, width]) for k, width in widths.items()}
+            found = tf.map_fn(forward, filled, parallel_iterations=1, fn_output_signature=signature)
+            return {k: tf.reshape(v, [parts * rows, widths[k]])[:batch_size] for k, v in found.items()}
+
+        return features_of
+
+    def _score(self, features_of, heads, sources):
         """For each source {endpoint: logits [N, C]} on central crops."""
         view = EvalView(size=self.size, resize=self.resize, method="shorter_side")
 
         @tf.function(jit_compile=use_xla())
         def logits(images):
-            features = self._features(trunk, tf.cast(images, tf.float32) / 255.0, normalize)
+            features = features_of(tf.cast(images, tf.float32) / 255.0)
             return {name: tf.matmul(features[name], kernel) + bias for name, (kernel, bias) in heads.items()}
 
         found = []

@@ -18,8 +18,9 @@ _LINE_SEARCH_FAILED = 2  # SciPy's status "ABNORMAL"
 
 @dataclass(frozen=True, kw_only=True)
 class LBFGS(FeatureProbe):
-    """Mean cross entropy + penalty * sum W^2, bias free, start at zero, minimised by SciPy's L-BFGS-B.
+    """Mean cross entropy + penalty * sum W^2, bias free, minimised by SciPy's L-BFGS-B.
 
+    The start is zero; in mode "select" each penalty after the strongest starts where the one before it ended.
     ``ProbeScore.extra``: val_top1, iterations, objective, message (SciPy's); in mode "select" also val_top1_by_penalty
     and the paper's penalty on raw features as paper_penalty, paper_top1, paper_top5, paper_converged.
     """
@@ -29,7 +30,7 @@ class LBFGS(FeatureProbe):
     penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     """select: the candidates, tried from strong to weak; at equal accuracy on val the strongest wins."""
     patience: int = 2
-    """select: stop after so many candidates in a row that do not beat the best. The weakest take most of the time."""
+    """select: stop after so many candidates in a row that do not beat the best; len(penalties) tries them all."""
     max_iterations: int = 800
     """The paper's 800 updates, for each penalty."""
     gradient_tolerance: float = 1e-5
@@ -46,7 +47,7 @@ class LBFGS(FeatureProbe):
         return cls(mode="paper")
 
     def __call__(self, train, val, test, *, num_classes, seed=0):
-        """See FeatureProbe. ``seed`` changes nothing: the problem is convex and starts at zero."""
+        """See FeatureProbe. ``seed`` changes nothing: the problem is convex and nothing is drawn."""
         usable = len(self.penalties) > 0 and min(self.penalties) >= 0
         require(usable, f"lbfgs: penalties {self.penalties}; expected one or more numbers from 0 up")
         started = time.perf_counter()
@@ -92,6 +93,9 @@ class LBFGS(FeatureProbe):
             top1 = topk_percent(fit.scores(val.features), val.labels, 1)
             found[penalty], start = (fit, top1), fit.vector
             best, worse = (top1, 0) if top1 > best else (best, worse + 1)
+            # Deviation: not every penalty of the grid need be tried on val. Once accuracy there has stopped rising,
+            # weaker penalties only fit the training split better, and they take most of the time. A second, higher peak
+            # behind `patience` worse candidates would be missed; patience=len(penalties) compares them all.
             if worse == self.patience:
                 break
         return found

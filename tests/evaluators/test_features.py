@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import features as module
-from revisit_ssl.evaluators.features import extract_features, weights_hash
+from revisit_ssl.evaluators.features import extract_features, images_at_once, weights_hash
 
 ENDPOINTS = ("block1", "pre_logits")
 VIEW = EvalView(size=12)
@@ -137,7 +138,8 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(InputError, match="features of block1 need 0 MB .* free some space") as caught:
+        patch.setattr(module, "eval_batches", None)  # refused before the network runs
+        with pytest.raises(InputError, match="features of block1, pre_logits need 0 MB .* free some space") as caught:
             extract(model, source, cache_dir=tmp_path / "a")
     assert "\n" not in str(caught.value) and not list((tmp_path / "a").iterdir())
     # The disk fills up while we write: a limit on the size of files makes write() fail in the same way.
@@ -150,6 +152,51 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value) and not list((tmp_path / "b").iterdir())
     assert extract(model, source, cache_dir=tmp_path / "b")["block1"].shape == (200, 216)
+
+
+def test_room_is_asked_for_all_endpoints_together(tmp_path, monkeypatch):
+    model, source = network(), images()
+    one, both = 4 * 23 * 6, 4 * 23 * (6 + 216)  # float32 [23, 6] and [23, 216]
+
+    def free(count):
+        usage = shutil.disk_usage(tmp_path)._replace(free=count)
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+
+    free(both - 1)
+    with pytest.raises(InputError, match="features of block1, pre_logits need"):
+        extract(model, source, cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+    free(both)
+    extract(model, source, cache_dir=tmp_path, endpoints=("block1",))
+    free(one)  # block1 is there already
+    assert len(extract(model, source, cache_dir=tmp_path)) == 2
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write features to .*file.*choose another --workdir"):
+        extract(model, source, cache_dir=tmp_path / "file" / "features")
+
+
+def test_images_at_once_fit_the_budget():
+    model = network(width=6)  # 8 x 8 pixels: block1 is 4 x 4 x 6
+    image_bytes = 4 * 4 * 6 * 4 * 4
+    assert images_at_once(model, 8, budget=10 * image_bytes) == 10
+    assert images_at_once(model, 8, budget=10 * image_bytes - 1) == 9
+    assert images_at_once(model, 16, budget=10 * image_bytes) == 2  # four times the values
+    assert images_at_once(model, 8, budget=1) == 1 and images_at_once(model, 8) == 256
+    assert images_at_once(model, 8, limit=7) == 7
+    # The paper's stem keeps 56 x 56 x 64 k values of 224 pixels.
+    revnet = BACKBONES["revnet50"](1)
+    assert images_at_once(revnet, 224) == min(256, 2**30 // (16 * 56 * 56 * 64))
+
+
+def test_batch_size_is_what_fits_at_once(monkeypatch):
+    seen = []
+    real = module.eval_batches
+    monkeypatch.setattr(module, "images_at_once", lambda backbone, size: 4 if size == 12 else None)
+    monkeypatch.setattr(
+        module, "eval_batches", lambda s, batch_size, **k: seen.append(batch_size) or real(s, batch_size, **k)
+    )
+    found = extract(network(), images(), batch_size=None)
+    assert seen == [4] and found["block1"].shape == (23, 216)
 
 
 def test_values_that_are_not_finite_name_the_endpoint_and_leave_nothing(tmp_path):

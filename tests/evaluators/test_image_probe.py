@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import image_probe as module
@@ -71,7 +72,8 @@ def test_steps_equal_numpy(monkeypatch):
     monkeypatch.setattr(module, "train_batches", recorded)
     monkeypatch.setattr(module, "glorot", lambda key, shape: tf.zeros(shape))
     backbone, train = trunk(), source("train")
-    heads = PROBE._train(backbone, train, "pm1", 16, 3, 0)
+    features_of = PROBE._features(backbone, ("pre_logits",), "pm1")
+    heads = PROBE._train(features_of, train, 16, 3, 0)
     features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     w, b, mw, mb = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0
     assert len(seen) == 4 * 3
@@ -83,6 +85,33 @@ def test_steps_equal_numpy(monkeypatch):
         w, b = w - lr * mw, b - lr * mb
     np.testing.assert_allclose(heads["pre_logits"][0].numpy(), w, rtol=0, atol=1e-4)
     np.testing.assert_allclose(heads["pre_logits"][1].numpy(), b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_parts_of_a_batch_give_the_features_of_the_whole(monkeypatch, compiled):
+    """19 images, 6 at a time: 4 parts of 5, the last one filled up. The reversible network has gradients of its own."""
+    backbone = BACKBONES["revnet50"](1, stem="cifar")
+    backbone.trainable = False
+    images = np.random.default_rng(0).random((19, 8, 8, 3), np.float32)
+    endpoints, seen = ("block1", "pre_logits"), []
+    normalize = module.normalize_input
+    monkeypatch.setattr(module, "normalize_input", lambda x, mode: seen.append(x.shape[0]) or normalize(x, mode))
+    found = []
+    for at_once in (19, 6):
+        monkeypatch.setattr(module, "images_at_once", lambda model, size, at_once=at_once: at_once)
+        features_of = tf.function(PROBE._features(backbone, endpoints, "standardize"), jit_compile=compiled)
+        found.append(features_of(images))
+    assert seen == [19, 5]  # traced once, not once for each part
+    for name in endpoints:
+        assert found[1][name].shape == found[0][name].shape and found[1][name].shape[0] == 19
+        np.testing.assert_allclose(found[1][name], found[0][name], rtol=1e-5, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_size_of_the_parts(monkeypatch):
+    whole = PROBE(trunk(), *splits(), **CALL)
+    monkeypatch.setattr(module, "images_at_once", lambda model, size: 3)
+    parts = PROBE(trunk(), *splits(), **CALL)
+    assert [(s.top1, s.extra) for s in parts.values()] == [(s.top1, s.extra) for s in whole.values()]
 
 
 @pytest.mark.filterwarnings("ignore:Even though the")
@@ -100,7 +129,7 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     tf.config.run_functions_eagerly(True)
     try:
         probe = LinearImages(resize=12, size=8, batch_size=16, schedule=(1, 1, 1))
-        probe._train(trunk(), train, "pm1", 16, 3, 0)
+        probe._train(probe._features(trunk(), ("block1",), "pm1"), train, 16, 3, 0)
     finally:
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
@@ -116,7 +145,8 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     monkeypatch.setattr(module, "padded_batches", lambda source, size, view: views.append(view) or iter([batch]))
     heads = {"pre_logits": (tf.zeros([3, 3]), tf.zeros([3]))}
     flat = keras.Input((None, None, 3))
-    probe._score(keras.Model(flat, {"pre_logits": keras.layers.GlobalAveragePooling2D()(flat)}), heads, (train,), "pm1")
+    means = keras.Model(flat, {"pre_logits": keras.layers.GlobalAveragePooling2D()(flat)})
+    probe._score(probe._features(means, ("pre_logits",), "pm1"), heads, (train,))
     assert (views[0].size, views[0].resize, views[0].method) == (8, 12, "shorter_side")
 
 

@@ -117,6 +117,9 @@ def test_select_takes_the_penalty_that_is_best_on_val_and_reports_the_papers():
     every = LBFGS(patience=6)(train, val, test, num_classes=6)
     assert len(every.extra["val_top1_by_penalty"]) == 6 and every.top1 == score.top1
     assert score.extra["paper_penalty"] == pytest.approx(100 / (40 * 6)) and score.extra["paper_top1"] > 100 / 6
+    paper = LBFGS.paper()(train, val, test, num_classes=6)
+    row = (score.extra["paper_top1"], score.extra["paper_top5"], score.extra["paper_converged"])
+    assert row == (paper.top1, paper.top5, paper.converged)
     # The path is independent of warm starts: the chosen one alone gives the same accuracy.
     alone = LBFGS(penalties=(score.hyperparameters["penalty"],))(train, val, test, num_classes=6)
     assert alone.top1 == pytest.approx(score.top1, abs=0.3)

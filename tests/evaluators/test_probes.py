@@ -9,7 +9,7 @@ import pytest
 from revisit_ssl.data import Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe
-from revisit_ssl.evaluators.base import topk_percent
+from revisit_ssl.evaluators.base import check_splits, topk_percent
 
 CLASSES, ROWS = 6, {"train": 480, "val": 240, "test": 480}
 FEATURE_PROBES = sorted(name for name, probe in PROBES.items() if issubclass(probe, FeatureProbe))
@@ -77,9 +77,11 @@ def test_perfect_on_separable_data(name):
 
 
 @pytest.mark.parametrize("name", sorted(PROBES))
-def test_chance_on_noise_and_choices_that_do_not_depend_on_the_test_labels(name):
+def test_chance_on_noise_same_seed_same_numbers_and_choices_that_do_not_depend_on_the_test_labels(name):
     score = probe(name, 0, seed=3)
     assert abs(score.top1 - 100 / 6) < 7 and abs(score.top5 - 500 / 6) < 7  # four standard deviations
+    twice = probe(name, 0, seed=3)
+    assert (twice.top1, twice.top5) == (score.top1, score.top5)
     # Same seed, other test labels: on noise the candidates differ, and all that does not measure test stays the same.
     again = probe(name, 0, seed=3, test_labels=np.roll(labels_of("test"), 1))
     assert again.hyperparameters == score.hyperparameters
@@ -131,6 +133,18 @@ def test_a_class_that_train_does_not_have(name):
     train = FeatureSplit(train.features[seen], train.labels[seen])
     score = PROBES[name]()(train, train, test, num_classes=CLASSES, seed=0)
     assert score.top1 == pytest.approx(100 * np.mean(test.labels != 2), abs=2)
+
+
+def test_files_of_features_are_not_read_once_more(tmp_path):
+    data = features_of("val", 12)
+    data.features[17, 2] = np.nan
+    np.save(tmp_path / "features.npy", data.features)
+    read_only, writable = (np.load(tmp_path / "features.npy", mmap_mode=m) for m in ("r", "r+"))
+    # extract_features has checked what it hands out, read-only; everything else is looked at.
+    assert check_splits([FeatureSplit(read_only, data.labels)], CLASSES)[0].features is read_only
+    for features in (writable, np.array(read_only), read_only[np.arange(len(read_only))]):
+        with pytest.raises(InputError, match="not finite.*row 17"):
+            check_splits([FeatureSplit(features, data.labels)], CLASSES)
 
 
 def test_topk_counts_ties_as_argmax_does():

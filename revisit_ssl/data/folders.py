@@ -119,7 +119,8 @@ def _scan(folder, class_names=None):
         unknown = sorted(set(found) - set(class_names))
         if unknown:
             raise InputError(f"class {unknown[0]!r} of {folder} is not among the {len(class_names)} classes of train")
-        labels = np.array([class_names.index(top) for top in tops], np.int64)
+        numbers = {name: number for number, name in enumerate(class_names)}
+        labels = np.array([numbers[top] for top in tops], np.int64)
     digest = hashlib.sha256("\n".join(relative).encode())
     digest.update(np.array(sizes, np.int64).tobytes())
     return Listing(paths, labels, class_names if labelled else None, digest.hexdigest()[:16])

@@ -17,6 +17,7 @@ from revisit_ssl.errors import InputError
 
 SPLITS = ("train", "val", "trainval", "test")
 MAX_SIDE = 128  # images up to this side are small: kept decoded, cropped on the device
+KEPT = 6  # sources remembered: train, val and test of a pretext's and of a probe's data set
 MAX_BYTES = 2**30  # as much is kept in memory, decoded or encoded; larger sets are read from their files
 
 
@@ -145,6 +146,17 @@ class Source:
         """The first ``count`` images, or all where there are fewer."""
         return self if count >= self.num_examples else self.subset(np.arange(count))
 
+    def sample(self, count, seed=0):
+        """``count`` images drawn without regard to class, in their order, or all where there are fewer.
+
+        Folders are sorted by class, so that their first images would be of one class. Of a stream these are the first
+        images nevertheless: TFDS has shuffled it when it was made, and the others would take reading all files.
+        """
+        if self.kind == "stream" or count >= self.num_examples:
+            return self.first(count)
+        rows = np.random.default_rng([seed, 3]).choice(self.num_examples, count, replace=False)
+        return self.subset(np.sort(rows))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
@@ -165,7 +177,15 @@ class Records:
     rows: np.ndarray | None = None
 
     def subset(self, rows):
-        return dataclasses.replace(self, rows=rows if self.rows is None else self.rows[rows])
+        """Those of the examples; of every file only what lies between its first and its last one is read."""
+        rows = rows if self.rows is None else self.rows[rows]
+        files = []
+        for path, skip, take, first in self.files:
+            wanted = rows[slice(*np.searchsorted(rows, [first, first + take]))]
+            if len(wanted):
+                low, high = int(wanted[0]), int(wanted[-1])
+                files.append((path, skip + low - first, high - low + 1, low))
+        return dataclasses.replace(self, files=tuple(files), rows=rows)
 
     def columns(self):
         """The arguments of ``read`` for all files: string [F] and three int64 [F]."""
@@ -204,6 +224,9 @@ class Records:
 def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, seed=0):
     """One split of a data set, ready to read. Nothing is ever downloaded.
 
+    The last KEPT sources are remembered: opening one again gives the same object, whose arrays must not be written to.
+    Files that change while the process runs are noticed after ``open_source.cache_clear()``.
+
     Args:
         name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``).
         split: "train", "val", "trainval" or "test".
@@ -222,29 +245,38 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
         raise InputError(f"unknown split {split!r}; one of {', '.join(SPLITS)}")
     if fraction is not None and not 0 < fraction <= 1:
         raise InputError(f"a subset fraction must lie in (0, 1]; got {fraction}")
+    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
+    place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+    return _open(name, split, place) if fraction in (None, 1) else _open(name, split, place, fraction, balanced, seed)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _open(name, split, place, fraction=None, balanced=False, seed=0):
+    """``open_source`` of checked arguments; ``place`` is the image folder or that of the TFDS data sets."""
+    if fraction is not None:
+        source = _open(name, split, place)
+        if balanced and source.num_classes is None:
+            raise InputError(f"{name} has no labels to balance; take a random subset")
+        rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
+        return _keep_if_small(source.subset(rows))
     if name.startswith("folder:"):
-        source = _open_folder(name, split)
-    elif name not in DATASETS:
+        return _open_folder(name, split, place)
+    if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
-    elif split not in DATASETS[name].splits:
+    if split not in DATASETS[name].splits:
         raise InputError(f"{name} has no split {split!r}; one of {', '.join(DATASETS[name].splits)}")
-    elif DATASETS[name].tfds is None:
-        source = _open_digits(name, split)
-    else:
-        data_dir = resolve_data_dir(data_dir)
-        try:
-            source = _open_tfds(name, split, data_dir)
-        except tf.errors.OpError as error:
-            reason = str(error.message).splitlines()[0]
-            raise InputError(
-                f"data set {name} in {data_dir} is damaged ({reason}); delete its folder, then get it again"
-            ) from None
-    if fraction is None or fraction == 1:
-        return source
-    if balanced and source.num_classes is None:
-        raise InputError(f"{name} has no labels to balance; take a random subset")
-    rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
-    return _keep_if_small(source.subset(rows))
+    if DATASETS[name].tfds is None:
+        return _open_digits(name, split)
+    try:
+        return _open_tfds(name, split, place)
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        raise InputError(
+            f"data set {name} in {place} is damaged ({reason}); delete its folder, then get it again"
+        ) from None
+
+
+open_source.cache_clear = _open.cache_clear
 
 
 def resolve_data_dir(data_dir=None):
@@ -252,8 +284,8 @@ def resolve_data_dir(data_dir=None):
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
-def _open_folder(name, split):
-    listing = folders.list_split(os.path.expanduser(name.removeprefix("folder:")), split)
+def _open_folder(name, split, root):
+    listing = folders.list_split(root, split)
     with tf.device("CPU"):
         paths = tf.constant(listing.paths)
     return Source(
@@ -371,9 +403,8 @@ def _quiet():
         absl.logging.set_verbosity(verbosity)
 
 
-@functools.lru_cache(maxsize=4)
 def _decoded(name, data_path, part):
-    """(uint8 [N, H, W, 3], int64 [N] or None): a TFDS slice in its own order. Both must not be written to."""
+    """(uint8 [N, H, W, 3], int64 [N] or None): a TFDS slice in its own order."""
     label = DATASETS[name].label
     keys = {"image": True} | ({label: True} if label else {})
     with _quiet():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import open_source, sources
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +12,19 @@ def toy_dir(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tensorflow_datasets"))
     open_source("toy_scenes_tiny", "train", data_dir=folder)
     return folder
+
+
+@pytest.fixture
+def set_limits(monkeypatch):
+    """Function (MAX_SIDE, MAX_BYTES): decides of which kind sources are that are opened from then on."""
+
+    def set_both(max_side, max_bytes):
+        monkeypatch.setattr(sources, "MAX_SIDE", max_side)
+        monkeypatch.setattr(sources, "MAX_BYTES", max_bytes)
+        open_source.cache_clear()
+
+    yield set_both
+    open_source.cache_clear()
 
 
 @pytest.fixture

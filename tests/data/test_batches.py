@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, sources, steps_per_epoch, train_batches
+from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.views.crops import CropSpec
 
@@ -15,7 +15,7 @@ COUNT = 50  # images of the small sources: six steps of 8 an epoch, and 2 images
 
 
 @pytest.fixture
-def make_source(toy_dir, make_folder, monkeypatch):
+def make_source(toy_dir, make_folder, set_limits):
     """Function of a kind -> a small source of that kind."""
 
     def make(kind):
@@ -26,8 +26,7 @@ def make_source(toy_dir, make_folder, monkeypatch):
             for c in "abcde":
                 (root / c).rename(root / "train" / c)
             return open_source(f"folder:{root}", "trainval")
-        monkeypatch.setattr(sources, "MAX_SIDE", 128 if kind == "memory" else 0)
-        monkeypatch.setattr(sources, "MAX_BYTES", 0 if kind == "stream" else 2**30)
+        set_limits(128 if kind == "memory" else 0, 0 if kind == "stream" else 2**30)
         source = open_source("toy_scenes_tiny", "train", data_dir=toy_dir).first(COUNT)
         if kind == "stream":  # as if it lay in five files, each read from its middle on
             path, _, _, _ = source.records.files[0]
@@ -189,3 +188,31 @@ def test_an_evaluation_crop_of_an_image_that_has_the_size_already():
     for ours, image in zip(batch["image"].numpy(), source.images, strict=True):
         expected = tf.image.resize(image, (40, 40))[4:36, 4:36]
         np.testing.assert_allclose(ours, expected, atol=0.5001)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_error_names_the_file_that_does_not_decode(make_folder, training):
+    """Whole at both ends, so that it is not noticed when a large folder is opened, and broken since."""
+    root = make_folder({f"{i:02}.jpg": (64, 64) for i in range(20)})
+    source = open_source(f"folder:{root}", "train")
+    path = source.paths[7].numpy().decode()
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 300)
+    data = train_batches(source, batch_size=16, crops=CROPS, seed=0) if training else None
+    data = data or eval_batches(source, 16, view=EvalView(16))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"cannot decode this image file.*{path}"):
+        next(iter(data))
+
+
+@pytest.mark.parametrize("kind", ["files", "encoded"])
+def test_images_are_read_in_the_parallel_map(kind, make_source):
+    """The only serial stages are those that make up the order."""
+    source = make_source(kind)
+    for data in (
+        train_batches(source, batch_size=8, crops=CROPS, seed=5),
+        eval_batches(source, 8, view=EvalView(16)),
+    ):
+        graph = tf.compat.v1.GraphDef.FromString(data._as_serialized_graph().numpy())
+        stages = [node.op for node in graph.node if "Map" in node.op]
+        assert "MapDataset" not in stages and any("ParallelMapDataset" in stage for stage in stages), stages

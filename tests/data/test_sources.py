@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 
@@ -86,12 +87,9 @@ def test_several_labels_per_image_count_as_none(real_data, monkeypatch):
 @pytest.mark.parametrize(
     ("max_side", "max_bytes", "kind"), [(128, 2**30, "memory"), (0, 2**30, "encoded"), (0, 0, "stream")]
 )
-def test_kinds_hold_the_same_images(toy_dir, monkeypatch, max_side, max_bytes, kind):
+def test_kinds_hold_the_same_images(toy_dir, set_limits, max_side, max_bytes, kind):
     expected = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
-    monkeypatch.setattr(sources, "MAX_SIDE", max_side)
-    monkeypatch.setattr(sources, "MAX_BYTES", max_bytes)
-    if kind == "memory":
-        monkeypatch.setattr(sources, "MAX_BYTES", 2**30)
+    set_limits(max_side, max_bytes)
     source = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
     assert source.kind == kind and source.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(source.labels, expected.labels)
@@ -101,12 +99,9 @@ def test_kinds_hold_the_same_images(toy_dir, monkeypatch, max_side, max_bytes, k
 
 
 @pytest.mark.parametrize("kind", ["memory", "encoded", "stream"])
-def test_subsets(toy_dir, monkeypatch, kind):
+def test_subsets(toy_dir, set_limits, kind):
     whole = open_source("toy_scenes_tiny", "train", data_dir=toy_dir)
-    if kind != "memory":
-        monkeypatch.setattr(sources, "MAX_SIDE", 0)
-    if kind == "stream":
-        monkeypatch.setattr(sources, "MAX_BYTES", 0)
+    set_limits(128 if kind == "memory" else 0, 0 if kind == "stream" else 2**30)
     part = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=0.1, balanced=True, seed=1)
     assert part.kind == kind and part.num_examples == 50
     np.testing.assert_array_equal(np.bincount(part.labels), [5] * 10)
@@ -123,6 +118,61 @@ def test_first(toy_dir):
     part = source.first(10)
     assert part.num_examples == 10 and np.shares_memory(part.images, source.images)
     np.testing.assert_array_equal(part.labels, source.labels[:10])
+
+
+@pytest.mark.parametrize("kind", ["memory", "encoded", "files"])
+def test_sample_of_a_sorted_source_has_all_classes(toy_dir, make_folder, set_limits, kind):
+    if kind == "files":
+        root = make_folder({f"{c}/{i:02}.png": (8, 8) for c in "abcd" for i in range(25)})
+        source = open_source(f"folder:{root}", "train")
+        assert len(np.unique(source.first(20).labels)) == 1
+    else:
+        set_limits(128 if kind == "memory" else 0, 2**30)
+        source = open_source("toy_scenes_tiny", "val", data_dir=toy_dir)
+    assert source.sample(source.num_examples) is source
+    part, other = source.sample(40), source.sample(40, seed=1)
+    assert part.num_examples == 40 and len(np.unique(part.labels)) == source.num_classes
+    assert part.fingerprint == source.sample(40).fingerprint != other.fingerprint
+    if kind == "files":
+        assert list(part.paths.numpy()) == sorted(set(part.paths.numpy()))
+
+
+def test_subset_of_a_stream_reads_only_its_own_files(toy_dir, set_limits):
+    images = open_source("toy_scenes_tiny", "train", data_dir=toy_dir).images
+    set_limits(0, 0)
+    source = open_source("toy_scenes_tiny", "train", data_dir=toy_dir)
+    ((path, skip, _, _),) = source.records.files
+    files = tuple((path, skip + first, 100, first) for first in range(0, 500, 100))  # as if it lay in five files
+    source = dataclasses.replace(source, records=dataclasses.replace(source.records, files=files))
+
+    def check(part, rows):
+        seen = list(part.records.in_order())
+        assert [int(index) for index, _, _ in seen] == list(range(len(rows)))
+        for (_, image, label), row in zip(seen, rows, strict=True):
+            np.testing.assert_array_equal(tf.io.decode_png(image), images[row])
+            assert label == source.labels[row]
+
+    part = source.subset([120, 130, 131, 420])
+    assert part.records.files == ((path, skip + 120, 12, 120), (path, skip + 420, 1, 420))
+    check(part, [120, 130, 131, 420])
+    check(part.subset([1, 3]), [130, 420])
+    assert source.sample(150).records.files == ((path, skip, 100, 0), (path, skip + 100, 50, 100))
+
+
+def test_sources_are_remembered(toy_dir, make_folder, monkeypatch):
+    root = make_folder({f"{i:02}.jpg": (8, 8) for i in range(20)})
+    first = open_source(f"folder:{root}", "train")
+    assert open_source(f"folder:{root}", "train", seed=3, fraction=1) is first
+    monkeypatch.chdir(root)
+    assert open_source("folder:.", "train").fingerprint == first.fingerprint
+    monkeypatch.chdir(root.parent)
+    assert open_source("folder:.", "train").fingerprint != first.fingerprint
+    options = {"data_dir": toy_dir, "fraction": 0.1}
+    part = open_source("toy_scenes_tiny", "train", **options)
+    assert open_source("toy_scenes_tiny", "train", **options) is part
+    assert open_source("toy_scenes_tiny", "train", seed=1, **options) is not part
+    monkeypatch.setenv("TFDS_DATA_DIR", toy_dir)
+    assert open_source("toy_scenes_tiny", "train", fraction=0.1) is part
 
 
 def test_two_processes_may_draw_toy_scenes_at_once(toy_dir, tmp_path, monkeypatch):
@@ -192,6 +242,7 @@ def test_same_split_in_every_run_and_fingerprint_follows_the_files(make_folder):
     np.testing.assert_array_equal(first.paths, second.paths)
     assert first.fingerprint == second.fingerprint != open_source(f"folder:{root}", "val").fingerprint
     shutil.copy(root / "00.jpg", root / "30.jpg")
+    open_source.cache_clear()
     assert open_source(f"folder:{root}", "train").fingerprint != first.fingerprint
 
 

@@ -139,7 +139,7 @@ def bench_views(batch=64, size=224):
         ("colour jitter", small, jitter_ours, jitter, "Keras RandomColorJitter"),
         (
             "gaussian blur, 23 taps", small,
-            lambda x: color.random_gaussian_blur(x, (1, 2), kernel_size=23), blur, "Keras RandomGaussianBlur",
+            lambda x: color.random_gaussian_blur(x, (1, 2), size=23), blur, "Keras RandomGaussianBlur",
         ),
     ]  # fmt: skip
     rows = []

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.distribute import to_numpy
 from revisit_ssl.errors import InputError
 from revisit_ssl.results import discard, reason
 
@@ -30,7 +31,7 @@ def save_checkpoint(folder, model, step, *, keep=2, write=True):
     Raises:
         InputError: the disk is full; the older checkpoints are still there.
     """
-    arrays = {f"{i:05d}": np.asarray(v) for i, v in enumerate(_state(model))}
+    arrays = {f"{i:05d}": to_numpy(v) for i, v in enumerate(_state(model))}
     if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
         return None
     path = os.path.join(str(folder), f"step-{step:09d}.npz")

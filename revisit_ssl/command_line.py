@@ -5,19 +5,22 @@ import contextlib
 import dataclasses
 import io
 import os
+import shlex
 import signal
 import sys
 import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import tensorflow as tf
 import tyro
 
-from revisit_ssl.distribute import is_chief
+from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, from_json, override
 from revisit_ssl.recipes import PRESETS, get_recipe
+from revisit_ssl.results import reason
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
@@ -33,6 +36,8 @@ class Run:
     """Where and how a run goes; nothing here changes what it computes."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    preset: tyro.conf.Suppress[str] = "sample"
+    """Where the recipe's values come from; read before the other flags."""
     workdir: str | None = None
     """Folder or gs:// address for everything the run writes; default runs/<name of the run>."""
     data_dir: str | None = None
@@ -54,7 +59,7 @@ class Run:
 def main(arguments=None):
     """Entry of experiments/run.py; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: run(parse_run(arguments)), " ".join(["python experiments/run.py", *arguments]))
+    return guarded(lambda: run(parse_run(arguments)), shlex.join(["python", "experiments/run.py", *arguments]))
 
 
 def guarded(work, command):
@@ -66,6 +71,10 @@ def guarded(work, command):
         return 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except tf.errors.OpError as error:  # a damaged file, memory that ran out, a worker that is gone
+        what = f"TensorFlow stopped: {reason(error)[:300]}"
+        print(f"error: {what}; go on from the last checkpoint with --resume", file=sys.stderr)
         return 2
     except Interrupted as stopped:
         again = command if "--resume" in command else f"{command} --resume"
@@ -79,6 +88,7 @@ def guarded(work, command):
 def parse_run(arguments):
     """Run from the command line: pretext first, then flags over the preset's recipe."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.error = refuse
     first.add_argument("--preset", default="sample")
     first.add_argument("--width", default=None)
     known, rest = first.parse_known_args(arguments)
@@ -94,13 +104,18 @@ def parse_run(arguments):
     return read_flags(
         Run,
         rest[1:],
-        default=Run(recipe=recipe),
+        default=Run(recipe=recipe, preset=known.preset),
         prog=f"run.py {rest[0]}",
         description=(
             f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
             f"--preset {{{','.join(PRESETS)}}} and --width choose the values that the flags below start from."
         ),
     )
+
+
+def refuse(message):
+    """argparse's complaint as the one line that every bad input gets."""
+    raise InputError(message)
 
 
 def read_flags(cls, arguments, **options):
@@ -140,13 +155,14 @@ def run(options):
     begun = time.perf_counter()
     workdir = options.workdir or default_workdir(recipe)
     print(
-        f"{recipe.pretext} on {recipe.dataset} with {recipe.backbone}, width {recipe.width}: {recipe.source}\n"
-        f"writing to {workdir}",
+        f"preset {options.preset} ({PROMISES[options.preset]}): {recipe.pretext} on {recipe.dataset} "
+        f"with {recipe.backbone}, width {recipe.width}\nsetting: {recipe.source}\nwriting to {workdir}",
         flush=True,
     )
+    strategy = get_strategy(options.strategy)  # first of all: workers connect when TensorFlow starts
     check_probes(recipe, options.data_dir)  # before the hours of training, not after
     backbone = pretrain(
-        recipe, workdir, strategy=options.strategy, data_dir=options.data_dir, resume=options.resume,
+        recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
         xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
     )  # fmt: skip
     if is_chief():
@@ -177,14 +193,12 @@ class Evaluation:
 def main_evaluate(arguments=None):
     """Entry of experiments/evaluate.py; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = " ".join(["python experiments/evaluate.py", *arguments])
+    command = shlex.join(["python", "experiments/evaluate.py", *arguments])
     return guarded(lambda: evaluate_saved(read_flags(Evaluation, arguments, prog="evaluate.py")), command)
 
 
 def evaluate_saved(options):
     """Loads, probes, reports."""
-    import tensorflow as tf
-
     from revisit_ssl.backbones import load_backbone
     from revisit_ssl.training import freeze
 

@@ -27,9 +27,19 @@ def get_strategy(name="auto"):
     if name not in STRATEGIES:
         raise InputError(f"unknown strategy {name!r}; one of {', '.join(STRATEGIES)}")
     workers = _workers()
+    if name == "auto" and len(workers) > 1:
+        name = "multiworker"
+    if name == "multiworker":
+        if not workers:
+            raise InputError("strategy multiworker needs TF_CONFIG with the addresses of its workers; it is not set")
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except RuntimeError as error:
+            # Workers connect when TensorFlow starts; any tensor made before, even a list of devices, is too late.
+            raise InputError(f"strategy multiworker must be made before TensorFlow is used ({error})") from None
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
-        name = "multiworker" if len(workers) > 1 else "mirrored" if len(gpus) > 1 else "none"
+        name = "mirrored" if len(gpus) > 1 else "none"
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "mirrored":
@@ -37,10 +47,6 @@ def get_strategy(name="auto"):
         if len(devices) < 2:
             raise InputError(f"strategy mirrored needs two devices and found {len(devices)}; use --strategy none")
         return _mirrored(tuple(device.name for device in devices))
-    if name == "multiworker":
-        if not workers:
-            raise InputError("strategy multiworker needs TF_CONFIG with the addresses of its workers; it is not set")
-        return tf.distribute.MultiWorkerMirroredStrategy()
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
         tf.config.experimental_connect_to_cluster(resolver)
@@ -61,8 +67,8 @@ def is_chief():
 def use_xla(strategy, deterministic=False):
     """Whether XLA compiles the step unless the user says otherwise: on one accelerator, not on the CPU.
 
-    Measured (README, design notes): five times faster on one GPU, half as fast on two CPU cores. Under several
-    replicas Keras cannot compile the whole step; op determinism switches XLA off by itself.
+    On two CPU cores compiled code is slower. Under several replicas Keras cannot compile the whole step, and op
+    determinism switches XLA off by itself.
     """
     return strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU")) and not deterministic
 
@@ -85,6 +91,11 @@ def step_seed(seed, step):
     if context is None or context.num_replicas_in_sync == 1:
         return Seed(key)
     return Seed(key, context.replica_id_in_sync_group, context.num_replicas_in_sync)
+
+
+def to_numpy(variable):
+    """The value of a Keras variable as a NumPy array, also where a strategy keeps a copy on every device."""
+    return variable.value.numpy()
 
 
 def gather_replicas(tensor):

@@ -1,5 +1,6 @@
 """evaluate(): a frozen backbone -> features of each endpoint, once -> every probe -> results."""
 
+import dataclasses
 import hashlib
 import os
 import sys
@@ -25,7 +26,8 @@ from revisit_ssl.training import (
 def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrained", quiet=False):
     """Probes every endpoint of the recipe with every probe of the recipe.
 
-    Hyper-parameters are chosen on the validation split; each number is of the test split, measured once.
+    Hyper-parameters are chosen on the validation split; each number is of the recipe's probe_split (test, unless it
+    is the paper's setting, which chooses nothing), measured once and written down as soon as it is there.
 
     Args:
         backbone: frozen keras.Model with named endpoints (``load_backbone``, or what ``pretrain`` returns).
@@ -44,10 +46,17 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     check_endpoints(backbone, recipe.endpoints)
     check_frozen(backbone)
     sources = labelled_sources(recipe, data_dir)
-    image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
-    feature_probes = [name for name in recipe.probes if not issubclass(PROBES[name], ImageProbe)]
     steps = trained_steps(workdir)
     found = []
+
+    def keep(score, endpoint, name):
+        new = as_results(score, recipe, steps, weights, endpoint, name)
+        found.extend(new)
+        if workdir is not None:
+            results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
+
+    image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
+    feature_probes = [name for name in recipe.probes if name not in image_probes]
     if feature_probes:
         splits = {split: features_of(backbone, recipe, source, workdir) for split, source in sources.items()}
         for endpoint in recipe.endpoints:
@@ -58,7 +67,7 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
             for name in feature_probes:
                 say(quiet, f"{weights}: {name} probe on {endpoint} ({data[0].features.shape[1]} features)")
                 score = probe(name, recipe)(*data, num_classes=sources["train"].num_classes, seed=recipe.seed)
-                found += as_results(score, recipe, steps, weights, endpoint, name)
+                keep(score, endpoint, name)
     for name in image_probes:
         say(quiet, f"{weights}: {name} probe on {', '.join(recipe.endpoints)}")
         scores = probe(name, recipe)(
@@ -66,9 +75,7 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
             num_classes=sources["train"].num_classes, seed=recipe.seed,
         )  # fmt: skip
         for endpoint, score in scores.items():
-            found += as_results(score, recipe, steps, weights, endpoint, name)
-    if workdir is not None:
-        results.write_results(os.path.join(str(workdir), "results.jsonl"), found)
+            keep(score, endpoint, name)
     return found
 
 
@@ -99,10 +106,13 @@ def labelled_sources(recipe, data_dir):
     """
     name = recipe.probe_dataset or recipe.dataset
     sources = {
-        "train": open_source(name, "train", data_dir=data_dir, fraction=recipe.probe_fraction, seed=recipe.seed),
+        "train": open_source(
+            name, "train", data_dir=data_dir, fraction=recipe.probe_fraction, balanced=recipe.probe_balanced,
+            seed=recipe.seed,
+        ),
         "val": open_source(name, "val", data_dir=data_dir, seed=recipe.seed),
-        "test": open_source(name, "test", data_dir=data_dir, seed=recipe.seed),
-    }
+        "test": open_source(name, recipe.probe_split, data_dir=data_dir, seed=recipe.seed),
+    }  # fmt: skip
     if sources["train"].num_classes is None:
         raise InputError(f"probes need labels and {name} has none; add --probe-dataset NAME, or --probes with none")
     return sources
@@ -135,7 +145,7 @@ def features_of(backbone, recipe, source, workdir):
     local = workdir is not None and "://" not in str(workdir)
     return extract_features(
         backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe), normalize=recipe.views.normalize,
-        cache_dir=os.path.join(str(workdir), "features") if local else None, batch_size=256,
+        cache_dir=os.path.join(str(workdir), "features") if local else None,
         max_values=recipe.probe_values,
     )  # fmt: skip
 
@@ -147,8 +157,10 @@ def trained_steps(workdir):
 
 
 def recipe_id(recipe):
-    """Eight hex digits that are the same for equal recipes."""
-    return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:8]
+    """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
+    same = {"probes": (), "endpoints": (), "probe_dataset": None, "probe_fraction": None, "probe_balanced": False}
+    plain = dataclasses.replace(recipe, probe_split="test", **same)
+    return hashlib.sha256(to_json(plain).encode()).hexdigest()[:8]
 
 
 def say(quiet, text):
@@ -168,18 +180,26 @@ def as_results(score, recipe, steps, weights, endpoint, probe):
         "endpoint": endpoint,
         "probe_dataset": recipe.probe_dataset or recipe.dataset,
         "labels": recipe.probe_fraction or 1.0,
-        "split": "test",
-        "hyperparameters": score.hyperparameters,
+        "split": recipe.probe_split,
         "seconds": round(score.seconds, 2),
-        "converged": score.converged,
         "recipe": recipe_id(recipe),
     } | results.provenance()
-    shared["extra"] = {k: v for k, v in score.extra.items() if k not in ("paper_top1", "paper_top5")}
-    metrics = {(probe, "top1"): score.top1, (probe, "top5"): score.top5}
-    if "paper_top1" in score.extra:  # the paper's penalty beside the chosen one
-        metrics[f"{probe}_paper", "top1"] = score.extra["paper_top1"]
+    paper = {name.removeprefix("paper_"): value for name, value in score.extra.items() if name.startswith("paper_")}
+    extra = {name: value for name, value in score.extra.items() if not name.startswith("paper_")}
+    scores = {"top1": score.top1, "top5": score.top5}
+    found = as_rows(scores, probe, score.hyperparameters, score.converged, extra, shared)
+    if paper:  # the paper's penalty beside the chosen one
+        numbers = score.hyperparameters | {"mode": "paper", "penalty": paper["penalty"]}
+        found += as_rows(paper, f"{probe}_paper", numbers, paper["converged"], {}, shared)
+    return found
+
+
+def as_rows(scores, probe, hyperparameters, converged, extra, shared):
     return [
-        results.Result(metric=metric, value=round(float(value), 3), probe=name, **shared)
-        for (name, metric), value in metrics.items()
-        if value is not None
-    ]
+        results.Result(
+            metric=metric, value=round(float(scores[metric]), 3), probe=probe, hyperparameters=hyperparameters,
+            converged=converged, extra=extra, **shared,
+        )
+        for metric in ("top1", "top5")
+        if scores[metric] is not None
+    ]  # fmt: skip

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from revisit_ssl.data import open_source
+from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.evaluators import PROBES, FeatureSplit
 from revisit_ssl.evaluators.collapse import effective_rank, feature_std
 from revisit_ssl.evaluators.features import extract_features
@@ -30,12 +31,17 @@ class Monitor(keras.callbacks.Callback):
         self.every = every
         self.path = os.path.join(workdir, "monitor.csv")
         name = recipe.probe_dataset or recipe.dataset
-        self.sources = [open_source(name, split, data_dir=data_dir, seed=recipe.seed) for split in ("train", "val")]
+        self.sources = [
+            open_source(name, split, data_dir=data_dir, seed=recipe.seed).sample(count, recipe.seed)
+            for split, count in (("train", GALLERY), ("val", QUERIES))
+        ]
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
             return
-        row = {"step": int(self.model.optimizer.iterations), "epoch": epoch + 1} | self.look()
+        row = {"step": int(to_numpy(self.model.optimizer.iterations)), "epoch": epoch + 1} | self.look()
+        if not is_chief():
+            return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
         lines = [",".join(row)] + [",".join(f"{r.get(k, float('nan')):.6g}" for k in row) for r in rows]
         write_atomically(self.path, "\n".join(lines) + "\n")
@@ -52,17 +58,17 @@ class Monitor(keras.callbacks.Callback):
 
         features = [
             extract_features(
-                self.backbone, source.first(count), endpoints=("pre_logits",), view=evaluation_view(self.recipe),
-                normalize=self.recipe.views.normalize, batch_size=256, frozen=False,
+                self.backbone, source, endpoints=("pre_logits",), view=evaluation_view(self.recipe),
+                normalize=self.recipe.views.normalize, frozen=False,
             )["pre_logits"]
-            for source, count in zip(self.sources, (GALLERY, QUERIES), strict=True)
+            for source in self.sources
         ]  # fmt: skip
         values = features[1]
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
             gallery, queries = (
-                FeatureSplit(f, s.labels[: len(f)]) for f, s in zip(features, self.sources, strict=True)
+                FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True)
             )
             knn = PROBES["knn"]()
             score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)

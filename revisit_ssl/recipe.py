@@ -93,14 +93,14 @@ class Recipe:
     """Name in BACKBONES."""
     width: int = 1
     """Widening factor k of the paper: ResNet and RevNet start with 16k channels, VGG with 8k."""
-    stem: Literal["paper", "cifar", "small"] = "paper"
-    """paper: 7x7/2 and 3x3/2 max-pool; cifar: 3x3/1; small: 3x3/2; the last two without a pool."""
+    stem: Literal["paper", "cifar", "small"] | None = None
+    """paper: 7x7/2 and 3x3/2 max-pool; cifar: 3x3/1; small: 3x3/2, both without a pool; None: the network's own."""
     norm: Literal["batch", "sync", "none"] = "batch"
     """batch: statistics of each replica, as in the paper; sync: of the global batch."""
-    bn_momentum: float = 0.99
-    """Share of the old moving statistics that a step keeps."""
-    bn_epsilon: float = 1e-3
-    """Added to the variance."""
+    bn_momentum: float | None = None
+    """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
+    bn_epsilon: float | None = None
+    """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
     recompute: bool = False
     """RevNets: recompute activations in the backward pass instead of storing them."""
     task: TaskOptions = field(default_factory=TaskOptions)
@@ -131,6 +131,10 @@ class Recipe:
     """Labelled set for the probes; the pretraining set where this is not given."""
     probe_fraction: float | None = None
     """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
+    probe_balanced: bool = False
+    """Draw that share class by class; the paper's text does not say, so uniformly by default."""
+    probe_split: Literal["test", "val"] = "test"
+    """Split that is scored. val: what every table of the paper but Table 2 reports; needs probe_setting paper."""
     probes: tuple[str, ...] = ("linear",)
     """Names in PROBES."""
     probe_setting: Literal["select", "paper"] = "select"
@@ -143,18 +147,25 @@ class Recipe:
     """Where the numbers come from: paper and table, official file, or who chose them and how."""
 
     def __post_init__(self):
+        """InputError for values that no run can use."""
+        v, probes = self.views, self.probes
         require(self.width >= 1, f"width {self.width} must be at least 1")
         require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
-        require(self.epochs >= 0, f"epochs {self.epochs} must not be negative")
+        require(0 <= self.epochs < float("inf"), f"epochs {self.epochs} must be a finite number from 0 up")
         require(self.max_steps is None or self.max_steps >= 0, f"max_steps {self.max_steps} must not be negative")
-        require(self.views.size >= 8, f"views.size {self.views.size} must be at least 8 pixels")
+        require(0 <= self.seed < 2**31, f"seed {self.seed} must lie in [0, 2^31)")
+        require(v.size >= 8, f"views.size {v.size} must be at least 8 pixels")
+        require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
+        for name in ("jitter_probability", "gray_probability"):
+            require(0 <= getattr(v, name) <= 1, f"views.{name} {getattr(v, name)} must lie in [0, 1]")
         require(self.optimizer.lr >= 0, f"optimizer.lr {self.optimizer.lr} must not be negative")
-        require(
-            self.probe_fraction is None or 0 < self.probe_fraction <= 1,
-            f"probe_fraction {self.probe_fraction} must lie in (0, 1]",
-        )
+        share = self.probe_fraction
+        require(share is None or 0 < share <= 1, f"probe_fraction {share} must lie in (0, 1]")
         require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
-        require(self.probes == () or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        require(not probes or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        # A probe that chooses its numbers on the validation split must not be scored there.
+        chooses = self.probe_split == "val" and self.probe_setting != "paper"
+        require(not chooses, "probe_split val needs --probe-setting paper, which chooses nothing on it")
 
 
 def require(condition, message):
@@ -203,6 +214,7 @@ def override(recipe, **changes):
             nested.setdefault(head, {})[rest] = value
         else:
             flat[name] = value
+    flat = {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
     for head, inner in nested.items():
         flat[head] = override(flat.get(head, getattr(recipe, head)), **inner)
     return dataclasses.replace(recipe, **flat)
@@ -244,4 +256,6 @@ def _fits(value, hint):
 def _name(hint):
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_name(part) for part in typing.get_args(hint))
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))

@@ -82,6 +82,8 @@ def pretrain(
     """
     workdir = str(workdir)
     monitor_every = parse_monitor(monitor)
+    if save_every < 1:
+        raise InputError(f"save_every {save_every} must be at least 1 step")
     exported = os.path.join(workdir, "backbone.keras")
     if check_workdir(recipe, workdir, resume=resume) == "finished":
         return freeze(load_backbone(exported))
@@ -96,7 +98,12 @@ def pretrain(
         model = build_pretext(recipe, source)
         if plan.total:
             compile_pretext(model, recipe, plan, xla)
-    check_endpoints(model.backbone, recipe.endpoints)
+    if recipe.probes:
+        check_endpoints(model.backbone, recipe.endpoints)
+    if plan.total and not model.trains:
+        raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
+    evaluation_view(recipe)
+    try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
         results.write_atomically(os.path.join(workdir, "recipe.json"), to_json(recipe))
@@ -107,12 +114,15 @@ def pretrain(
         if monitor_every:
             callbacks.append(Monitor(model.backbone, recipe, monitor_every, workdir, data_dir))
         with stop_signals() as stop:
-            keeper = Keeper(model, workdir, save_every=save_every, write=is_chief(), last=plan.total, stop=stop)
+            steps = {"start": start, "last": plan.total, "save_every": save_every}
+            keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)
             train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
-    write_pretext_score(model, recipe, workdir, data_dir)
+    score = pretext_score(model, recipe, data_dir) if plan.total else {}
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
         reestimate_batch_norm(model.backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
     if is_chief():
+        if score:
+            results.write_atomically(os.path.join(workdir, "pretext.json"), json.dumps(score) + "\n")
         export_backbone(model.backbone, exported)
     return freeze(model.backbone)
 
@@ -137,21 +147,19 @@ def build_backbone(recipe, input_shape=(None, None, 3)):
     if recipe.backbone not in BACKBONES:
         raise InputError(f"unknown backbone {recipe.backbone!r}; one of {', '.join(sorted(BACKBONES))}")
     keras.utils.set_random_seed(recipe.seed)
-    options = {"recompute": True} if recipe.recompute else {}
-    if recipe.recompute and "revnet" not in recipe.backbone:
-        raise InputError(f"recompute needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
+    given = {"stem": recipe.stem, "bn_momentum": recipe.bn_momentum, "bn_epsilon": recipe.bn_epsilon}
+    options = {name: value for name, value in given.items() if value is not None}
+    if recipe.recompute:
+        if "revnet" not in recipe.backbone:
+            raise InputError(f"recompute needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
+        options["recompute"] = True
     if recipe.backbone.startswith("vgg"):
         # The first fully connected kernel is as large as the last map: the input size is part of the network.
         input_shape = (recipe.views.size, recipe.views.size, 3)
-    else:
-        options["stem"] = recipe.stem
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return BACKBONES[recipe.backbone](
-            recipe.width, input_shape=input_shape, norm=recipe.norm,
-            bn_momentum=recipe.bn_momentum, bn_epsilon=recipe.bn_epsilon, **options,
-        )  # fmt: skip
+        return BACKBONES[recipe.backbone](recipe.width, input_shape=input_shape, norm=recipe.norm, **options)
     finally:
         keras.config.set_dtype_policy(previous)
 
@@ -215,7 +223,9 @@ def distributed_batches(source, strategy, first, options):
     def for_worker(context):
         each = n // context.num_input_pipelines
         mine = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each)
-        return train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
+        batches = train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
+        # Said to be endless, or several workers would expect a last, smaller batch and forget its static shape.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(for_worker)
 
@@ -226,15 +236,19 @@ def evaluation_view(recipe):
     return EvalView(size=v.size, resize=v.eval_resize, method=v.eval_method)
 
 
-def evaluation_images(recipe, source, count, batch_size=256):
-    """Normalised float32 batches of the first ``count`` images, as the network sees them at evaluation."""
-    seen = 0
-    for batch in eval_batches(source, min(batch_size, count), view=evaluation_view(recipe)):
-        if seen >= count:
-            return
-        images = batch["image"][: count - seen]
-        seen += len(images)
-        yield normalize_input(to_float(images), recipe.views.normalize)
+def evaluation_images(recipe, source, count, batch_size=64):
+    """Normalised float32 batches of ``count`` images drawn by the seed, as the network sees them at evaluation.
+
+    Drawn, because the first images of a folder are all of one class.
+    """
+    for batch in eval_batches(source.sample(count, recipe.seed), batch_size, view=evaluation_view(recipe)):
+        yield normalize_input(to_float(batch["image"]), recipe.views.normalize)
+
+
+def try_views(model, source):
+    """Cuts two images of a set in memory, so that a crop that cannot be cut is refused before anything is written."""
+    if source.images is not None:
+        model.cut({"image": tf.constant(source.images[:2])}, (0, 0))
 
 
 def export_backbone(backbone, path):
@@ -254,19 +268,28 @@ def freeze(backbone):
     return backbone
 
 
-def write_pretext_score(model, recipe, workdir, data_dir):
-    """pretext.json: loss and accuracy of the pretext itself on the validation split, where it can be measured."""
+def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
+    """{"val_loss", "val_accuracy", ...} of the pretext on ``count`` validation images; {} where it cannot be measured.
+
+    The view is the paper's evaluation view of a pretext: after Inception crops the middle 87.5 %, else the probes'.
+    """
     if type(model).test_step is keras.Model.test_step:
-        return
-    source = open_source(recipe.dataset, "val", data_dir=data_dir, seed=recipe.seed)
-    model.reset_metrics()
-    scores = {}
-    batches = eval_batches(source, recipe.batch_size, view=evaluation_view(recipe))
-    for batch in batches.take(max(1, 2048 // recipe.batch_size)):
-        scores = model.test_step(batch)
-    text = "{" + ", ".join(f'"val_{name}": {float(value):.6f}' for name, value in scores.items()) + "}\n"
-    if is_chief():
-        results.write_atomically(os.path.join(workdir, "pretext.json"), text)
+        return {}
+    try:
+        source = open_source(recipe.dataset, "val", data_dir=data_dir, seed=recipe.seed)
+    except InputError as error:
+        print(f"no validation score of the pretext: {error}", file=sys.stderr)
+        return {}
+    view = evaluation_view(recipe)
+    if recipe.views.crop == "inception":
+        view = EvalView(size=recipe.views.size, method="central_fraction")
+    step = tf.function(model.test_step, reduce_retracing=True)
+    source, totals = source.sample(count, recipe.seed), {}
+    for batch in eval_batches(source, batch_size, view=view):
+        model.reset_metrics()
+        for name, value in step(batch).items():  # the last batch may be smaller: each counts by its rows
+            totals[name] = totals.get(name, 0.0) + float(value) * len(batch["image"]) / source.num_examples
+    return {f"val_{name}": round(value, 6) for name, value in totals.items()}
 
 
 def parse_monitor(text):
@@ -289,7 +312,8 @@ def check_workdir(recipe, workdir, *, resume):
         raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
     path = os.path.join(workdir, "recipe.json")
     done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
-    if not done and not list_checkpoints(os.path.join(workdir, "checkpoints")):
+    begun = done or bool(list_checkpoints(os.path.join(workdir, "checkpoints")))
+    if not begun and not tf.io.gfile.exists(path):
         return "new"
     if not tf.io.gfile.exists(path):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
@@ -298,10 +322,10 @@ def check_workdir(recipe, workdir, *, resume):
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
-    if not resume:
+    if begun and not resume:
         state = "a finished" if done else "an unfinished"
         raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
-    return "finished" if done else "begun"
+    return "finished" if done else "begun" if begun else "new"
 
 
 def difference(held, wanted):
@@ -330,35 +354,36 @@ def restore(model, workdir):
 class Keeper(keras.callbacks.Callback):
     """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; ends a run that diverged."""
 
-    def __init__(self, model, workdir, *, save_every, write, last, stop):
+    def __init__(self, model, workdir, steps, *, write, stop):
         super().__init__()
         self.pretext = model
         self.folder = os.path.join(workdir, "checkpoints")
-        self.save_every = save_every
+        self.step = steps["start"]
+        self.last = steps["last"]
+        self.save_every = steps["save_every"]
         self.write = write
-        self.last = last
         self.stop = stop
         # Reading the loss waits for the device: free on a CPU, a stall of the pipeline on an accelerator.
-        self.check_every = 1 if not tf.config.list_logical_devices("GPU") else 50
+        self.check_every = 1 if {d.device_type for d in tf.config.list_logical_devices()} == {"CPU"} else 50
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.pretext.optimizer.iterations)
-        save = step % self.save_every == 0 or step == self.last or self.stop
-        if (save or step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
-            self.diverged(step, f"loss is {float(logs['loss'])}")
+        self.step += 1
+        save = self.step % self.save_every == 0 or self.step == self.last or self.stop
+        if (save or self.step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
+            self.diverged(f"loss is {float(logs['loss'])}")
         if not save:
             return
-        path = save_checkpoint(self.folder, self.pretext, step, write=self.write)
+        path = save_checkpoint(self.folder, self.pretext, self.step, write=self.write)
         if path is None:
-            self.diverged(step, "a weight is not finite")
-        if self.stop and step < self.last:
+            self.diverged("a weight is not finite")
+        if self.stop:
             raise Interrupted(self.stop[0], path)
 
-    def diverged(self, step, what):
+    def diverged(self, what):
         rate = float(np.asarray(self.pretext.optimizer.learning_rate))
         good = (list_checkpoints(self.folder) or ["none yet"])[-1]
         raise TrainingDiverged(
-            f"{what} at step {step} (learning rate {rate:.3g}); last good checkpoint: {good}; "
+            f"{what} at step {self.step} (learning rate {rate:.3g}); last good checkpoint: {good}; "
             "lower --optimizer.lr or lengthen --optimizer.warmup-epochs, in a new --workdir"
         )
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
+from revisit_ssl.checkpoints import load_checkpoint, save_checkpoint
 from revisit_ssl.data import open_source
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.pretext import PRETEXTS
@@ -96,11 +97,13 @@ def test_bfloat16_is_close_and_keeps_float32_weights(pretext, digits, on_one_dev
 
 
 @pytest.mark.parametrize("pretext", TRAINED)
-def test_every_shape_is_static(pretext, on_one_device):
+@pytest.mark.parametrize("cut_on", ["device", "host"])
+def test_every_shape_is_static(pretext, cut_on, on_one_device):
     # A TPU compiles for fixed shapes; a dynamic one shows here as an unknown dimension in the traced graph.
     model, _, _ = on_one_device(pretext)
+    crops = {name: tf.TensorSpec([8, c.count, c.size, c.size, 3], tf.uint8) for name, c in model.crops.items()}
     spec = {
-        "image": tf.TensorSpec([8, 32, 32, 3], tf.uint8),
+        **({"image": tf.TensorSpec([8, 32, 32, 3], tf.uint8)} if cut_on == "device" else crops),
         "label": tf.TensorSpec([8], tf.int64),
         "index": tf.TensorSpec([8], tf.int64),
     }
@@ -122,6 +125,21 @@ def test_steps_see_new_views_and_the_same_seed_sees_the_same(pretext, on_one_dev
     first, again, later = (model.cut(batch, seed)["image"].numpy() for seed in ((0, 1), (0, 1), (0, 2)))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, later)
+
+
+@pytest.mark.parametrize("pretext", TRAINED)
+def test_a_checkpoint_holds_all_that_the_next_steps_depend_on(pretext, digits, tmp_path):
+    # To the bit in a process of its own (tests/test_training.py); here every pretext, to rounding.
+    recipe = tiny(pretext, max_steps=4)
+    whole, _, _ = trained(recipe, digits)
+    plan = plan_steps(recipe, digits)
+    first, second = (build_pretext(recipe, digits) for _ in range(2))
+    for model in (first, second):
+        compile_pretext(model, recipe, plan)
+    train(first, recipe, digits, dataclasses.replace(plan, total=2), 0, get_strategy("none"), [])
+    step = load_checkpoint(save_checkpoint(tmp_path, first, 2), second)
+    train(second, recipe, digits, plan, step, get_strategy("none"), [])
+    assert_same_weights(whole, second, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("pretext", sorted(PRETEXTS))

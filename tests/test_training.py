@@ -15,17 +15,23 @@ import pytest
 from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import evaluate, evaluate_random
 from revisit_ssl.progress import clock, read_log
 from revisit_ssl.recipes import get_recipe
+from revisit_ssl.results import read_results
 from revisit_ssl.training import Plan, build_pretext, compile_pretext, plan_steps, pretrain, segments
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = dict(batch_size=16, max_steps=6, epochs=1.0, optimizer__warmup_epochs=0.0)
+TINY = dict(backbone="tiny", endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
 
 # One training run in a process of its own: workdir, JSON of recipe changes, JSON of arguments of pretrain.
 RUNNER = """
 import json, sys
+sys.path.insert(0, "tests")
+import conftest
 from revisit_ssl import get_recipe, pretrain
+from revisit_ssl.backbones import BACKBONES
+BACKBONES["tiny"] = conftest.tiny_backbone
 changes, arguments = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 pretrain(get_recipe("rotation", "smoke", **changes), sys.argv[1], quiet=True, **arguments)
 """
@@ -82,15 +88,15 @@ def kill_and_resume(tmp_path, changes, **arguments):
 
 @pytest.mark.slow
 def test_killed_run_resumes_to_the_bit(tmp_path):
-    # 44 steps over an epoch boundary at 22: the kill comes somewhere in between.
-    cut = kill_and_resume(tmp_path, {"batch_size": 64, "epochs": 2.0, "max_steps": 44})
+    # An epoch has 18 steps: the kill comes early, the rest crosses many boundaries.
+    cut = kill_and_resume(tmp_path, {**TINY, "batch_size": 64, "epochs": 9.0, "max_steps": 150})
     steps = [row["step"] for row in read_log(cut / "log.csv")]
     assert steps == sorted(set(steps)), "each step is logged once"
 
 
 @pytest.mark.slow
 def test_killed_run_on_tfrecords_resumes_to_the_bit(tmp_path, real_data):
-    changes = {"dataset": "imagenette_subset160", "batch_size": 16, "max_steps": 30, "views__size": 32}
+    changes = {**TINY, "dataset": "imagenette_subset160", "max_steps": 60, "views__size": 32}
     kill_and_resume(tmp_path, changes, data_dir=real_data)
 
 
@@ -108,7 +114,44 @@ def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
         "backbone.keras", "environment.json", "log.csv", "pretext.json", "recipe.json",
     ]  # fmt: skip
+    assert list((tmp_path / "tensorboard").iterdir())
     assert first.trainable_variables == []
+
+
+def test_short_runs_export_reestimated_statistics(tmp_path):
+    # Under 1,000 steps: the file holds the mean of the batch statistics, the checkpoint the moving averages.
+    recipe = get_recipe("rotation", "smoke", **TINY)
+    exported = pretrain(recipe, tmp_path, quiet=True)
+    model = build_pretext(recipe, open_source("digits", "train"))
+    compile_pretext(model, recipe, Plan(6, 6))
+    load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1], model)
+    for ours, trained in zip(exported.weights, model.backbone.weights, strict=True):
+        same = np.array_equal(np.asarray(ours), np.asarray(trained))
+        assert same is not ours.path.endswith(("moving_mean", "moving_variance")), ours.path
+
+
+def test_a_bucket_is_as_good_as_a_folder():
+    recipe = get_recipe("rotation", "smoke", **TINY, probes=("knn",))
+    workdir = "ram://runs/bucket"
+    backbone = pretrain(recipe, workdir, quiet=True)
+    again = pretrain(recipe, workdir, resume=True, quiet=True)
+    np.testing.assert_array_equal(np.asarray(backbone.weights[0]), np.asarray(again.weights[0]))
+    found = evaluate(again, recipe, workdir=workdir, quiet=True)
+    assert read_results(f"{workdir}/results.jsonl") == found
+
+
+def test_the_untrained_network_is_probed_both_ways(tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY, probes=("knn",))
+    found = evaluate_random(recipe, quiet=True)
+    assert {(r.pretext, r.weights) for r in found} == {("random", "random"), ("random", "random, BN re-estimated")}
+
+
+def test_an_unstarted_workdir_of_another_recipe_is_refused_too(tmp_path):
+    pretrain(get_recipe("rotation", "smoke", **TINY), tmp_path, quiet=True)
+    for path in [tmp_path / "backbone.keras", *(tmp_path / "checkpoints").iterdir()]:
+        path.unlink()
+    with pytest.raises(InputError, match="holds another recipe"):
+        pretrain(get_recipe("rotation", "smoke", **TINY, seed=3), tmp_path, quiet=True)
 
 
 @pytest.mark.slow
@@ -136,7 +179,8 @@ def test_two_worker_processes_equal_one_device(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_zero_with_a_resume_line(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["preempted", "ctrl-c"])
+def test_a_signal_saves_and_says_how_to_go_on(number, status, tmp_path):
     command = [sys.executable, "experiments/run.py", "rotation", "--preset", "smoke"]
     command += ["--workdir", str(tmp_path / "run"), "--max-steps", "100000", "--epochs", "1000", "--save-every", "1"]
     process = subprocess.Popen(
@@ -144,9 +188,9 @@ def test_sigterm_saves_and_exits_zero_with_a_resume_line(tmp_path):
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     wait_for_checkpoint(process, tmp_path / "run")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors[-2000:]
+    assert process.returncode == status, errors[-2000:]
     assert "resume with: python experiments/run.py rotation" in errors and errors.rstrip().endswith("--resume")
     assert "Traceback" not in errors
 

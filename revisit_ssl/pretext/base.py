@@ -61,7 +61,7 @@ class Pretext(keras.Model):
         Sets of one image size kept in memory arrive as {"image": uint8 [B, H, W, 3]}: cutting on the device is
         cheaper than sending crops. Encoded sets arrive already cut: uint8 [B, n, s, s, 3].
         """
-        if batch["image"].shape.rank == 4:
+        if "image" in batch and batch["image"].shape.rank == 4:
             return {name: cut(batch["image"], spec, fold(seed, i)) for i, (name, spec) in enumerate(self.crops.items())}
         return {name: to_float(batch[name]) for name in self.crops}
 

@@ -29,6 +29,7 @@ class Group:
     probe_dataset: str
     steps: int | None
     labels: float = 1.0
+    split: str = "test"
     recipe: str = ""
     scores: dict = field(default_factory=dict)
 
@@ -231,11 +232,12 @@ def group(results, metric="top1"):
 def setting(result):
     """What all seeds of a setting share."""
     name = result.weights if result.weights in RANDOM else result.pretext
-    return name, result.backbone, result.width, result.dataset, result.probe_dataset, result.steps, result.labels
+    fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split")
+    return name, *(getattr(result, field) for field in fields)
 
 
 def same_network(one, other):
-    fields = ("backbone", "width", "dataset", "probe_dataset", "labels")
+    fields = ("backbone", "width", "dataset", "probe_dataset", "labels", "split")
     return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
@@ -261,7 +263,7 @@ def measure(g):
     seeds = {seed for scores in g.scores.values() for seed in scores}
     several = f", mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else ""
     share = f", probes fitted on {g.labels:.0%} of the labels".replace("%", " %") if g.labels != 1 else ""
-    return f"top-1 in percent on the test split{share}{several}"
+    return f"top-1 in percent on the {g.split} split{share}{several}"
 
 
 def row_order(key, ours):

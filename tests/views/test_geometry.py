@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.losses import accuracy, cross_entropy
 from revisit_ssl.views import geometry
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"
@@ -16,6 +17,13 @@ def test_rotation_golden():
     np.testing.assert_array_equal(ours, golden["rotated"])
     np.testing.assert_array_equal(geometry.rotation_labels(1), golden["rotated_labels"])
     np.testing.assert_array_equal(geometry.rotation_labels(3), golden["head_labels"])
+
+
+def test_rotation_head_golden():
+    golden = np.load(GOLDENS / "rotation.npz")
+    logits, labels = golden["head_logits"], golden["head_labels"]
+    np.testing.assert_allclose(cross_entropy(logits, labels), golden["head_loss"], rtol=1e-6)
+    assert float(accuracy(logits, labels)) == golden["head_accuracy"]
 
 
 def test_rotations_are_image_major_and_counter_clockwise():

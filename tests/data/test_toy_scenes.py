@@ -1,6 +1,11 @@
+import io
+import pathlib
+import runpy
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from revisit_ssl.data import toy_scenes
@@ -88,3 +93,13 @@ def test_colour_does_not_give_the_class_away(tiny):
 
     model = LogisticRegression(C=100, max_iter=1000).fit(colour(tiny["train"]), tiny["train"]["label"])
     assert model.score(colour(tiny["test"]), tiny["test"]["label"]) < 0.25
+
+
+def test_sheet_of_the_readme():
+    script = pathlib.Path(__file__).parents[2] / "experiments" / "check_scenes.py"
+    sheet = runpy.run_path(str(script))["draw_sheet"]()
+    image = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
+    assert image.shape == (640, 60 + 512, 3) and len(sheet) < 300_000
+    first = toy_scenes.draw_scene(next(i for i in range(10) if toy_scenes.draw_scene(i).label == 0)).image
+    assert np.abs(image[:64, 60:124].astype(int) - first).mean() < 10  # 256 colours
+    assert (image[:, :60] < 128).any()  # the names

@@ -127,8 +127,8 @@ def read_flags(cls, arguments, **options):
     except SystemExit as left:
         if not left.code:
             raise
-        lines = (line.strip("│╭╮╰╯─ \n") for line in complaint.getvalue().splitlines()[1:])
-        raise InputError(" ".join(line for line in lines if line)) from None
+        lines = (line.strip("│╭╮╰╯─+| \n") for line in complaint.getvalue().splitlines()[1:])
+        raise InputError(" ".join(line for line in lines if line.strip("-"))) from None
 
 
 def whole_number(name, text):

@@ -162,6 +162,8 @@ def table():
     import io
 
     folder = pathlib.Path(tempfile.mkdtemp())
+    with contextlib.redirect_stdout(io.StringIO()):
+        finished(folder)
     print("| bad input | the line it gets |\n|---|---|")
     for entry, what, line, _ in CASES:
         errors = io.StringIO()
@@ -169,9 +171,12 @@ def table():
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             entry(arguments)
         text = next(text for text in errors.getvalue().splitlines() if text.startswith("error: "))
-        text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text).replace("|", "\\|")
+        text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text.removeprefix("error: "))
+        text = text.replace(str(pathlib.Path.home()), "~").replace("|", "\\|")
         print(f"| {what} | {text} |", flush=True)
 
 
 if __name__ == "__main__":
+    import conftest  # noqa: F401  (two logical devices, as in the tests)
+
     table()

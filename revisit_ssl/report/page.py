@@ -14,7 +14,6 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import eval_batches, open_source, train_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation import features_of
-from revisit_ssl.evaluators import PROBES, ImageProbe
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.progress import read_log
 from revisit_ssl.recipe import from_json, require
@@ -243,15 +242,13 @@ def monitor_curves(run):
 def nearest(run):
     """Nearest test images by cosine on the last endpoint, pretrained beside untrained."""
     recipe = run.recipe
-    source = run.open(recipe.probe_dataset or recipe.dataset, "test")
-    if not any(not issubclass(PROBES[name], ImageProbe) for name in recipe.probes):
-        source = source.first(min(GALLERY, source.num_examples))  # no probe has extracted all of them
+    source = run.open(recipe.probe_dataset or recipe.dataset, "test").sample(GALLERY, recipe.seed)
     networks = {recipe.pretext: run.backbone} if run.trains else {}
     if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
         networks["untrained"] = freeze(build_backbone(recipe))
     endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]
-    labels = None if source.labels is None else np.asarray(source.labels)[:GALLERY]
-    features = {n: features_of(b, recipe, source, run.workdir)[endpoint][:GALLERY] for n, b in networks.items()}
+    labels = None if source.labels is None else np.asarray(source.labels)
+    features = {n: features_of(b, recipe, source, run.workdir)[endpoint] for n, b in networks.items()}
     queries = choose_queries(labels, min(GALLERY, source.num_examples))
     ranked = {name: cosine_neighbours(values) for name, values in features.items()}
     wanted = set(queries) | {int(i) for r in ranked.values() for i in r[queries].flat}

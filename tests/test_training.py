@@ -130,6 +130,16 @@ def test_short_runs_export_reestimated_statistics(tmp_path):
         assert same is not ours.path.endswith(("moving_mean", "moving_variance")), ours.path
 
 
+def test_a_whole_run_on_two_devices_exports_what_one_device_exports(tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY, norm="sync")
+    one = pretrain(recipe, tmp_path / "one", quiet=True)
+    two = pretrain(recipe, tmp_path / "two", strategy="mirrored", quiet=True)
+    for a, b in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(a.value.numpy(), b.value.numpy(), rtol=5e-3, atol=5e-4)
+    scores = [json.loads((tmp_path / name / "pretext.json").read_text()) for name in ("one", "two")]
+    assert scores[1]["val_loss"] == pytest.approx(scores[0]["val_loss"], rel=1e-2)
+
+
 def test_a_bucket_is_as_good_as_a_folder():
     recipe = get_recipe("rotation", "smoke", **TINY, probes=("knn",))
     workdir = "ram://runs/bucket"

@@ -68,7 +68,7 @@ def endpoint_bars(rows, name):
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 2.5 * down + 0.3), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
-        for panel, probe in zip(panels, probes, strict=False):
+        for probe, panel in zip(probes, panels, strict=False):  # in this order no panel is taken in vain
             mine = [row for row in rows if row.probe == probe]
             width = 0.8 / len(kinds)
             for i, (field, label, color) in enumerate(kinds):

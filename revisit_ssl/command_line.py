@@ -63,7 +63,7 @@ def main(arguments=None):
 
 
 def guarded(work, command):
-    """Runs ``work``; turns InputError, signals and a closed pipe into one line and an exit status."""
+    """Runs ``work``; turns bad input, signals and TensorFlow's own errors into one line and an exit status."""
     from revisit_ssl.training import Interrupted
 
     try:

@@ -303,7 +303,7 @@ def parse_monitor(text):
 
 
 def check_workdir(recipe, workdir, *, resume):
-    """ "new", "begun" or "finished": the state of this recipe's run in the workdir.
+    """State of this recipe's run in the workdir: "new", "begun" or "finished".
 
     Raises:
         InputError: the workdir holds a run of another recipe, or of this one and ``resume`` is off.

@@ -106,7 +106,8 @@ def _check_no_stem(options):
     plain = {"stem": ("paper",), "root_stride": (None,), "strides": ((2, 2, 2), [2, 2, 2])}
     for option, value in options.items():
         if option not in plain or value not in plain[option]:
-            raise InputError(f"{option} {value!r}; a VGG has no such option, leave it out (with run.py where a preset gives it: --stem None)")
+            how = "leave it out, or --stem None where a preset gives it"
+            raise InputError(f"{option} {value!r}; a VGG has no such option, {how}")
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")

@@ -29,7 +29,10 @@ class OptimizerSpec:
     momentum: float = 0.9
     """Momentum of the optimiser."""
     weight_decay: float = 1e-4
-    """L2: adds weight_decay * w to the gradient of every kernel (TF1's 0.5 * wd * sum(w^2))."""
+    """L2: adds weight_decay * w to the gradient of every kernel (TF1's 0.5 * wd * sum(w^2)). Disputed for VGG: its
+    function's default is 5e-4, but the official factory passes 1e-4, which is what runs."""
+    head_weight_decay: float | None = None
+    """L2 of kernels in a layer named patch_head (5e-4 in the official patch tasks); None: weight_decay."""
     exclude: tuple[str, ...] = ("revnet_root", "revnet_representation")
     """Kernels whose path holds one of these strings are not decayed (the official RevNet root is not)."""
     nesterov: bool = False
@@ -58,6 +61,10 @@ class ViewSpec:
     """resized: range of width / height."""
     resize_to: int | None = None
     """Resize the image to this square before cropping."""
+    patch_grid: int = 1
+    """The network sees the cells of a grid x grid division of the crop, one patch from each; 1: the crop itself."""
+    patch_size: int | None = None
+    """Side of a patch in pixels, cut anywhere in its cell; the rest is jitter."""
     flip: bool = True
     """Random horizontal flip."""
     color: Literal["inception", "jitter", "none"] = "inception"
@@ -67,15 +74,32 @@ class ViewSpec:
     jitter_probability: float = 1.0
     """jitter: chance that an image is changed at all."""
     gray_probability: float = 0.0
-    """Chance that an image is made gray."""
+    """Chance that an image is made gray. Disputed for the patch tasks and Exemplar: paper 2/3, official code 0.66,
+    supplement 1/3 (patch tasks only; neither text mentions it for Exemplar)."""
+    gray_per_patch: bool = False
+    """Toss that coin for each patch. Disputed: the paper's text does, the code and the supplement toss per image."""
     gray: Literal["luma", "mean"] = "luma"
     """luma: the eye's weights, as torchvision; mean: the mean of the channels, as the Revisiting code."""
     normalize: Literal["pm1", "standardize", "imagenet", "none"] = "pm1"
-    """Input range: [-1, 1], per-image standardisation, ImageNet mean and deviation, or [0, 1]."""
+    """Input range: [-1, 1], per-image (per-patch) standardisation, ImageNet mean and deviation, or [0, 1]."""
+    probe_normalize: Literal["pm1", "standardize", "imagenet", "none"] | None = None
+    """Input range that probes use; None: the one of training. Disputed for Exemplar: the official code trains on
+    standardised crops and probes on [-1, 1]."""
     eval_method: Literal["none", "shorter_side", "central_fraction", "squash"] = "central_fraction"
-    """Evaluation crop. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then centre."""
+    """Evaluation crop. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then centre;
+    squash: resize, ratio ignored, then centre. Disputed for patch probes: supplement squash, code shorter_side."""
     eval_resize: int | None = None
-    """shorter_side: length of the shorter side before the central crop."""
+    """shorter_side, squash: length of the (shorter) side before the central crop."""
+    eval_size: int | None = None
+    """Side of the evaluation image in pixels; None: size."""
+    eval_combine: Literal["mean", "max", "concat", "whole"] = "mean"
+    """How probes make one feature of an image's patches: mean as in the paper, the largest value, all side by side, or
+    whole: the network sees the undivided image."""
+
+    @property
+    def input_size(self):
+        """Side of what the network sees in training, in pixels: the crop or one patch."""
+        return self.size if self.patch_grid == 1 else self.patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +125,20 @@ class Recipe:
     """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
     bn_epsilon: float | None = None
     """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
+    bn_group: int | None = None
+    """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
+    None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
+    of rotation (8 images), 128 of Exemplar, 288 patches."""
     recompute: bool = False
     """RevNets: recompute activations in the backward pass instead of storing them."""
+    root_stride: int | None = None
+    """Stride of the stem's convolution; None: the stem's own. The official patch tasks take 1."""
+    strides: tuple[int, int, int] | None = None
+    """Strides of blocks 2, 3, 4; None: 2, 2, 2. The official patch tasks take 2, 2, 1; no text says so."""
+    stride_on_second: bool = False
+    """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
+    representation_size: int | None = None
+    """RevNets: size of pre_logits through one more layer (the paper's Figure 6); None: 512 * width."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """The pretext's own options."""
 
@@ -140,7 +176,17 @@ class Recipe:
     probe_setting: Literal["select", "paper"] = "select"
     """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features)."""
     probe_values: int = 9000
-    """Endpoints with more values than this are max-pooled to at most so many; 9000 in the paper."""
+    """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
+    probe_pooling: Literal["max", "avg", "adaptive_max"] = "max"
+    """How. Disputed: the official function's default is adaptive_max, all its configurations say max."""
+    probe_schedule: tuple[int, int, int] | None = None
+    """SGD probes: epochs of both decays and the end, such as 30 50 70, 120 140 160 or 480 500 520; None: the probe's
+    own (480 500 520 with probe_setting paper)."""
+    probe_batch_size: int | None = None
+    """SGD probes: images per step; None: the probe's own, 2048 in the paper. Disputed for the patch tasks: supplement
+    1024, a comment in the code 2048."""
+    probe_scale_lr: bool = True
+    """SGD probes: learning rate 0.1 * batch / 256 (supplement, code); off: 0.1, which is all that the text says."""
     endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
     """Layers whose features the probes get."""
     source: str = ""
@@ -155,6 +201,12 @@ class Recipe:
         require(self.max_steps is None or self.max_steps >= 0, f"max_steps {self.max_steps} must not be negative")
         require(0 <= self.seed < 2**31, f"seed {self.seed} must lie in [0, 2^31)")
         require(v.size >= 8, f"views.size {v.size} must be at least 8 pixels")
+        require(v.patch_grid >= 1, f"views.patch_grid {v.patch_grid} must be at least 1")
+        if v.patch_grid > 1:
+            cell = v.size // v.patch_grid
+            fits = v.patch_size is not None and 4 <= v.patch_size <= cell
+            require(fits, f"views.patch_size {v.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
+        require(self.bn_group is None or self.bn_group >= 1, f"bn_group {self.bn_group} must be at least 1")
         require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
         for name in ("jitter_probability", "gray_probability"):
             require(0 <= getattr(v, name) <= 1, f"views.{name} {getattr(v, name)} must lie in [0, 1]")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl import results
-from revisit_ssl.backbones import BACKBONES, load_backbone
+from revisit_ssl.backbones import get_backbone, load_backbone
 from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
@@ -144,22 +144,22 @@ def plan_steps(recipe, source):
 
 def build_backbone(recipe, input_shape=(None, None, 3)):
     """The recipe's network with initial weights that depend on its seed alone."""
-    if recipe.backbone not in BACKBONES:
-        raise InputError(f"unknown backbone {recipe.backbone!r}; one of {', '.join(sorted(BACKBONES))}")
     keras.utils.set_random_seed(recipe.seed)
-    given = {"stem": recipe.stem, "bn_momentum": recipe.bn_momentum, "bn_epsilon": recipe.bn_epsilon}
-    options = {name: value for name, value in given.items() if value is not None}
-    if recipe.recompute:
-        if "revnet" not in recipe.backbone:
-            raise InputError(f"recompute needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
-        options["recompute"] = True
+    names = (
+        "stem", "bn_momentum", "bn_epsilon", "bn_group", "root_stride", "strides", "representation_size",
+        "stride_on_second", "recompute",
+    )  # fmt: skip
+    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
+    for name in ("recompute", "representation_size"):
+        if name in options and "revnet" not in recipe.backbone:
+            raise InputError(f"{name} needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
     if recipe.backbone.startswith("vgg"):
         # The first fully connected kernel is as large as the last map: the input size is part of the network.
-        input_shape = (recipe.views.size, recipe.views.size, 3)
+        input_shape = (recipe.views.input_size, recipe.views.input_size, 3)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return BACKBONES[recipe.backbone](recipe.width, input_shape=input_shape, norm=recipe.norm, **options)
+        return get_backbone(recipe.backbone, recipe.width, input_shape=input_shape, norm=recipe.norm, **options)
     finally:
         keras.config.set_dtype_policy(previous)
 
@@ -233,7 +233,7 @@ def distributed_batches(source, strategy, first, options):
 def evaluation_view(recipe):
     """EvalView of the recipe: how probes and monitors crop an image."""
     v = recipe.views
-    return EvalView(size=v.size, resize=v.eval_resize, method=v.eval_method)
+    return EvalView(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
 
 
 def evaluation_images(recipe, source, count, batch_size=64):

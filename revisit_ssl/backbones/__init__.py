@@ -49,7 +49,7 @@ def get_backbone(name, width, **options):
         InputError: there is no backbone of that name, or it refuses the width or an option.
     """
     if name not in BACKBONES:
-        raise InputError(f"backbone {name!r}; one of {', '.join(BACKBONES)}")
+        raise InputError(f"unknown backbone {name!r}; one of {', '.join(BACKBONES)}")
     try:
         return BACKBONES[name](width, **options)
     except TypeError as error:

@@ -162,7 +162,7 @@ def test_terminal_table_fits_80_columns_with_seeds_and_long_names(capsys):
         for probe in ("linear_images", "lbfgs"):
             kind = {"probe": probe, "seed": seed, "dataset": "imagenet2012_subset", "recipe": f"r{seed}"}
             trained, *untrained = three(61.0 + seed, 30.0, 28.0 + seed, **kind)
-            runs += [dataclasses.replace(trained, pretext="relative_patch_location"), *untrained]
+            runs += [dataclasses.replace(trained, pretext="relative_patch"), *untrained]
     print_table(runs)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80

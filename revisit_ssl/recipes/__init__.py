@@ -6,16 +6,17 @@ from revisit_ssl.recipe import override
 from revisit_ssl.recipes import revisiting
 
 RECIPES = {**revisiting.RECIPES}
-PRESETS = ("sample", "cifar10", "paper", "smoke")
+PRESETS = ("sample", "cifar10", "paper", "v3-8", "gpu", "smoke")
 
 
-def get_recipe(name, preset="sample", *, width=None, **changes):
+def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
     """A recipe, with changes.
 
     Args:
         name: pretext, such as "rotation".
-        preset: "sample" (embedded data, minutes), "cifar10", "paper" or "smoke".
+        preset: "sample" (embedded data, minutes), "cifar10", "paper", "v3-8", "gpu" or "smoke".
         width: widening factor; None takes the preset's. Given here, a preset may fit batch and steps to it.
+        backbone: name in BACKBONES; None takes the preset's. Given here, a preset fits stem and strides to it.
         **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one.
 
     Returns:
@@ -30,4 +31,4 @@ def get_recipe(name, preset="sample", *, width=None, **changes):
         raise InputError(f"unknown preset {preset!r} for {name}; one of {known}")
     if width is not None and width < 1:
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
-    return override(RECIPES[f"{name}/{preset}"](width), **changes)
+    return override(RECIPES[f"{name}/{preset}"](width, backbone), **changes)

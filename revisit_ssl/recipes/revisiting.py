@@ -1,16 +1,24 @@
 """Kolesnikov, Zhai, Beyer: Revisiting Self-Supervised Visual Representation Learning (CVPR 2019, arXiv:1901.09005).
 
-paper   the supplement's setting: ImageNet, 224 px, the network that its table 2 names best. Hardware there: 128 TPU
-        cores for rotation. Expected with k = 16: 53.7 (L-BFGS, own val split) and 55.4 (SGD, official val) top-1.
+paper   the supplement's setting: ImageNet, 224 px (patches: 64 px), the network that the paper's Table 2 names best;
+        --backbone and --width give every other row. Each recipe's ``source`` says on how many TPU cores the authors
+        trained it and what number they report.
+v3-8    the released configurations for 8 TPU cores, which their README calls close to the paper, not identical.
+gpu     the same on one GPU: a batch that fits, the same learning-rate rule, BatchNorm over the rows of one TPU core.
 sample  our own: toy_scenes at 64 px on a laptop, minutes. Numbers chosen on its validation split.
 cifar10 our own: CIFAR-10 at 32 px with ResNet18 of 16 channels, ten minutes on two cores.
 smoke   our own: digits, a few steps, for tests of the machinery. Its features are worth nothing.
 """
 
 import dataclasses
+from dataclasses import dataclass
 
-from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
+from revisit_ssl.pretext import find_pretext
+from revisit_ssl.published import load_published
+from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec, override
 
+PRETEXTS = ("rotation", "exemplar", "jigsaw", "relative_patch")
+BACKBONES = ("revnet50", "resnet50_v2", "resnet50_v1", "revnet50_minus", "resnet50_v2_minus", "vgg19_bn")
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
 
 # Training: TF-slim's box of at least 5 % of the area (10 % in effect: it must hold a tenth of the image), flip, colour.
@@ -18,14 +26,69 @@ ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
 INCEPTION = ViewSpec(
     crop="inception", size=224, scale=(0.05, 1.0), color="inception", eval_method="shorter_side", eval_resize=256
 )
+# The official code grays whole images before the crops and standardises each; the supplement mentions neither.
+EXEMPLAR = dataclasses.replace(INCEPTION, gray_probability=2 / 3, gray="mean", normalize="standardize")
+# No flip, no colour but gray. Probes see the supplement's geometry; the official code cuts 192 of shorter side 224.
+PATCHES = ViewSpec(
+    crop="random", size=255, resize_to=292, patch_grid=3, patch_size=64, flip=False, color="none",
+    gray_probability=2 / 3, gray="mean", normalize="standardize",
+    eval_method="squash", eval_resize=255, eval_size=192,
+)  # fmt: skip
 
 
-def paper(pretext, width):
+@dataclass(frozen=True)
+class Task:
+    """A pretext's published setting (supplement section 1; official config/<pretext>)."""
+
+    views: ViewSpec
+    backbone: str
+    """The best network of the paper's Table 2, and its width."""
+    width: int
+    widths: tuple[int, ...]
+    """What the tables have: larger networks did not fit into memory."""
+    batch_size: int
+    cores: int
+    rows_per_image: int
+    batch_size_8: int
+    """Of the released 8-core configuration."""
+
+    @property
+    def rows_per_core(self):
+        """What one of the paper's cores normalised together; nothing was synchronised across cores."""
+        return self.batch_size // self.cores * self.rows_per_image
+
+
+TASKS = {
+    "rotation": Task(INCEPTION, "revnet50", 16, (4, 8, 12, 16), 1024, 128, 4, 64),
+    "exemplar": Task(EXEMPLAR, "resnet50_v1", 12, (4, 8, 12), 512, 32, 8, 64),
+    "jigsaw": Task(PATCHES, "resnet50_v1", 8, (4, 8), 1024, 32, 9, 128),
+    # "The same training setup as in the Jigsaw model" is taken to hold for the batch and the cores too.
+    "relative_patch": Task(PATCHES, "resnet50_v1", 8, (4, 8), 1024, 32, 9, 128),
+}
+
+
+def published_settings():
+    """[(pretext, backbone, width)]: every column of the paper's Table 1 and the supplement's Tables 2 to 4."""
+    return [(pretext, backbone, k) for pretext in PRETEXTS for backbone in BACKBONES for k in TASKS[pretext].widths]
+
+
+def expected(pretext, backbone, width):
+    """The paper's top-1 of that network on ImageNet, as text with its table; values from memory are not repeated."""
+    rows = [
+        row
+        for row in load_published("revisiting")
+        if (row["paper"], row["pretext"], row["backbone"], row["width"]) == ("revisiting", pretext, backbone, width)
+        and row["confirmed"] == "yes" and row["endpoint"] == "pre_logits" and row["metric"] == "top1"
+    ]  # fmt: skip
+    return ", ".join(f"{row['value']} ({row['table']}, {row['dataset']})" for row in rows)
+
+
+def paper(pretext, width, backbone):
     """The supplement's section 1; supervised: the official config/supervised."""
     if pretext == "supervised":
-        return Recipe(
+        return fitted(Recipe(
             pretext=pretext,
-            backbone="resnet50_v2",
+            backbone=backbone or "resnet50_v2",
             width=width or 4,
             dataset="imagenet2012",
             views=INCEPTION,
@@ -38,37 +101,100 @@ def paper(pretext, width):
             probe_setting="paper",
             probe_split="val",
             endpoints=("pre_logits",),
-            source="official config/supervised; probes of P 3.3",
-        )
-    return Recipe(
+            source="official config/supervised; probes of P 3.3; "
+            "the supplement's ResNet18 reaches 69.6 with and 68.8 without skip connections",
+        ))  # fmt: skip
+    task = TASKS["rotation" if pretext == "random" else pretext]
+    backbone, width = backbone or task.backbone, width or task.width
+    numbers = expected(pretext, backbone, width) or "none confirmed"
+    return fitted(Recipe(
         pretext=pretext,
-        backbone="revnet50",
-        width=width or 16,
+        backbone=backbone,
+        width=width,
+        task=options(pretext),
         dataset="imagenet2012",
-        views=INCEPTION,
-        # The supplement's batch on 128 cores; the released 8-core configuration has 64 and lr 0.025: the same rule.
-        batch_size=1024,
-        epochs=35 if pretext != "random" else 0,
-        optimizer=OptimizerSpec(lr=0.1, milestones=(15, 25), warmup_epochs=5),
+        views=task.views,
+        batch_size=task.batch_size,
+        epochs=35,
+        # lr 0.1 for 256 images. A weight decay is in the official code alone, 5e-4 for the head of the patch tasks.
+        optimizer=OptimizerSpec(
+            lr=0.1, milestones=(15, 25), warmup_epochs=5, weight_decay=1e-4,
+            head_weight_decay=5e-4 if task.views is PATCHES else None,
+        ),
         probes=("linear_images", "lbfgs", "mlp"),
         probe_setting="paper",
+        probe_batch_size=1024 if task.views is PATCHES else 2048,
         # Tables 1 and 2-4 of the supplement; for the main paper's Table 2 add --probe-split test.
         # Deviation: that table trains its classifier on train and val together, here on train.
         probe_split="val",
         bn_momentum=0.99,
         bn_epsilon=1e-3,
         endpoints=ENDPOINTS,
-        source="supplement section 1, tables 2-4; official config/rotation",
+        source=f"supplement section 1; official config/{pretext}; {task.cores} TPU cores there, "
+        f"{task.batch_size // task.cores} images a core; published: {numbers}",
+    ))  # fmt: skip
+
+
+def v3_8(pretext, width, backbone):
+    """config/<pretext> as released: 8 TPU cores, smaller batch, the same rule for the rate (0.025 for 64 images)."""
+    recipe, task = paper(pretext, width, backbone), TASKS[pretext]
+    return dataclasses.replace(
+        recipe,
+        batch_size=task.batch_size_8,
+        task=override(recipe.task, loss_group=8) if pretext == "exemplar" else recipe.task,
+        probe_batch_size=512,
+        probe_schedule=(30, 50, 70),
+        source=f"official config/{pretext}, released for 8 TPU cores, {task.batch_size_8 // 8} images a core; "
+        f"{recipe.source.partition('; ')[2]}",
     )
 
 
-def sample(pretext, width):
+def gpu(pretext, width, backbone):
+    """One GPU: 128 images a step, a learning rate that follows, the statistics of the paper's cores."""
+    recipe, task = paper(pretext, width or 4, backbone), TASKS[pretext]
+    return dataclasses.replace(
+        recipe, batch_size=128, bn_group=task.rows_per_core, source=f"one GPU, otherwise: {recipe.source}"
+    )
+
+
+def options(pretext, **changes):
+    """The pretext's own options, each at its default (the recommended reading of paper and code) unless changed."""
+    if pretext == "exemplar":
+        changes = {"loss_group": 16} | changes  # images of one TPU core, on which the loss was computed
+    return find_pretext(pretext).Options(**changes)
+
+
+def fitted(recipe):
+    """The recipe with what its network can take: a VGG has no stem and no strides to choose."""
+    if recipe.pretext == "random":
+        recipe = dataclasses.replace(recipe, epochs=0)
+    if recipe.backbone.startswith("vgg"):
+        return dataclasses.replace(recipe, stem=None, root_stride=None, strides=None)
+    if recipe.views.patch_grid > 1 and recipe.strides is None:
+        stem = {"stem": "cifar"} if recipe.stem == "small" else {"root_stride": 1}
+        return dataclasses.replace(recipe, strides=(2, 2, 1), **stem)
+    return recipe
+
+
+def small_patches(side, patch):
+    """Patches of small images: a crop of 3 cells with the jitter that its cells leave; probes cut without gaps.
+
+    Gray is left out: at this size colour is half of what there is to see.
+    """
+    return ViewSpec(
+        crop="random", size=side, patch_grid=3, patch_size=patch, flip=False, color="none", normalize="standardize",
+        eval_method="none",
+    )  # fmt: skip
+
+
+def sample(pretext, width, backbone):
     """Minutes on two CPU cores. Width 4 and more: as many steps as fit, a run that reports and promises nothing."""
     width = width or 1
     recipe = Recipe(
         pretext=pretext,
-        backbone="revnet50",
+        backbone=backbone or "revnet50",
         width=width,
+        task=options(pretext),
         stem="small",
         bn_momentum=0.9,
         dataset="toy_scenes",
@@ -80,6 +206,17 @@ def sample(pretext, width):
         endpoints=("block3", "block4", "pre_logits"),
         source="chosen on the validation split of toy_scenes",
     )
+    if pretext in ("exemplar", "jigsaw", "relative_patch"):
+        recipe = dataclasses.replace(recipe, backbone=backbone or "resnet18")
+    if pretext == "exemplar":
+        recipe = dataclasses.replace(
+            recipe, views=dataclasses.replace(recipe.views, scale=(0.2, 1.0), normalize="standardize"),
+            batch_size=32, epochs=4,
+        )  # fmt: skip
+    if pretext in ("jigsaw", "relative_patch"):
+        recipe = dataclasses.replace(
+            recipe, views=dataclasses.replace(small_patches(60, 16), eval_method="squash", eval_resize=64, eval_size=48)
+        )
     if width >= 4:
         # The paper's stem halves the map once more: 16x RevNet50 then takes about 1.2 s for 8 images x 4 rotations,
         # and features of 8,000 images more than two minutes for each of three networks: hence fewer labels.
@@ -91,15 +228,16 @@ def sample(pretext, width):
         )  # fmt: skip
     if pretext == "supervised":
         recipe = dataclasses.replace(recipe, epochs=16)
-    return untrained(recipe)
+    return fitted(recipe)
 
 
-def cifar10(pretext, width):
+def cifar10(pretext, width, backbone):
     """ResNet18 of 16 channels with the 3x3/2 stem; every probe on every endpoint."""
     recipe = Recipe(
         pretext=pretext,
-        backbone="resnet18",
+        backbone=backbone or "resnet18",
         width=width or 1,
+        task=options(pretext),
         stem="small",
         bn_momentum=0.9,
         dataset="cifar10",
@@ -114,17 +252,27 @@ def cifar10(pretext, width):
         endpoints=ENDPOINTS,
         source="chosen on the last 5,000 training images",
     )
+    if pretext == "exemplar":
+        recipe = dataclasses.replace(
+            recipe, views=dataclasses.replace(recipe.views, scale=(0.2, 1.0), normalize="standardize"),
+            batch_size=64, epochs=3,
+        )  # fmt: skip
+    if pretext in ("jigsaw", "relative_patch"):
+        recipe = dataclasses.replace(
+            recipe, views=dataclasses.replace(small_patches(30, 8), eval_method="squash", eval_resize=32, eval_size=24)
+        )
     if pretext == "supervised":
         recipe = dataclasses.replace(recipe, epochs=20)
-    return untrained(recipe)
+    return fitted(recipe)
 
 
-def smoke(pretext, width):
+def smoke(pretext, width, backbone):
     """Seconds: twelve steps on digits."""
     recipe = Recipe(
         pretext=pretext,
-        backbone="resnet18",
+        backbone=backbone or "resnet18",
         width=width or 1,
+        task=options(pretext),
         stem="small",
         bn_momentum=0.9,
         dataset="digits",
@@ -137,15 +285,24 @@ def smoke(pretext, width):
         endpoints=("block4", "pre_logits"),
         source="small enough for a test",
     )
-    return untrained(recipe)
-
-
-def untrained(recipe):
-    return dataclasses.replace(recipe, epochs=0) if recipe.pretext == "random" else recipe
+    if pretext == "exemplar":
+        recipe = dataclasses.replace(recipe, task=options(pretext, crops=2, embed_dim=32, loss_group=4))
+    if pretext in ("jigsaw", "relative_patch"):
+        views = dataclasses.replace(small_patches(30, 8), eval_method="squash", eval_resize=32, eval_size=24)
+        few = {"permutations": 4, "permutation_count": 20} if pretext == "jigsaw" else {}
+        recipe = dataclasses.replace(recipe, views=views, task=options(pretext, embed_dim=16, hidden=32, **few))
+    return fitted(recipe)
 
 
 RECIPES = {
-    f"{pretext}/{preset.__name__}": (lambda width, preset=preset, pretext=pretext: preset(pretext, width))
-    for pretext in ("rotation", "supervised", "random")
-    for preset in (sample, cifar10, paper, smoke)
+    f"{pretext}/{name}": (lambda width, backbone, make=make, pretext=pretext: make(pretext, width, backbone))
+    for name, make, pretexts in (
+        ("sample", sample, (*PRETEXTS, "supervised", "random")),
+        ("cifar10", cifar10, (*PRETEXTS, "supervised", "random")),
+        ("paper", paper, (*PRETEXTS, "supervised", "random")),
+        ("v3-8", v3_8, PRETEXTS),
+        ("gpu", gpu, PRETEXTS),
+        ("smoke", smoke, (*PRETEXTS, "supervised", "random")),
+    )
+    for pretext in pretexts
 }

@@ -169,6 +169,45 @@ def build_pretext(recipe, source):
     return find_pretext(recipe.pretext).from_recipe(recipe, build_backbone(recipe), source)
 
 
+def read_recipe(workdir):
+    """The Recipe of the run in ``workdir``.
+
+    Raises:
+        InputError: no run there, or a damaged recipe.json.
+    """
+    path = os.path.join(str(workdir), "recipe.json")
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"no run at {workdir}: it has no recipe.json; give the workdir of a run")
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return from_json(file.read().decode(errors="replace"), path)
+
+
+def load_pretext(workdir, *, data_dir=None):
+    """The whole pretext of a run, heads included, as its newest checkpoint has it: to look at what it learned.
+
+    Args:
+        workdir: of a run that has trained.
+        data_dir: where TFDS data sets lie.
+
+    Returns:
+        Pretext; its backbone has the exported one's BatchNorm statistics where the run has finished.
+
+    Raises:
+        InputError: no run there, no checkpoint, or a damaged one.
+    """
+    recipe = read_recipe(workdir)
+    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    model = build_pretext(recipe, source)
+    compile_pretext(model, recipe, plan_steps(recipe, source))
+    if not restore(model, str(workdir)):
+        raise InputError(f"{workdir} holds no checkpoint; train first")
+    exported = os.path.join(str(workdir), "backbone.keras")
+    if tf.io.gfile.exists(exported):
+        for mine, its in zip(model.backbone.weights, load_backbone(exported).weights, strict=True):
+            mine.assign(its)
+    return model
+
+
 def compile_pretext(model, recipe, plan, xla=False):
     """Gives the pretext the recipe's optimiser, with its variables made, so that a checkpoint can be loaded."""
     optimizer = build_optimizer(
@@ -317,8 +356,7 @@ def check_workdir(recipe, workdir, *, resume):
         return "new"
     if not tf.io.gfile.exists(path):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
-    with tf.io.gfile.GFile(path, "rb") as file:
-        held = from_json(file.read().decode(errors="replace"), path)
+    held = read_recipe(workdir)
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")

@@ -8,14 +8,15 @@ from revisit_ssl import backbones
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
+from revisit_ssl.published import load_published
 from revisit_ssl.recipe import Recipe, from_json, override, to_json
-from revisit_ssl.recipes import RECIPES, get_recipe
+from revisit_ssl.recipes import RECIPES, get_recipe, revisiting
 from revisit_ssl.training import build_backbone
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_registered_recipe_survives_json_and_names_its_source(name):
-    recipe = RECIPES[name](None)
+    recipe = RECIPES[name]()
     assert recipe.pretext == name.partition("/")[0]
     assert recipe.source
     assert from_json(to_json(recipe)) == recipe
@@ -23,23 +24,94 @@ def test_registered_recipe_survives_json_and_names_its_source(name):
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_registered_recipe_builds_its_network_and_knows_its_probes(name):
-    recipe = RECIPES[name](None)
-    size = recipe.views.size
-    options = {} if recipe.backbone.startswith("vgg") or recipe.stem is None else {"stem": recipe.stem}
+    recipe = RECIPES[name]()
     # shapes only: the widest has 86 M parameters
-    backbone = backbones._without_values(recipe.backbone, recipe.width, input_shape=(size, size, 3), **options)
+    backbone = shapes_of(recipe)
     assert set(recipe.endpoints) <= set(backbone.output)
     assert set(recipe.probes) <= set(PROBES)
     assert recipe.dataset in DATASETS
 
 
-def test_paper_rotation_has_the_supplements_numbers():
-    # Supplement section 1: batch 1024, lr 0.1 * B / 256, 35 epochs, x 0.1 at 15 and 25, warm-up 5; table 2: 16x.
-    recipe = get_recipe("rotation", "paper")
-    assert (recipe.backbone, recipe.width, recipe.batch_size, recipe.epochs) == ("revnet50", 16, 1024, 35)
+def shapes_of(recipe):
+    """The recipe's network without values."""
+    size = recipe.views.input_size
+    names = ("stem", "root_stride", "strides")
+    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
+    return backbones._without_values(recipe.backbone, recipe.width, input_shape=(size, size, 3), **options)
+
+
+# Supplement section 1 (batch, TPU cores) and the released configurations (batch on 8 cores); the rate is 0.1 B / 256.
+SETTINGS = {
+    "rotation": ("revnet50", 16, 1024, 128, 64, 0.025),
+    "exemplar": ("resnet50_v1", 12, 512, 32, 64, 0.025),
+    "jigsaw": ("resnet50_v1", 8, 1024, 32, 128, 0.05),
+    "relative_patch": ("resnet50_v1", 8, 1024, 32, 128, 0.05),
+}
+
+
+@pytest.mark.parametrize("pretext", SETTINGS)
+def test_paper_settings_are_those_of_the_supplement_and_of_the_released_configurations(pretext):
+    backbone, width, batch, cores, batch_8, rate_8 = SETTINGS[pretext]
+    recipe, released = get_recipe(pretext, "paper"), get_recipe(pretext, "v3-8")
+    assert (recipe.backbone, recipe.width, recipe.batch_size, recipe.epochs) == (backbone, width, batch, 35)
+    assert f"{cores} TPU cores there, {batch // cores} images a core" in recipe.source
+    assert released.batch_size == batch_8
+    assert released.optimizer.lr * released.batch_size / 256 == pytest.approx(rate_8)
     spec = recipe.optimizer
     assert (spec.lr, spec.scale_lr, spec.milestones, spec.factor, spec.warmup_epochs) == (0.1, True, (15, 25), 0.1, 5)
-    assert (spec.momentum, spec.weight_decay, recipe.bn_momentum, recipe.bn_epsilon) == (0.9, 1e-4, 0.99, 1e-3)
+    assert (spec.momentum, spec.weight_decay, spec.schedule) == (0.9, 1e-4, "step")
+
+
+# Section G of what is known to be disputed, and B.3, B.4, C, A.7.
+def test_patch_tasks_have_the_official_numbers():
+    for pretext in ("jigsaw", "relative_patch"):
+        recipe = get_recipe(pretext, "paper")
+        v = recipe.views
+        assert (v.resize_to, v.size, v.patch_grid, v.patch_size, v.gray_probability) == (292, 255, 3, 64, 2 / 3)
+        assert (v.eval_method, v.eval_resize, v.eval_size, v.normalize) == ("squash", 255, 192, "standardize")
+        assert (recipe.root_stride, recipe.strides, recipe.optimizer.head_weight_decay) == (1, (2, 2, 1), 5e-4)
+        assert (recipe.task.embed_dim, recipe.task.hidden, recipe.probe_batch_size) == (1000, 4096, 1024)
+    assert get_recipe("jigsaw", "paper").task.permutations == 16
+    with_vgg = get_recipe("jigsaw", "paper", backbone="vgg19_bn")
+    assert (with_vgg.root_stride, with_vgg.strides) == (None, None), "a VGG has no such strides"
+
+
+def test_exemplar_has_the_official_numbers():
+    recipe = get_recipe("exemplar", "paper")
+    task = recipe.task
+    assert (task.crops, task.embed_dim, task.margin, task.loss_group, task.normalize) == (8, 1000, 0.5, 16, "row")
+    assert (recipe.views.crop, recipe.views.gray_probability, recipe.views.gray) == ("inception", 2 / 3, "mean")
+
+
+def test_one_gpu_normalises_the_rows_of_one_of_the_papers_cores():
+    # Images a core x rotations, crops or patches: 8 x 4, 16 x 8, 32 x 9.
+    groups = {pretext: get_recipe(pretext, "gpu").bn_group for pretext in SETTINGS}
+    assert groups == {"rotation": 32, "exemplar": 128, "jigsaw": 288, "relative_patch": 288}
+
+
+def test_published_settings_are_the_columns_of_the_tables():
+    settings = revisiting.published_settings()
+    # 6 networks x (4 + 3 + 2 + 2 widths)
+    assert len(set(settings)) == len(settings) == 66
+    table_2 = {
+        (row["pretext"], row["backbone"], row["width"])
+        for row in load_published("revisiting")
+        if row["table"] == "Suppl. Table 2"
+    }
+    assert set(settings) == table_2
+    # Supplement, Table 2: RevNet50 16x 38.4; Table 4, exemplar, VGG 12x: 23.7.
+    assert "38.4 (Suppl. Table 2, imagenet2012)" in get_recipe("rotation", "paper").source
+    source = get_recipe("exemplar", "paper", backbone="vgg19_bn", width=12).source
+    assert "23.7 (Suppl. Table 4, places205)" in source
+
+
+@pytest.mark.parametrize("backbone", revisiting.BACKBONES)
+@pytest.mark.parametrize("pretext", SETTINGS)
+def test_every_published_network_can_be_built(pretext, backbone):
+    widths = revisiting.TASKS[pretext].widths
+    network = shapes_of(get_recipe(pretext, "paper", width=widths[0], backbone=backbone))
+    # Spec A.1: pre_logits has 512 k values in every one of them.
+    assert network.output["pre_logits"].shape[-1] == 512 * widths[0]
 
 
 def test_override_reaches_nested_fields_and_leaves_the_rest():

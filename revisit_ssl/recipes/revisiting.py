@@ -295,7 +295,7 @@ def smoke(pretext, width, backbone):
 
 
 RECIPES = {
-    f"{pretext}/{name}": (lambda width, backbone, make=make, pretext=pretext: make(pretext, width, backbone))
+    f"{pretext}/{name}": (lambda width=None, backbone=None, make=make, pretext=pretext: make(pretext, width, backbone))
     for name, make, pretexts in (
         ("sample", sample, (*PRETEXTS, "supervised", "random")),
         ("cifar10", cifar10, (*PRETEXTS, "supervised", "random")),

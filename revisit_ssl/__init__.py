@@ -18,6 +18,7 @@ _HOMES = {
     "evaluate_random": "evaluation",
     "get_recipe": "recipes",
     "load_backbone": "backbones",
+    "load_pretext": "training",
     "pretrain": "training",
     "write_report": "report",
 }

@@ -2,10 +2,12 @@
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.exemplar import Exemplar
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.pretext.supervised import RandomInit, Supervised
 
 PRETEXTS = {
+    "exemplar": Exemplar,
     "rotation": Rotation,
     "supervised": Supervised,
     "random": RandomInit,

@@ -1,5 +1,7 @@
 """What every pretext shares: the views of a batch, one gradient step, the running means."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -65,9 +67,12 @@ class Pretext(keras.Model):
             return {name: cut(batch["image"], spec, fold(seed, i)) for i, (name, spec) in enumerate(self.crops.items())}
         return {name: to_float(batch[name]) for name in self.crops}
 
-    def augment(self, images, seed):
-        """Flip, colour, gray and input range of the ViewSpec, in this order. float32 [B, H, W, 3] in [0, 1] -> same."""
-        v = self.view_spec
+    def augment(self, images, seed, **changes):
+        """Flip, colour, gray and input range of the ViewSpec, in this order. float32 [B, H, W, 3] in [0, 1] -> same.
+
+        ``changes`` replace fields of the ViewSpec, as in ``gray_probability=0.0`` where gray came before.
+        """
+        v = dataclasses.replace(self.view_spec, **changes)
         if v.flip:
             images = random_flip(images, fold(seed, 101))
         if v.color == "inception":

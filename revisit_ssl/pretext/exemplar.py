@@ -1,0 +1,121 @@
+"""Exemplar: crops of one image are one class of their own (Dosovitskiy et al., arXiv:1406.6909).
+
+Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1 and the official self_supervision/exemplar.py, which
+trains it with a triplet loss: 8 crops of each image, an embedding of 1000 numbers, semi-hard negatives, margin 0.5.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from revisit_ssl.losses import retrieval_accuracy, triplet_semihard
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.views.color import random_grayscale
+from revisit_ssl.views.crops import cut
+from revisit_ssl.views.draws import fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExemplarOptions(TaskOptions):
+    """Options of Exemplar."""
+
+    crops: int = 8
+    """Crops of each image in a step."""
+    embed_dim: int = 1000
+    """Size of the embedding."""
+    margin: float = 0.5
+    """Margin of the triplet loss, in squared distances."""
+    normalize: Literal["row", "batch_legacy"] = "row"
+    """What of the embeddings gets unit length. Disputed: the texts do not say; the released code divides each column by
+    its norm over the batch (batch_legacy), the authors' later code each row. By columns, rows have length
+    sqrt(1000 / rows): 3.95 at 64 rows, 2.80 at 128, so that two random ones lie 31 or 16 apart instead of 2, the margin
+    weighs that much less, and the loss depends on the batch size."""
+    loss_group: int | None = None
+    """Images whose crops are compared with each other; None: all of the replica's. Disputed for one large device: each
+    of the paper's TPU cores compared its own 16 images (released configuration: 8)."""
+
+    def __post_init__(self):
+        require(self.crops >= 2, f"task.crops {self.crops} must be at least 2: a crop needs another one to be near to")
+        require(self.embed_dim >= 1, f"task.embed_dim {self.embed_dim} must be at least 1")
+        group = self.loss_group
+        require(group is None or group >= 2, f"task.loss_group {group} must be at least 2 images: one has no negatives")
+
+
+class Exemplar(Pretext):
+    """Embedding whose nearest neighbours are crops of the same image.
+
+    Reports the loss (margin for a constant embedding) and the accuracy of retrieval in [0, 1]: how often the crop
+    nearest to a crop, of all in the replica's batch of B images, is one of the same image (chance: 7 of 8 * B - 1).
+
+    Args:
+        options: ExemplarOptions.
+    """
+
+    Options = ExemplarOptions
+
+    def __init__(self, backbone, *, options=None, views=None, seed=0):
+        super().__init__(backbone, views=views, seed=seed)
+        self.options = options or ExemplarOptions()
+        # The official network's last layer, a 1x1 convolution with bias on the pooled features.
+        self.head = keras.layers.Dense(self.options.embed_dim, dtype="float32", name="embedding")
+        self.head.build(backbone.output["pre_logits"].shape)
+        self.ready("loss", "accuracy")
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed)
+
+    @property
+    def crops(self):
+        return {"image": replace(super().crops["image"], count=self.options.crops)}
+
+    def train_step(self, batch):
+        seed, group = self.step_seed(), self.options.loss_group
+        crops = self.cut(batch, seed)["image"]  # [B, n, s, s, 3]
+        count, n = crops.shape[:2]
+        require(group is None or count % group == 0, f"{count} images on a device are not whole groups of {group}")
+        labels = tf.repeat(tf.range(count), n)  # [Bn], image-major
+        images = self.augment_crops(crops, seed)  # [Bn, s, s, 3]
+        with tf.GradientTape() as tape:
+            embeddings = self.head(self.backbone(images, training=True)["pre_logits"])  # [Bn, d]
+            groups = [self.normalized(rows) for rows in tf.split(embeddings, count // (group or count))]
+            pairs = zip(groups, tf.split(labels, len(groups)), strict=True)
+            loss = tf.add_n([triplet_semihard(rows, own, self.options.margin) for rows, own in pairs]) / len(groups)
+        self.minimize(loss, tape)
+        return self.report(loss=loss, accuracy=retrieval_accuracy(tf.concat(groups, axis=0), labels))
+
+    def test_step(self, batch):
+        """Loss and retrieval among training views of the evaluation images, uint8 [B, s, s, 3], with fixed draws."""
+        # Deviation: the official evaluation compares 8 copies of one central crop, which says nothing.
+        seed = (self.seed, 0)
+        crops = cut(batch["image"], self.crops["image"], fold(seed, 0))
+        labels = tf.repeat(tf.range(tf.shape(crops)[0]), crops.shape[1])
+        images = self.augment_crops(crops, seed)
+        embeddings = self.normalized(self.head(self.backbone(images, training=False)["pre_logits"]))
+        loss = triplet_semihard(embeddings, labels, self.options.margin)
+        return self.report(loss=loss, accuracy=retrieval_accuracy(embeddings, labels))
+
+    def augment_crops(self, crops, seed, **changes):
+        """float32 [B, n, s, s, 3] in [0, 1] -> [Bn, s, s, 3]: gray for all crops of an image or none, else one by one.
+
+        The official code makes the whole image gray before it is cropped. The mean of the channels may be taken after
+        cropping and scaling as well, but not after a change of colour.
+        """
+        v = self.view_spec
+        if v.gray_probability:
+            crops = random_grayscale(crops, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
+        images = tf.reshape(crops, [-1, *crops.shape[2:]])
+        return self.augment(images, seed, gray_probability=0.0, **changes)
+
+    def normalized(self, embeddings):
+        """[N, d] with unit rows, or unit columns (batch_legacy)."""
+        return tf.math.l2_normalize(embeddings, axis=1 if self.options.normalize == "row" else 0)
+
+    def pictures(self, batch):
+        seed, n = (self.seed, 0), self.options.crops
+        crops = self.cut({name: batch[name][:4] for name in batch}, seed)["image"]
+        images = self.augment_crops(crops, seed, normalize="none")
+        return [(f"a row, {n} crops of one image, is a class", images.numpy(), [f"crop {i + 1}" for i in range(n)] * 4)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import sys
 
@@ -163,6 +164,30 @@ def recipe_id(recipe):
     return hashlib.sha256(to_json(plain).encode()).hexdigest()[:8]
 
 
+def setting_id(recipe):
+    """Eight hex digits that the seeds of one setting share.
+
+    Taken of what is not at its default, so that a field that the class gets later does not part old runs from new.
+    """
+    probes = {f.name for f in dataclasses.fields(recipe) if f.name.startswith("probe")}
+    values = {name: v for name, v in chosen(recipe).items() if name not in probes | {"endpoints", "seed", "source"}}
+    values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def chosen(spec):
+    """{field: value} of a dataclass where the value is not the default; nested ones likewise."""
+    values = {}
+    for f in dataclasses.fields(spec):
+        value = getattr(spec, f.name)
+        default = f.default
+        if dataclasses.is_dataclass(value):
+            value, default = chosen(value), {}
+        if value != default:
+            values[f.name] = value
+    return values
+
+
 def say(quiet, text):
     if not quiet:
         print(text, file=sys.stderr, flush=True)
@@ -183,6 +208,7 @@ def as_results(score, recipe, steps, weights, endpoint, probe):
         "split": recipe.probe_split,
         "seconds": round(score.seconds, 2),
         "recipe": recipe_id(recipe),
+        "setting": setting_id(recipe),
     } | results.provenance()
     paper = {name.removeprefix("paper_"): value for name, value in score.extra.items() if name.startswith("paper_")}
     extra = {name: value for name, value in score.extra.items() if not name.startswith("paper_")}

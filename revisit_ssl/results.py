@@ -30,6 +30,9 @@ class Result:
         seconds: wall time of the probe.
         converged: the optimiser's own word, None where it gives none.
         date (UTC), commit, hardware, recipe (its hash): where the number comes from.
+        setting: hash of the recipe without its seed, its probes and its text: results that share it are draws of one
+            thing and may be averaged. Empty in lines written before it was.
+        representation_size: values of pre_logits, None where it was not written.
     """
 
     pretext: str
@@ -54,13 +57,21 @@ class Result:
     commit: str = ""
     hardware: str = ""
     recipe: str = ""
+    setting: str = ""
+    representation_size: int | None = None
+
+    @property
+    def schedule(self):
+        """Epochs of both drops and the end of the paper's SGD probe, or None: 30/50/70, 120/140/160, 480/500/520."""
+        epochs = self.hyperparameters.get("schedule")
+        return None if epochs is None else tuple(epochs)
 
     @property
     def key(self):
         """What the number is of: two results of one key are the same measurement made twice."""
         return (
             self.pretext, self.backbone, self.width, self.dataset, self.seed, self.steps, self.weights, self.endpoint,
-            self.probe, self.probe_dataset, self.labels, self.split, self.metric, self.recipe,
+            self.probe, self.schedule, self.probe_dataset, self.labels, self.split, self.metric, self.recipe,
         )  # fmt: skip
 
 

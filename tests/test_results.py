@@ -6,12 +6,16 @@ import json
 import pytest
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import setting_id
+from revisit_ssl.recipe import Recipe, override
+from revisit_ssl.recipes import get_recipe
 from revisit_ssl.results import Result, environment, provenance, read_results, write_atomically, write_results
 
 ONE = Result(
     pretext="rotation", backbone="revnet50", width=1, dataset="toy_scenes", seed=0, steps=10, weights="pretrained",
     endpoint="pre_logits", probe="linear", probe_dataset="toy_scenes", split="test", metric="top1", value=50.0,
 )  # fmt: skip
+ONE_RECIPE = Recipe(pretext="rotation")
 
 
 def test_a_second_measurement_replaces_the_first_and_other_keys_stay(tmp_path):
@@ -46,3 +50,49 @@ def test_provenance_says_when_where_and_from_which_commit():
     assert set(found) == {"date", "commit", "hardware"} and all(found.values())
     assert {"tensorflow", "keras", "command", "devices"} <= set(environment())
     json.dumps(environment())
+
+
+def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
+    plain = get_recipe("rotation", "smoke")
+    same = [
+        {"seed": 3},
+        {"probes": ("knn",)},
+        {"probe_fraction": 0.5},
+        {"source": "x"},
+        {"epochs": float(plain.epochs)},
+    ]
+    for changes in same:
+        assert setting_id(override(plain, **changes)) == setting_id(plain), changes
+    others = [{"epochs": 7}, {"width": 2}, {"optimizer__lr": 0.7}, {"views__eval_size": 24}, {"pretext": "supervised"}]
+    found = {setting_id(plain)} | {setting_id(override(plain, **changes)) for changes in others}
+    assert len(found) == 1 + len(others)
+
+
+def test_a_setting_outlives_new_fields():
+    """A class that gets a field with a default gives the same hash, or old runs would never be averaged with new."""
+    later = dataclasses.make_dataclass("Later", [("new", int, 5)], bases=(type(ONE_RECIPE),), frozen=True, kw_only=True)
+    values = {f.name: getattr(ONE_RECIPE, f.name) for f in dataclasses.fields(ONE_RECIPE)}
+    assert setting_id(later(**values)) == setting_id(ONE_RECIPE)
+    assert setting_id(later(**values, new=6)) != setting_id(ONE_RECIPE)
+
+
+def test_old_lines_are_read_and_new_fields_come_back(tmp_path):
+    path = tmp_path / "results.jsonl"
+    old = {k: v for k, v in dataclasses.asdict(ONE).items() if k not in ("setting", "representation_size")}
+    path.write_text(json.dumps(old) + "\n")
+    (read,) = read_results(path)
+    assert (read.setting, read.representation_size) == ("", None) and read == ONE
+    new = dataclasses.replace(ONE, setting="abc", representation_size=512)
+    write_results(path, [new])
+    assert read_results(path) == [new]
+
+
+def test_sgd_schedules_are_different_measurements(tmp_path):
+    path = tmp_path / "results.jsonl"
+    schedules = [(30, 50, 70), (120, 140, 160)]
+    for value, schedule in enumerate(schedules):
+        write_results(path, [dataclasses.replace(ONE, value=value, hyperparameters={"schedule": schedule})])
+    assert {r.schedule: r.value for r in read_results(path)} == {(30, 50, 70): 0, (120, 140, 160): 1}
+    write_results(path, [dataclasses.replace(ONE, value=2, hyperparameters={"schedule": (30, 50, 70)})])
+    assert {r.schedule: r.value for r in read_results(path)} == {(30, 50, 70): 2, (120, 140, 160): 1}
+    assert ONE.schedule is None

@@ -310,7 +310,7 @@ def freeze(backbone):
 def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     """{"val_loss", "val_accuracy", ...} of the pretext on ``count`` validation images; {} where it cannot be measured.
 
-    The view is the paper's evaluation view of a pretext: after Inception crops the middle 87.5 %, else the probes'.
+    The view is the pretext's own (``score_view``), else the one of the probes.
     """
     if type(model).test_step is keras.Model.test_step:
         return {}
@@ -319,9 +319,7 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     except InputError as error:
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
-    view = evaluation_view(recipe)
-    if recipe.views.crop == "inception":
-        view = EvalView(size=recipe.views.size, method="central_fraction")
+    view = model.score_view() or evaluation_view(recipe)
     step = tf.function(model.test_step, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     for batch in eval_batches(source, batch_size, view=view):

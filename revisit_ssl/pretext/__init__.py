@@ -3,11 +3,15 @@
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.exemplar import Exemplar
+from revisit_ssl.pretext.jigsaw import Jigsaw
+from revisit_ssl.pretext.relative_patch import RelativePatch
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.pretext.supervised import RandomInit, Supervised
 
 PRETEXTS = {
     "exemplar": Exemplar,
+    "jigsaw": Jigsaw,
+    "relative_patch": RelativePatch,
     "rotation": Rotation,
     "supervised": Supervised,
     "random": RandomInit,

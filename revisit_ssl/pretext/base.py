@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
 from revisit_ssl.recipe import TaskOptions, ViewSpec
 from revisit_ssl.views.color import color_jitter, inception_color, normalize_input, random_grayscale, to_float
@@ -108,6 +109,14 @@ class Pretext(keras.Model):
     def callbacks(self, source):
         """Keras callbacks that the method needs during training, such as re-clustering between epochs."""
         return []
+
+    def score_view(self):
+        """EvalView of the images that ``test_step`` is scored on; None: as the probes see them.
+
+        After Inception crops it is the middle 87.5 %, the paper's evaluation view of a pretext.
+        """
+        v = self.view_spec
+        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else None
 
     def pictures(self, batch):
         """[(title, float32 [n, H, W, 3] in [0, 1], names [n])]: what the pretext sees, for the report."""

@@ -1,0 +1,195 @@
+"""What Jigsaw and relative patch location share: nine patches, a vector for each, a small network on their sequence.
+
+Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1, and the official self_supervision/patch_utils.py.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.backbones.parts import normalisation
+from revisit_ssl.data.decoding import EvalView
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.views.color import normalize_input, random_grayscale, to_float
+from revisit_ssl.views.crops import center_crop
+from revisit_ssl.views.draws import dropout, fold
+from revisit_ssl.views.patches import grid_patches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchOptions(TaskOptions):
+    """Options of both patch tasks."""
+
+    embed_dim: int = 1000
+    """Size of the vector that a linear layer makes of each patch's pre_logits. Disputed: the paper's text concatenates
+    pre_logits and has two hidden layers; the code has this linear layer and one hidden one."""
+    hidden: int = 4096
+    """Units of the head's hidden layer."""
+    dropout: float = 0.5
+    """Share of the hidden units that a training step leaves out."""
+    head_bn_momentum: float = 0.997
+    """Share of the old moving statistics that a step keeps in the head's BatchNorm; shorter runs need less."""
+
+    def __post_init__(self):
+        require(self.embed_dim >= 1, f"task.embed_dim {self.embed_dim} must be at least 1")
+        require(self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
+        require(0 <= self.dropout < 1, f"task.dropout {self.dropout} must lie in [0, 1)")
+        momentum = self.head_bn_momentum
+        require(0 <= momentum < 1, f"task.head_bn_momentum {momentum} must lie in [0, 1)")
+
+
+def concat_patches(vectors, order):
+    """Puts patch vectors side by side, as the official code interleaves them.
+
+    Args:
+        vectors: float [B, P, C], P patches of each image.
+        order: int [M, K], or [B, M, K] for other orders in each image: the patch at each of K positions.
+
+    Returns:
+        float [B * M, C * K]; row = image * M + order, column = channel * K + position.
+    """
+    m, k = order.shape[-2:]
+    if len(order.shape) == 2:
+        ordered = tf.gather(vectors, order, axis=1)
+    else:
+        ordered = tf.gather(vectors, order, axis=1, batch_dims=1)  # [B, M, K, C]
+    return tf.reshape(tf.transpose(ordered, [0, 1, 3, 2]), [-1, vectors.shape[2] * k])
+
+
+class PatchHead(keras.layers.Layer):
+    """Hidden layer, BatchNorm, ReLU, dropout, logits ("fc7", "fc8" of the original AlexNets): [N, d] -> [N, classes].
+
+    Kernels truncated normal of deviation 0.005, hidden bias 0.1; BatchNorm with TF's old ResNet constants 0.997 and
+    1e-5. The name "patch_head" in the kernels' paths is what OptimizerSpec.head_weight_decay goes by.
+
+    Args:
+        classes: int.
+        options: PatchOptions.
+        norm: as Recipe.norm.
+    """
+
+    def __init__(self, classes, options, norm="batch"):
+        super().__init__(name="patch_head", dtype="float32")
+        self.rate = options.dropout
+        dense = {"dtype": "float32"}
+        self.hidden = keras.layers.Dense(
+            options.hidden, bias_initializer=keras.initializers.Constant(0.1),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), name="hidden", **dense,
+        )  # fmt: skip
+        self.norm = normalisation(norm, options.head_bn_momentum, 1e-5, "hidden_norm", dtype="float32")
+        self.logits = keras.layers.Dense(
+            classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), name="logits", **dense
+        )
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        shape = (input_shape[0], self.hidden.units)
+        self.norm.build(shape)
+        self.logits.build(shape)
+        self.built = True
+
+    def classify(self, x, training=False, seed=None):
+        """Logits; ``seed`` (of ``views.draws``) is needed in training only. Not call(): Keras refuses such an argument.
+
+        Args:
+            x: float32 [N, d].
+
+        Returns:
+            float32 [N, classes].
+        """
+        x = tf.nn.relu(self.norm(self.hidden(x), training=training))
+        if training:
+            x = dropout(x, self.rate, seed)
+        return self.logits(x)
+
+
+class PatchPretext(Pretext):
+    """The patches of a crop, the network on each of them, the head on some of their vectors.
+
+    Args:
+        classes: int.
+        positions: int, patch vectors that the head sees at once.
+        options: PatchOptions.
+        views: ViewSpec with patches.
+        norm: as Recipe.norm, for the head.
+    """
+
+    Options = PatchOptions
+
+    def __init__(self, backbone, classes, positions, *, options, views, norm="batch", seed=0):
+        super().__init__(backbone, views=views, seed=seed)
+        self.options = options
+        # The official network's own last layer; with the trunk's weight decay, hence not in the head.
+        self.embedding = keras.layers.Dense(options.embed_dim, dtype="float32", name="embedding")
+        self.embedding.build(backbone.output["pre_logits"].shape)
+        self.head = PatchHead(classes, options, norm)
+        self.head.build((None, positions * options.embed_dim))
+        self.ready("loss", "accuracy")
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        return cls(backbone, options=recipe.task, norm=recipe.norm, views=recipe.views, seed=recipe.seed)
+
+    def patches(self, crops, seed, **changes):
+        """One jittered patch from each cell: float32 [B, s, s, 3] in [0, 1] -> [B * grid^2, p, p, 3], image-major.
+
+        Flip, colour and gray of the crop come first, as a change of every pixel may; ``changes`` as for ``augment``.
+        """
+        v = dataclasses.replace(self.view_spec, **changes)
+        late = v.gray_probability if v.gray_per_patch else 0.0
+        crops = self.augment(crops, seed, normalize="none", **({"gray_probability": 0.0} if late else {}))
+        patches = self.cells(crops, fold(seed, 201))
+        if late:
+            patches = random_grayscale(patches, fold(seed, 202), probability=late, mode=v.gray)
+        return normalize_input(patches, v.normalize)
+
+    def central_patches(self, images):
+        """The middle of each cell, in colour: uint8 [B, s, s, 3] -> float32 [B * grid^2, p, p, 3]."""
+        # Deviation: the official evaluation tosses the coin for gray too, so that its score is random.
+        return normalize_input(self.cells(to_float(images)), self.view_spec.normalize)
+
+    def cells(self, crops, seed=None):
+        """[B, s, s, 3] -> [B * grid^2, p, p, 3]; pixels beyond the last whole cell are cut off all round."""
+        v = self.view_spec
+        cell = v.size // v.patch_grid
+        crops = center_crop(crops, cell * v.patch_grid)
+        patches = grid_patches(crops, seed, grid=v.patch_grid, cell=cell, size=v.patch_size)
+        return tf.reshape(patches, [-1, *patches.shape[2:]])
+
+    def embed(self, patches, training):
+        """The network on every patch: [B * P, p, p, 3] -> float32 [B, P, embed_dim]."""
+        vectors = self.embedding(self.backbone(patches, training=training)["pre_logits"])
+        return tf.reshape(vectors, [-1, self.view_spec.patch_grid**2, self.options.embed_dim])
+
+    def score_view(self):
+        v = self.view_spec
+        # As in training, with the central crop: the probes' view has no gaps between the patches.
+        return EvalView(size=v.size, resize=max(v.size, v.resize_to or v.eval_resize or v.size), method="squash")
+
+    def spread(self, patches, order, columns):
+        """Patches on a white sheet of the crop's size, for pictures.
+
+        Args:
+            patches: float32 [P, p, p, 3] in [0, 1].
+            order: ints, the patch at each place in raster order.
+            columns: int, places side by side.
+
+        Returns:
+            float32 [s, s, 3].
+        """
+        side, p = self.view_spec.size, self.view_spec.patch_size
+        sheet = np.ones([side, side, 3], np.float32)
+        cell, rows = side // columns, -(-len(order) // columns)
+        top = (side - rows * cell) // 2 + (cell - p) // 2
+        for place, patch in enumerate(order):
+            y, x = top + place // columns * cell, (cell - p) // 2 + place % columns * cell
+            sheet[y : y + p, x : x + p] = patches[patch]
+        return sheet
+
+
+def check_grid(name, views, least=2):
+    """InputError unless the view has patches for the pretext ``name``."""
+    require(views.patch_grid >= least, f"{name} needs views.patch-grid of at least {least}; it is {views.patch_grid}")

@@ -39,7 +39,7 @@ BACKBONES = {
     "vgg19_bn": vgg19_bn,
 }
 
-__all__ = ["BACKBONES", "count_parameters", "get_backbone", "load_backbone"]
+__all__ = ["BACKBONES", "count_parameters", "get_backbone", "load_backbone", "without_values"]
 
 
 def get_backbone(name, width, **options):
@@ -70,16 +70,20 @@ def count_parameters(name, width, **options):
 
 
 def _without_values(name, width, **options):
-    """A backbone whose variables have shapes only."""
+    return without_values(lambda: get_backbone(name, width, **options))
 
-    def build():
+
+def without_values(build):
+    """What ``build()`` returns, a keras.Model whose variables have shapes only."""
+
+    def shapes_only():
         # Variables made in this scope get their values after it; here never.
         with keras.StatelessScope(initialize_variables=False):
-            return get_backbone(name, width, **options)
+            return build()
 
     # Keras notes per thread which variables wait for their values: with a thread of its own the note is dropped.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(build).result()
+        return thread.submit(shapes_only).result()
 
 
 def load_backbone(path):

@@ -23,8 +23,8 @@ STEPS = 2
 
 
 def tiny(pretext, **changes):
-    changes = {"backbone": "tiny", "max_steps": STEPS, "batch_size": 8, "optimizer__warmup_epochs": 0.0, **changes}
-    return get_recipe(pretext, "smoke", **changes)
+    small = {"backbone": "tiny", "strides": None, "max_steps": STEPS, "batch_size": 8, "optimizer__warmup_epochs": 0.0}
+    return get_recipe(pretext, "smoke", **{**small, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def triplet_semihard(embeddings, labels, margin, distance="squared_l2"):
 
     The mean of max(0, margin + d(a, p) - d(a, n)) over all ordered pairs (a, p) of different rows with one label, where
     n is the nearest row of another label that is farther from a than p is, or the farthest one where none is. The
-    negatives of a row are sorted once and each positive finds its place among them: N^2 numbers, not the original's N^3.
+    negatives of a row are sorted once and each positive finds its place among them: N^2 numbers, the original has N^3.
 
     Args:
         embeddings: float [N, d]; normalise them before.
@@ -78,7 +78,7 @@ def triplet_semihard(embeddings, labels, margin, distance="squared_l2"):
     Raises:
         InputError: unknown distance.
     """
-    labels = tf.reshape(labels, [-1])
+    labels = tf.convert_to_tensor(labels)
     known = tf.get_static_value(labels)
     if known is not None and len(np.unique(known)) == len(known):
         warnings.warn("triplet_semihard: no two rows share a label, so the loss is 0", stacklevel=2)

@@ -73,30 +73,36 @@ class Exemplar(Pretext):
         return {"image": replace(super().crops["image"], count=self.options.crops)}
 
     def train_step(self, batch):
-        seed, group = self.step_seed(), self.options.loss_group
+        seed = self.step_seed()
         crops = self.cut(batch, seed)["image"]  # [B, n, s, s, 3]
-        count, n = crops.shape[:2]
-        require(group is None or count % group == 0, f"{count} images on a device are not whole groups of {group}")
-        labels = tf.repeat(tf.range(count), n)  # [Bn], image-major
+        count, group = crops.shape[0], self.options.loss_group or crops.shape[0]
+        require(count % group == 0, f"task.loss_group {group} does not divide the {count} images of a device")
+        labels = tf.repeat(tf.range(count), self.options.crops)  # [Bn], image-major
         images = self.augment_crops(crops, seed)  # [Bn, s, s, 3]
         with tf.GradientTape() as tape:
             embeddings = self.head(self.backbone(images, training=True)["pre_logits"])  # [Bn, d]
-            groups = [self.normalized(rows) for rows in tf.split(embeddings, count // (group or count))]
-            pairs = zip(groups, tf.split(labels, len(groups)), strict=True)
-            loss = tf.add_n([triplet_semihard(rows, own, self.options.margin) for rows, own in pairs]) / len(groups)
+            loss, embeddings = self.compare(embeddings, labels, count // group)
         self.minimize(loss, tape)
-        return self.report(loss=loss, accuracy=retrieval_accuracy(tf.concat(groups, axis=0), labels))
+        return self.report(loss=loss, accuracy=retrieval_accuracy(embeddings, labels))
 
     def test_step(self, batch):
         """Loss and retrieval among training views of the evaluation images, uint8 [B, s, s, 3], with fixed draws."""
         # Deviation: the official evaluation compares 8 copies of one central crop, which says nothing.
         seed = (self.seed, 0)
         crops = cut(batch["image"], self.crops["image"], fold(seed, 0))
-        labels = tf.repeat(tf.range(tf.shape(crops)[0]), crops.shape[1])
+        labels = tf.repeat(tf.range(tf.shape(crops)[0]), self.options.crops)
         images = self.augment_crops(crops, seed)
-        embeddings = self.normalized(self.head(self.backbone(images, training=False)["pre_logits"]))
-        loss = triplet_semihard(embeddings, labels, self.options.margin)
+        embeddings = self.head(self.backbone(images, training=False)["pre_logits"])
+        loss, embeddings = self.compare(embeddings, labels, 1)
         return self.report(loss=loss, accuracy=retrieval_accuracy(embeddings, labels))
+
+    def compare(self, embeddings, labels, groups):
+        """(mean loss of that many groups of consecutive rows, their normalised embeddings [N, d])."""
+        losses, rows = [], []
+        for each, own in zip(tf.split(embeddings, groups), tf.split(labels, groups), strict=True):
+            rows.append(tf.math.l2_normalize(each, axis=1 if self.options.normalize == "row" else 0))
+            losses.append(triplet_semihard(rows[-1], own, self.options.margin))
+        return tf.add_n(losses) / groups, tf.concat(rows, axis=0)
 
     def augment_crops(self, crops, seed, **changes):
         """float32 [B, n, s, s, 3] in [0, 1] -> [Bn, s, s, 3]: gray for all crops of an image or none, else one by one.
@@ -109,10 +115,6 @@ class Exemplar(Pretext):
             crops = random_grayscale(crops, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
         images = tf.reshape(crops, [-1, *crops.shape[2:]])
         return self.augment(images, seed, gray_probability=0.0, **changes)
-
-    def normalized(self, embeddings):
-        """[N, d] with unit rows, or unit columns (batch_legacy)."""
-        return tf.math.l2_normalize(embeddings, axis=1 if self.options.normalize == "row" else 0)
 
     def pictures(self, batch):
         seed, n = (self.seed, 0), self.options.crops

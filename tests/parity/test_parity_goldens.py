@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from revisit_ssl.losses import triplet_semihard
 from revisit_ssl.views import color
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "parity"
@@ -64,6 +65,20 @@ def test_triplet_goldens_are_the_formula(batch, metric):
             direction /= np.linalg.norm(direction)
             up, down = (semihard_loss(labels, x + e * direction, margin, metric) for e in (1e-6, -1e-6))
             np.testing.assert_allclose((up - down) / 2e-6, (g[f"{key}__gradient"] * direction).sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["L2", "squared-L2", "angular"])
+@pytest.mark.parametrize("batch", ["unit_rows", "unbalanced", "images_of_crops"])
+def test_triplet_loss_is_tensorflow_addons(batch, metric):
+    g = golden("triplet_semihard")
+    x = tf.constant(g[f"{batch}__embeddings"])
+    for margin in (0.5, 1.0):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = triplet_semihard(x, g[f"{batch}__labels"], margin, metric.lower().replace("squared-", "squared_"))
+        key = f"{batch}__{metric}__margin_{margin}"
+        np.testing.assert_allclose(loss, g[f"{key}__loss"], atol=1e-5)
+        np.testing.assert_allclose(tape.gradient(loss, x), g[f"{key}__gradient"], atol=1e-5)
 
 
 # --- blur -------------------------------------------------------------------------------------------------------------

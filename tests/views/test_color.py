@@ -173,8 +173,13 @@ def test_input_ranges():
     np.testing.assert_array_equal(color.normalize_input(images, "none"), images)
     expected = (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(color.normalize_input(images, "imagenet"), expected, atol=1e-5)
-    expected = tf.image.per_image_standardization(images)
+    expected = tf.image.per_image_standardization(images * 255)
     np.testing.assert_allclose(color.normalize_input(images, "standardize"), expected, atol=1e-5)
+    # One grey level of difference is far above the floor of 0..255 (0.05 levels here), and far below that of [0, 1].
+    faint = np.full((1, 10, 13, 3), 100 / 255, np.float32)
+    faint[:, :5] = 101 / 255
+    np.testing.assert_allclose(np.std(color.normalize_input(faint, "standardize")), 1, atol=1e-3)
+    assert np.std(color.standardize(faint)) < 0.05
 
 
 # --- laws of the random parameters ------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 
+HEAD = "patch_head"  # layer of the patch pretexts; its official L2 is five times the trunk's
+
 
 def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
     """The optimiser of a recipe.
@@ -41,8 +43,9 @@ def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
     else:
         rate = Constant(peak, warmup)
     return OPTIMIZERS[spec.name](
-        rate, momentum=spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, exclude=spec.exclude
-    )
+        rate, momentum=spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, exclude=spec.exclude,
+        head_weight_decay=spec.head_weight_decay,
+    )  # fmt: skip
 
 
 def is_decayed(variable, exclude=(), decay="kernels"):
@@ -58,20 +61,34 @@ def is_decayed(variable, exclude=(), decay="kernels"):
     return eligible and not any(part in variable.path for part in exclude)
 
 
-def l2_loss(variables, weight_decay, exclude=(), decay="kernels"):
-    """The term whose gradient the optimisers add: weight_decay * 1/2 * sum(w^2) over the decayed variables.
+def decay_of(variable, weight_decay, exclude=(), decay="kernels", head_weight_decay=None):
+    """The factor wd of the term wd * 1/2 * sum(w^2) for a Keras variable, 0 where none applies.
+
+    Args:
+        variable, exclude, decay: as for ``is_decayed``.
+        weight_decay: float.
+        head_weight_decay: float, of a variable whose path holds "patch_head"; None: weight_decay.
+    """
+    if not is_decayed(variable, exclude, decay):
+        return 0.0
+    return weight_decay if head_weight_decay is None or HEAD not in variable.path else head_weight_decay
+
+
+def l2_loss(variables, weight_decay, exclude=(), decay="kernels", head_weight_decay=None):
+    """The term whose gradient the optimisers add: wd * 1/2 * sum(w^2), wd being ``decay_of`` each variable.
 
     For reports: training never differentiates it. Returns a float32 scalar.
     """
-    terms = [tf.nn.l2_loss(tf.cast(v.value, tf.float32)) for v in variables if is_decayed(v, exclude, decay)]
-    return weight_decay * tf.add_n(terms) if terms else tf.constant(0.0)
+    factors = [decay_of(v, weight_decay, exclude, decay, head_weight_decay) for v in variables]
+    terms = [l2 * tf.nn.l2_loss(tf.cast(v.value, tf.float32)) for v, l2 in zip(variables, factors, strict=True) if l2]
+    return tf.add_n(terms) if terms else tf.constant(0.0)
 
 
 class _CoupledL2(keras.optimizers.Optimizer):
     """Momentum buffers, and the list of variables that are decayed. The decay itself is in ``update_step``, which runs
     once the gradients of all replicas are added up, so that it enters once however many replicas there are."""
 
-    def __init__(self, learning_rate, momentum, weight_decay, nesterov, exclude, decay, **base):
+    def __init__(self, learning_rate, momentum, weight_decay, nesterov, exclude, decay, head_weight_decay, **base):
         if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             learning_rate = _nonnegative("learning_rate", learning_rate)
         # The base class would decouple a weight_decay of its own: ours is kept from it.
@@ -87,6 +104,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
         self.nesterov = bool(nesterov)
         self.exclude = tuple(exclude)
         self.decay = decay
+        self.head_l2 = None if head_weight_decay is None else _nonnegative("head_weight_decay", head_weight_decay)
 
     def build(self, variables):
         if self.built:
@@ -94,6 +112,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
         super().build(variables)
         self.momentums = self.add_optimizer_variables(variables, "momentum")
         self.decayed = [is_decayed(variable, self.exclude, self.decay) for variable in variables]
+        self.decays = [decay_of(v, self.l2, self.exclude, self.decay, self.head_l2) for v in variables]
 
     def get_config(self):
         return super().get_config() | {
@@ -102,6 +121,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
             "nesterov": self.nesterov,
             "exclude": list(self.exclude),
             "decay": self.decay,
+            "head_weight_decay": self.head_l2,
         }
 
 
@@ -119,6 +139,7 @@ class MomentumSGD(_CoupledL2):
         nesterov: the step is lr * (g + wd * w + momentum * m), with the new m.
         exclude: variables whose path holds one of these strings are not decayed.
         decay: "kernels" or "all", see ``is_decayed``.
+        head_weight_decay: float >= 0, of the decayed variables in a layer named "patch_head"; None: weight_decay.
 
     Raises:
         InputError: a value out of range.
@@ -132,16 +153,19 @@ class MomentumSGD(_CoupledL2):
         nesterov=False,
         exclude=("revnet_root", "revnet_representation"),
         decay="kernels",
+        head_weight_decay=None,
         name="momentum_sgd",
         **base,
     ):
-        super().__init__(learning_rate, momentum, weight_decay, nesterov, exclude, decay, name=name, **base)
+        super().__init__(
+            learning_rate, momentum, weight_decay, nesterov, exclude, decay, head_weight_decay, name=name, **base
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-        if self.l2 and self.decayed[index]:
-            g += self.l2 * variable
+        if self.decays[index]:
+            g += self.decays[index] * variable
         m = self.momentum * self.momentums[index] + g
         self.assign(self.momentums[index], m)
         step = g + self.momentum * m if self.nesterov else m
@@ -159,7 +183,8 @@ class LARS(_CoupledL2):
     at a constant rate as long as wd |w| is small beside |g|.
 
     Args:
-        learning_rate, momentum, weight_decay, exclude: as for MomentumSGD; ``exclude`` also switches the factor off.
+        learning_rate, momentum, weight_decay, exclude, head_weight_decay: as for MomentumSGD; ``exclude`` also switches
+            the trust factor off.
         nesterov: openselfsup only: w <- w - (step + momentum * m).
         eta: float > 0, the trust coefficient.
         form: "deepmind" or "openselfsup".
@@ -176,12 +201,15 @@ class LARS(_CoupledL2):
         nesterov=False,
         exclude=("revnet_root", "revnet_representation"),
         decay="kernels",
+        head_weight_decay=None,
         eta=1e-3,
         form="deepmind",
         name="lars",
         **base,
     ):
-        super().__init__(learning_rate, momentum, weight_decay, nesterov, exclude, decay, name=name, **base)
+        super().__init__(
+            learning_rate, momentum, weight_decay, nesterov, exclude, decay, head_weight_decay, name=name, **base
+        )
         if form not in ("deepmind", "openselfsup"):
             raise InputError(f"LARS form {form!r} must be 'deepmind' or 'openselfsup'")
         if nesterov and form != "openselfsup":
@@ -197,13 +225,14 @@ class LARS(_CoupledL2):
         g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
         step = g
         if self.decayed[index]:
-            step = g + self.l2 * variable
+            l2 = self.decays[index]
+            step = g + l2 * variable
             w_norm = tf.norm(variable)
             if self.form == "deepmind":
                 bottom = tf.norm(step)
                 defined = (w_norm > 0) & (bottom > 0)
             else:
-                bottom = tf.norm(g) + self.l2 * w_norm
+                bottom = tf.norm(g) + l2 * w_norm
                 # Deviation: the official form divides by zero where weights and gradient are all zero.
                 defined = bottom > 0
             step *= tf.where(defined, self.eta * w_norm / tf.where(defined, bottom, 1.0), 1.0)

@@ -179,6 +179,34 @@ def test_the_decay_is_the_gradient_of_the_l2_term():
         np.testing.assert_allclose(v.numpy(), old if g is None else old - g.numpy(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("head", [0.5, 0.0, None])
+@pytest.mark.parametrize("make", [MomentumSGD, LARS])
+def test_the_patch_head_has_its_own_decay(make, head):
+    def variables():
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(4, name="embedding")(inputs)
+        body = keras.Model(inputs, hidden)
+        patch_head = keras.Sequential([keras.layers.Dense(5, name="hidden")], name="patch_head")
+        patch_head.build((None, 4))
+        return body.trainable_variables + patch_head.trainable_variables
+
+    keras.utils.set_random_seed(0)
+    ours = variables()
+    assert [v.path for v in ours if "patch_head" in v.path] == ["patch_head/hidden/kernel", "patch_head/hidden/bias"]
+    rates = {"embedding/kernel": 0.25, "patch_head/hidden/kernel": 0.25 if head is None else head}
+    expected = sum(rates.get(v.path, 0) / 2 * (v.numpy() ** 2).sum() for v in ours)
+    np.testing.assert_allclose(float(l2_loss(ours, 0.25, head_weight_decay=head)), expected, rtol=1e-6)
+
+    before = [v.numpy() for v in ours]
+    factor = {"eta": 1.0} if make is LARS else {}
+    make(1.0, weight_decay=0.25, head_weight_decay=head, **factor).apply([tf.zeros(v.shape) for v in ours], ours)
+    for old, v in zip(before, ours, strict=True):
+        decay = rates.get(v.path, 0)
+        if make is LARS:
+            decay = float(decay > 0)  # u = wd w is scaled to the norm of w: all of it goes, whatever wd > 0
+        np.testing.assert_allclose(v.numpy(), (1 - decay) * old, rtol=1e-6, atol=1e-7, err_msg=v.path)
+
+
 # --- LARS -----------------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +312,7 @@ def test_schedules_take_many_steps_at_once_and_compile(schedule):
     "optimizer",
     [
         MomentumSGD(0.2, momentum=0.8, weight_decay=1e-3, nesterov=True, exclude=("a", "b"), decay="all"),
-        MomentumSGD(StepDecay(0.4, [6, 8.5], 0.2, 4, 0.1), weight_decay=1e-4),
+        MomentumSGD(StepDecay(0.4, [6, 8.5], 0.2, 4, 0.1), weight_decay=1e-4, head_weight_decay=5e-4),
         MomentumSGD(Constant(0.4, 3), weight_decay=1e-4),
         LARS(CosineDecay(0.4, 10, 4, 0.01, 0.02), weight_decay=1e-4, form="openselfsup", nesterov=True, eta=0.01),
     ],
@@ -377,6 +405,7 @@ def test_two_replicas_equal_one_device(make):
         (lambda: MomentumSGD(float("nan")), "learning_rate nan"),
         (lambda: MomentumSGD(0.1, momentum=1.0), r"momentum 1.0 must lie in \[0, 1\)"),
         (lambda: MomentumSGD(0.1, weight_decay=-1e-4), "weight_decay -0.0001"),
+        (lambda: MomentumSGD(0.1, head_weight_decay=-5e-4), "head_weight_decay -0.0005"),
         (lambda: MomentumSGD(0.1, exclude="root"), "must be a list of strings"),
         (lambda: MomentumSGD(0.1, decay="none"), "'kernels' or 'all'"),
         (lambda: LARS(0.1, form="apex"), "LARS form 'apex'"),
@@ -401,10 +430,12 @@ def test_bad_values_get_one_line(make, words):
 
 
 def test_build_optimizer_follows_the_spec():
-    spec = OptimizerSpec(schedule="cosine", weight_decay=5e-4, momentum=0.8, warmup_epochs=0.5, nesterov=True)
+    spec = OptimizerSpec(
+        schedule="cosine", weight_decay=5e-4, head_weight_decay=1e-3, momentum=0.8, warmup_epochs=0.5, nesterov=True
+    )
     optimizer = build_optimizer(spec, batch_size=64, steps_per_epoch=10, total_steps=20)
     assert isinstance(optimizer, MomentumSGD)
-    assert (optimizer.momentum, optimizer.l2, optimizer.nesterov) == (0.8, 5e-4, True)
+    assert (optimizer.momentum, optimizer.l2, optimizer.head_l2, optimizer.nesterov) == (0.8, 5e-4, 1e-3, True)
     schedule = keras.optimizers.schedules.deserialize(optimizer.get_config()["learning_rate"])
     np.testing.assert_allclose(rates_of(schedule, [0, 1, 5, 20]), [0, 0.005, 0.025, 0], atol=1e-12)
 

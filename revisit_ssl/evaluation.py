@@ -14,7 +14,8 @@ from revisit_ssl.evaluators import PROBES, FeatureSplit, ImageProbe
 from revisit_ssl.evaluators.base import check_endpoints, check_frozen
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
-from revisit_ssl.recipe import to_json
+from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.recipe import require, to_json
 from revisit_ssl.training import (
     REESTIMATE_IMAGES,
     build_backbone,
@@ -72,7 +73,7 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     for name in image_probes:
         say(quiet, f"{weights}: {name} probe on {', '.join(recipe.endpoints)}")
         scores = probe(name, recipe)(
-            backbone, *sources.values(), endpoints=recipe.endpoints, normalize=recipe.views.normalize,
+            backbone, *sources.values(), endpoints=recipe.endpoints, network_input=NetworkInput.of(recipe),
             num_classes=sources["train"].num_classes, seed=recipe.seed,
         )  # fmt: skip
         for endpoint, score in scores.items():
@@ -124,20 +125,45 @@ def check_probes(recipe, data_dir):
     for name in recipe.probes:
         if name not in PROBES:
             raise InputError(f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}")
+        probe(name, recipe)
     if recipe.probes:
         labelled_sources(recipe, data_dir)
 
 
 def probe(name, recipe):
-    """The probe with the recipe's setting: the paper's numbers, or those that suit small sets."""
-    kind = PROBES[name]
-    if recipe.probe_setting == "paper":
-        return kind.paper()
+    """The probe with the recipe's setting: the paper's numbers, or those that suit small sets.
+
+    Raises:
+        InputError: a schedule whose epochs do not ascend.
+    """
+    kind, paper, schedule = PROBES[name], recipe.probe_setting == "paper", recipe.probe_schedule
+    made, changes = kind.paper() if paper else kind(), {}
+    if schedule:
+        require(0 <= schedule[0] <= schedule[1] <= schedule[2] > 0, f"probe_schedule {schedule}: epochs must ascend")
     if issubclass(kind, ImageProbe):
-        # The paper's 224 of 256 pixels and its 30/50/70 epochs, scaled down.
-        size, values = recipe.views.size, recipe.probe_values
-        return kind(size=size, resize=round(size * 256 / 224), batch_size=256, schedule=(6, 10, 14), max_values=values)
-    return kind()
+        # Small sets: the paper's shortest schedule, 30/50/70, over five.
+        changes = image_geometry(recipe) | ({} if paper else {"batch_size": 256, "schedule": (6, 10, 14)})
+        changes |= {"max_values": recipe.probe_values, "pooling": recipe.probe_pooling}
+        changes |= {"schedule": schedule} if schedule else {}
+    elif schedule and name == "linear":
+        changes = {"epochs": (schedule[2],), "decay_at": (schedule[0] / schedule[2], schedule[1] / schedule[2])}
+    if name in ("linear", "linear_images"):
+        changes["scale_lr"] = recipe.probe_scale_lr
+        changes |= {"batch_size": recipe.probe_batch_size} if recipe.probe_batch_size else {}
+    return dataclasses.replace(made, **changes)
+
+
+def image_geometry(recipe):
+    """{size, resize, eval_view} of a probe on augmented images, in the paper's proportions.
+
+    224 of a shorter side of 256; for patches 192 of 224 in training, as in the official code, and the recipe's
+    evaluation view, as in the supplement, when it is scored.
+    """
+    v = recipe.views
+    size = v.eval_size or v.size
+    if v.patch_grid == 1:
+        return {"size": size, "resize": round(size * 256 / 224)}
+    return {"size": size, "resize": round(size * 224 / 192), "eval_view": evaluation_view(recipe)}
 
 
 def features_of(backbone, recipe, source, workdir):
@@ -145,9 +171,10 @@ def features_of(backbone, recipe, source, workdir):
     # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
     local = workdir is not None and "://" not in str(workdir)
     return extract_features(
-        backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe), normalize=recipe.views.normalize,
+        backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe),
+        network_input=NetworkInput.of(recipe),
         cache_dir=os.path.join(str(workdir), "features") if local else None,
-        max_values=recipe.probe_values,
+        max_values=recipe.probe_values, pooling=recipe.probe_pooling,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.evaluators import PROBES, FeatureSplit
 from revisit_ssl.evaluators.collapse import effective_rank, feature_std
 from revisit_ssl.evaluators.features import extract_features
+from revisit_ssl.evaluators.representation import NetworkInput
 from revisit_ssl.progress import read_log
 from revisit_ssl.results import write_atomically
 
@@ -59,7 +60,7 @@ class Monitor(keras.callbacks.Callback):
         features = [
             extract_features(
                 self.backbone, source, endpoints=("pre_logits",), view=evaluation_view(self.recipe),
-                normalize=self.recipe.views.normalize, frozen=False,
+                network_input=NetworkInput.of(self.recipe), frozen=False,
             )["pre_logits"]
             for source in self.sources
         ]  # fmt: skip
@@ -67,9 +68,7 @@ class Monitor(keras.callbacks.Callback):
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
-            gallery, queries = (
-                FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True)
-            )
+            gallery, queries = (FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True))
             knn = PROBES["knn"]()
             score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)
             scores = {"knn_top1": score.top1} | scores

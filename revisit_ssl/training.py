@@ -21,12 +21,12 @@ from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import check_endpoints
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
+from revisit_ssl.evaluators.representation import NetworkInput, check_input
 from revisit_ssl.monitor import Monitor
 from revisit_ssl.optimizers import build_optimizer
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.progress import Log
 from revisit_ssl.recipe import from_json, to_json
-from revisit_ssl.views.color import normalize_input, to_float
 
 # Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
 REESTIMATE_BELOW = 1000
@@ -102,7 +102,7 @@ def pretrain(
         check_endpoints(model.backbone, recipe.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
-    evaluation_view(recipe)
+    check_input(model.backbone, NetworkInput.of(recipe), evaluation_view(recipe).size)
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
@@ -275,13 +275,15 @@ def evaluation_view(recipe):
     return EvalView(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
 
 
-def evaluation_images(recipe, source, count, batch_size=64):
-    """Normalised float32 batches of ``count`` images drawn by the seed, as the network sees them at evaluation.
+def evaluation_images(recipe, source, count):
+    """Batches of ``count`` images drawn by the seed as the network knows them: float32 [n, h, w, 3], normalised.
 
-    Drawn, because the first images of a folder are all of one class.
+    Drawn, because the first images of a folder are all of one class. A network of patches sees patches.
     """
+    known = NetworkInput.of_training(recipe)
+    batch_size = 64 if known.rows == 1 else 32  # nine patches each: the 288 rows that a core of the paper normalised
     for batch in eval_batches(source.sample(count, recipe.seed), batch_size, view=evaluation_view(recipe)):
-        yield normalize_input(to_float(batch["image"]), recipe.views.normalize)
+        yield known.prepare(batch["image"])
 
 
 def try_views(model, source):

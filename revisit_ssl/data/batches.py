@@ -102,8 +102,7 @@ def eval_batches(source, batch_size, *, view):
 
             @_plain
             def scale(batch):
-                images = tf.map_fn(lambda image: decoding.apply_view(image, view), batch["image"])
-                return batch | {"image": images}
+                return batch | {"image": decoding.apply_view(batch["image"], view)}
 
             data = data.map(scale, num_parallel_calls=tf.data.AUTOTUNE)
         return data.prefetch(tf.data.AUTOTUNE).with_options(_options())

@@ -20,11 +20,12 @@ class EvalView:
 
     Attributes:
         size: side of the square that comes out, in pixels.
-        resize: length of the shorter side before the central crop ("shorter_side"); None: ``size``.
+        resize: length of the shorter side ("shorter_side") or of both ("squash") before the central crop; None:
+            ``size``.
         method: "shorter_side": resize keeping the ratio, cut the centre (256 and 224 for the paper's linear probes);
             "central_fraction": the middle 87.5 % of both sides, scaled to ``size``, ratio ignored (Inception
-            evaluation); "squash": the whole image, ratio ignored; "none": the image as it is; one of another size is
-            treated as with "squash".
+            evaluation); "squash": resize, ratio ignored, cut the centre (255 and 192 for the supplement's patch
+            probes); "none": the image as it is; one of another size is squashed to ``size``.
     """
 
     size: int
@@ -34,7 +35,8 @@ class EvalView:
     @property
     def keeps_own_size(self):
         """Whether a square image of side ``size`` passes unchanged."""
-        return self.method in ("none", "squash") or (self.method == "shorter_side" and self.resize in (None, self.size))
+        unscaled = self.method in ("shorter_side", "squash") and self.resize in (None, self.size)
+        return self.method == "none" or unscaled
 
     def __post_init__(self):
         methods = ("shorter_side", "central_fraction", "squash", "none")
@@ -87,23 +89,28 @@ def decode_crops(contents, crops, seed):
     return tf.cond(tf.io.is_jpeg(contents), part, whole)
 
 
-def apply_view(image, view):
-    """uint8 [h, w, 3] -> uint8 [view.size, view.size, 3]."""
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
+def apply_view(images, view):
+    """uint8 [..., h, w, 3], one image or a batch of equal size -> uint8 [..., view.size, view.size, 3]."""
+    height, width = tf.shape(images)[-3], tf.shape(images)[-2]
     size = (view.size, view.size)
     if view.method == "shorter_side":
         sides = shorter_side_size(height, width, view.resize or view.size)
-        image = _resize_by_area(image, sides)
-        top, left = (sides[0] - view.size) // 2, (sides[1] - view.size) // 2
-        image = image[top : top + view.size, left : left + view.size]
+        images = _middle(_resize_by_area(images, sides), sides, view.size)
     elif view.method == "central_fraction":  # crops.central_fraction for sides known only at run time
         top, left = (
             tf.cast((s - s * 0.875) / 2, tf.int32) for s in (tf.cast(height, tf.float64), tf.cast(width, tf.float64))
         )
-        image = tf.image.resize(image[top : height - top, left : width - left], size)
+        images = tf.image.resize(images[..., top : height - top, left : width - left, :], size)
+    elif view.method == "squash" and view.resize:
+        images = _middle(tf.image.resize(images, (view.resize, view.resize)), (view.resize, view.resize), view.size)
     else:
-        image = tf.image.resize(image, size)
-    return _to_uint8(tf.ensure_shape(image, [*size, 3]))
+        images = tf.image.resize(images, size)
+    return _to_uint8(tf.ensure_shape(images, [*images.shape[:-3], *size, 3]))
+
+
+def _middle(images, sides, size):
+    top, left = (sides[0] - size) // 2, (sides[1] - size) // 2
+    return images[..., top : top + size, left : left + size, :]
 
 
 def _cut(image, boxes, spec):
@@ -121,7 +128,7 @@ def _resize_by_area(image, sides):
     """As the official code shrinks before a linear probe's crop."""
     # Deviation: the official code enlarges by AREA too, which only repeats pixels.
     return tf.cond(
-        sides[0] < tf.shape(image)[0],
+        sides[0] < tf.shape(image)[-3],
         lambda: tf.image.resize(image, sides, method="area"),
         lambda: tf.image.resize(image, sides),
     )

@@ -1,4 +1,7 @@
-"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the two interfaces."""
+"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the two interfaces.
+
+``represent(backbone, images, NetworkInput.of(recipe))`` gives features of any images, nine-patch networks included.
+"""
 
 from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, ProbeScore
 from revisit_ssl.evaluators.image_probe import LinearImages
@@ -6,6 +9,7 @@ from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
+from revisit_ssl.evaluators.representation import NetworkInput, represent
 
 PROBES = {
     "linear": Linear,
@@ -15,4 +19,4 @@ PROBES = {
     "linear_images": LinearImages,
 }
 
-__all__ = ["PROBES", "FeatureProbe", "FeatureSplit", "ImageProbe", "ProbeScore"]
+__all__ = ["PROBES", "FeatureProbe", "FeatureSplit", "ImageProbe", "NetworkInput", "ProbeScore", "represent"]

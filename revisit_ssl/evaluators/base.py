@@ -65,13 +65,13 @@ class FeatureProbe:
 
 
 class ImageProbe:
-    """``probe(backbone, train, val, test, *, endpoints, normalize, num_classes, seed) -> {endpoint: ProbeScore}``.
+    """``probe(backbone, train, val, test, *, endpoints, network_input, num_classes, seed) -> {endpoint: ProbeScore}``.
 
-    The splits are sources of images (data.Source); ``normalize`` is a mode of views.color.normalize_input. The
-    backbone must be frozen and is the same to the bit afterwards.
+    The splits are sources of images (data.Source); ``network_input`` is a NetworkInput, what the network sees of them.
+    The backbone must be frozen and is the same to the bit afterwards.
 
     Raises:
-        InputError: a trainable backbone, an unknown endpoint, unlabelled images.
+        InputError: a trainable backbone, an unknown endpoint, unlabelled images, images of a wrong size.
     """
 
     @classmethod

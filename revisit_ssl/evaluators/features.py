@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import zlib
@@ -16,10 +15,10 @@ import tensorflow as tf
 from revisit_ssl.data import eval_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import blocks, check_endpoints, check_finite, check_frozen
-from revisit_ssl.evaluators.pooling import POOLINGS, pool_endpoint, pooled_shape
+from revisit_ssl.evaluators.pooling import POOLINGS
+from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.recipe import require
 from revisit_ssl.results import discard, reason, write_atomically
-from revisit_ssl.views.color import normalize_input
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def extract_features(
     *,
     endpoints,
     view,
-    normalize,
+    network_input,
     cache_dir=None,
     batch_size=None,
     max_values=9000,
@@ -49,11 +48,11 @@ def extract_features(
         source: data.Source; labels are not needed.
         endpoints: names of outputs.
         view: data.EvalView, what is cut from each image.
-        normalize: mode of views.color.normalize_input.
+        network_input: NetworkInput, what the network sees of that; each of the patches of an image goes through alone.
         cache_dir: local folder; None keeps the features in memory.
         batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
             static shape.
-        max_values, pooling: see ``pooling.pool_endpoint``.
+        max_values, pooling: see ``representation.represent``.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
         quiet: no progress bar.
 
@@ -61,12 +60,13 @@ def extract_features(
         {endpoint: float32 [N, d]}, a read-only np.memmap each where there is a ``cache_dir``.
 
     Raises:
-        InputError: a trainable backbone, an unknown endpoint or pooling, features that are not finite, a disk that is
-            full (nothing half-written is left), a ``cache_dir`` that is not local.
+        InputError: a trainable backbone, an unknown endpoint or pooling, images of a wrong size, features that are not
+            finite, a disk that is full (nothing half-written is left), a ``cache_dir`` that is not local.
     """
     if frozen:
         check_frozen(backbone)
     check_endpoints(backbone, endpoints)
+    check_input(backbone, network_input, view.size)
     require(pooling in POOLINGS, f"unknown pooling {pooling!r}; one of {', '.join(POOLINGS)}")
     found, writers = {}, {}
     if cache_dir is None:
@@ -79,7 +79,7 @@ def extract_features(
             "weights": weights_hash(backbone),
             "source": source.fingerprint,
             "view": repr(view),
-            "normalize": normalize,
+            "network_input": repr(network_input),
             "max_values": max_values,
             "pooling": pooling,
         }
@@ -92,14 +92,15 @@ def extract_features(
                 found[name] = cached
     if writers:
         if cache_dir is not None:
-            widths = feature_widths(backbone, view.size, max_values, pooling)
+            widths = feature_widths(backbone, view.size, network_input, max_values, pooling)
             _check_space(str(cache_dir), source.num_examples, {name: widths[name] for name in writers})
-        batch_size = batch_size or images_at_once(backbone, view.size)
-        found |= _extract(backbone, source, writers, view, normalize, batch_size, max_values, pooling, quiet)
+        batch_size = batch_size or images_at_once(backbone, view.size, network_input)
+        pooled = {"max_values": max_values, "pooling": pooling}
+        found |= _extract(backbone, source, writers, view, network_input, batch_size, pooled, quiet)
     return {name: found[name] for name in endpoints}
 
 
-def _extract(backbone, source, writers, view, normalize, batch_size, max_values, pooling, quiet):
+def _extract(backbone, source, writers, view, network_input, batch_size, pooled, quiet):
     """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
     # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
     trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in writers})
@@ -107,8 +108,7 @@ def _extract(backbone, source, writers, view, normalize, batch_size, max_values,
 
     @tf.function(jit_compile=use_xla())
     def forward(images):
-        inputs = normalize_input(tf.cast(images, tf.float32) / 255.0, normalize)
-        return {k: pool_endpoint(v, max_values, pooling) for k, v in trunk(inputs, training=False).items()}
+        return represent(trunk, images, network_input, **pooled)
 
     forward = forward.get_concrete_function(tf.TensorSpec([batch_size, view.size, view.size, 3], tf.uint8))
     bar = None if quiet else keras.utils.Progbar(source.num_examples, unit_name="image")
@@ -126,29 +126,6 @@ def _extract(backbone, source, writers, view, normalize, batch_size, max_values,
         for writer in writers.values():
             writer.abandon()
         raise
-
-
-def images_at_once(backbone, size, limit=256, budget=2**30):
-    """How many images may go through a frozen backbone in one step.
-
-    Args:
-        backbone: keras.Model with all its endpoints: the largest of them stands for the maps between them.
-        size: side of the images in pixels.
-        limit: at most so many.
-        budget: bytes for one float32 map of the batch, 4 times as large as the largest endpoint's: what an endpoint
-            gives has passed the stem's or the block's pool, which takes 4 values to 1.
-
-    Returns:
-        int in [1, limit].
-    """
-    largest = max(feature_widths(backbone, size, math.inf).values())
-    return max(1, min(limit, budget // (4 * 4 * largest)))
-
-
-def feature_widths(backbone, size, max_values=9000, pooling="max"):
-    """{endpoint: values of its features} for images of ``size`` x ``size`` pixels; see ``pooling.pool_endpoint``."""
-    shapes = backbone.compute_output_shape((1, size, size, 3))
-    return {name: math.prod(pooled_shape(shape[1:], max_values, pooling)) for name, shape in shapes.items()}
 
 
 def padded_batches(source, batch_size, view):

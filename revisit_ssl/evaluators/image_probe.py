@@ -18,12 +18,12 @@ from revisit_ssl.evaluators.base import (
     check_labels,
     topk_percent,
 )
-from revisit_ssl.evaluators.features import feature_widths, images_at_once, padded_batches, use_xla
-from revisit_ssl.evaluators.pooling import pool_endpoint
+from revisit_ssl.evaluators.features import padded_batches, use_xla
+from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.evaluators.sgd import glorot
+from revisit_ssl.recipe import require
 from revisit_ssl.views import draws
-from revisit_ssl.views.color import normalize_input
-from revisit_ssl.views.crops import CropSpec, cut
+from revisit_ssl.views.crops import CropSpec, cut, to_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,15 @@ class LinearImages(ImageProbe):
     """Shorter side of the image before the crop."""
     size: int = 224
     """Side of the crop: random in training (no flip, no colour), central in evaluation."""
+    eval_view: EvalView | None = None
+    """What is scored on val and test; None: the central crop. Disputed for the patch tasks: these have the official
+    code's geometry in training (192 of 224) and the supplement's here (192 of 255 squashed)."""
     batch_size: int = 2048
     """Images per step; the number of training images where that is smaller."""
     lr: float = 0.1
     """For 256 images; used times batch_size / 256."""
+    scale_lr: bool = True
+    """Off: lr is used as it is."""
     schedule: tuple[int, int, int] = (480, 500, 520)
     """Epochs of the first and second drop to a tenth, and of the end; also 30 / 50 / 70 and 120 / 140 / 160."""
     momentum: float = 0.9
@@ -54,23 +59,26 @@ class LinearImages(ImageProbe):
     eval_batch_size: int = 256
     """Images per step in evaluation."""
 
-    def __call__(self, backbone, train, val, test, *, endpoints, normalize, num_classes, seed=0):
+    def __call__(self, backbone, train, val, test, *, endpoints, network_input, num_classes, seed=0):
         """See ImageProbe."""
         started = time.perf_counter()
         check_frozen(backbone)
         check_endpoints(backbone, endpoints)
         for source in (train, val, test):
             check_labels(source.labels, num_classes, f"{source.name} {source.split}")
-        features = self._features(backbone, endpoints, normalize)
+        view = self.eval_view or EvalView(size=self.size, resize=self.resize, method="shorter_side")
+        require(view.size == self.size, f"linear_images: trained on {self.size} pixels, scored on {view.size}")
+        check_input(backbone, network_input, self.size)
+        features = self._features(backbone, endpoints, network_input)
         batch_size = min(self.batch_size, train.num_examples)
         heads = self._train(features, train, batch_size, num_classes, seed)
-        val_scores, scores = self._score(features, heads, (val, test))
+        val_scores, scores = self._score(features, heads, (val, test), view)
         seconds = time.perf_counter() - started
         return {
             name: ProbeScore(
                 top1=topk_percent(scores[name], test.labels, 1),
                 top5=topk_percent(scores[name], test.labels, 5),
-                hyperparameters=asdict(self) | {"batch_size": batch_size, "lr_used": self.lr * batch_size / 256},
+                hyperparameters=asdict(self) | {"batch_size": batch_size, "lr_used": self._rate(batch_size)},
                 seconds=seconds,
                 extra={
                     "val_top1": topk_percent(val_scores[name], val.labels, 1),
@@ -79,6 +87,9 @@ class LinearImages(ImageProbe):
             )
             for name in endpoints
         }
+
+    def _rate(self, batch_size):
+        return self.lr * batch_size / 256 if self.scale_lr else self.lr
 
     def _train(self, features_of, source, batch_size, num_classes, seed):
         """{endpoint: (kernel [d, C], bias [C])}"""
@@ -98,7 +109,7 @@ class LinearImages(ImageProbe):
             if images.shape.rank == 4:
                 images = cut(images, spec, draws.fold(draws.fold(key, 2), number))[:, 0]
             else:
-                images = tf.cast(images[:, 0], tf.float32) / 255.0
+                images = to_float(images[:, 0])
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
             features = features_of(images)
             for name, variables in heads.items():
@@ -112,46 +123,44 @@ class LinearImages(ImageProbe):
         batches = iter(train_batches(source, batch_size=batch_size, crops={"crop": spec}, seed=seed))
         first, second, end = self.schedule
         for epoch in range(end):
-            lr = tf.constant(self.lr * batch_size / 256 * 0.1 ** ((epoch >= first) + (epoch >= second)), tf.float32)
+            lr = tf.constant(self._rate(batch_size) * 0.1 ** ((epoch >= first) + (epoch >= second)), tf.float32)
             for i in range(per_epoch):
                 batch = next(batches)
                 images = batch["crop"] if "crop" in batch else batch["image"]
                 step(images, batch["label"], tf.constant(epoch * per_epoch + i, tf.int64), lr)
         return heads
 
-    def _features(self, backbone, endpoints, normalize):
-        """float images [B, size, size, 3] in [0, 1], B static -> {endpoint: float32 [B, d]}"""
+    def _features(self, backbone, endpoints, network_input):
+        """float images [B, s, s, 3] in [0, 1], B and s static -> {endpoint: float32 [B, d]}"""
         trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
-        widths = feature_widths(trunk, self.size, self.max_values, self.pooling)
-        at_once = images_at_once(backbone, self.size)
 
         def forward(images01):
-            outputs = trunk(normalize_input(images01, normalize), training=False)
-            return {k: pool_endpoint(v, self.max_values, self.pooling) for k, v in outputs.items()}
+            return represent(trunk, images01, network_input, max_values=self.max_values, pooling=self.pooling)
 
         def features_of(images01):
             # The paper's 2048 images of 224 pixels have maps of over 100 GB in its widest network. Frozen, it treats
             # each image alone, so parts of the batch, one after the other, give the same features.
-            batch_size = images01.shape[0]
+            batch_size, size = images01.shape[:2]
+            at_once = images_at_once(backbone, size, network_input)
             if batch_size <= at_once:
                 return forward(images01)
             parts = -(-batch_size // at_once)
             rows = -(-batch_size // parts)
             filled = tf.pad(images01, [[0, parts * rows - batch_size], [0, 0], [0, 0], [0, 0]])
             filled = tf.reshape(filled, [parts, rows, *images01.shape[1:]])
+            widths = feature_widths(trunk, size, network_input, self.max_values, self.pooling)
             signature = {k: tf.TensorSpec([rows, width]) for k, width in widths.items()}
             found = tf.map_fn(forward, filled, parallel_iterations=1, fn_output_signature=signature)
             return {k: tf.reshape(v, [parts * rows, widths[k]])[:batch_size] for k, v in found.items()}
 
         return features_of
 
-    def _score(self, features_of, heads, sources):
-        """For each source {endpoint: logits [N, C]} on central crops."""
-        view = EvalView(size=self.size, resize=self.resize, method="shorter_side")
+    def _score(self, features_of, heads, sources, view):
+        """For each source {endpoint: logits [N, C]} on the images that ``view`` gives."""
 
         @tf.function(jit_compile=use_xla())
         def logits(images):
-            features = features_of(tf.cast(images, tf.float32) / 255.0)
+            features = features_of(to_float(images))
             return {name: tf.matmul(features[name], kernel) + bias for name, (kernel, bias) in heads.items()}
 
         found = []

@@ -28,6 +28,8 @@ class Linear(FeatureProbe):
 
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Candidates, for 256 images; used times batch_size / 256. At equal accuracy on val the first wins."""
+    scale_lr: bool = True
+    """Off: they are used as they are."""
     epochs: tuple[int, ...] = (10, 30)
     """Candidates for the length."""
     decay_at: tuple[float, ...] = (3 / 7, 5 / 7)
@@ -90,8 +92,9 @@ class Linear(FeatureProbe):
 
         train_candidates(
             train.features, train.labels, standardizer, [kernels, biases], loss,
-            rates=[lr * batch_size / 256 for lr in self.learning_rates], batch_size=batch_size, epochs=epochs,
-            decay_epochs=[share * epochs for share in self.decay_at], momentum=self.momentum, seed=seed,
+            rates=[lr * (batch_size / 256 if self.scale_lr else 1) for lr in self.learning_rates],
+            batch_size=batch_size, epochs=epochs, decay_epochs=[round(share * epochs, 6) for share in self.decay_at],
+            momentum=self.momentum, seed=seed,
         )  # fmt: skip
         return kernels.numpy(), biases.numpy()
 

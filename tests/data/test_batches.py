@@ -117,8 +117,9 @@ def test_evaluation_is_one_pass_in_order(kind, make_source):
     assert data.element_spec["image"].shape == (None, 20, 20, 3)
 
 
-def test_all_kinds_see_the_same_evaluation_images(make_source):
-    view = EvalView(24, resize=28, method="shorter_side")
+@pytest.mark.parametrize("method", ["shorter_side", "squash"])
+def test_all_kinds_see_the_same_evaluation_images(make_source, method):
+    view = EvalView(24, resize=28, method=method)
     seen = [
         np.concatenate([b["image"] for b in eval_batches(make_source(kind), 32, view=view).as_numpy_iterator()])
         for kind in ("memory", "encoded", "stream")
@@ -185,9 +186,11 @@ def test_an_evaluation_crop_of_an_image_that_has_the_size_already():
     # Shorter side to 40, then the middle 32 of it: not the image itself, though that is 32 x 32.
     source = open_source("digits", "test").first(3)
     batch = next(iter(eval_batches(source, 3, view=EvalView(size=32, resize=40, method="shorter_side"))))
-    for ours, image in zip(batch["image"].numpy(), source.images, strict=True):
+    squashed = next(iter(eval_batches(source, 3, view=EvalView(size=32, resize=40, method="squash"))))
+    for ours, same, image in zip(batch["image"].numpy(), squashed["image"].numpy(), source.images, strict=True):
         expected = tf.image.resize(image, (40, 40))[4:36, 4:36]
         np.testing.assert_allclose(ours, expected, atol=0.5001)
+        np.testing.assert_array_equal(same, ours)  # of a square image
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -117,6 +117,29 @@ def test_plain_views():
     assert decoding.apply_view(tf.constant(smooth(30, 50)), EvalView(40)).shape == (40, 40, 3)
 
 
+def test_squash_and_cut_the_centre():
+    """The supplement's patch probes: to 255 x 255, ratio ignored, then the middle 192 x 192."""
+    image, view = smooth(300, 400), EvalView(size=192, resize=255, method="squash")
+    out = decoding.apply_view(tf.constant(image), view).numpy()
+    expected = np.rint(tf.image.resize(image, (255, 255)).numpy())[31:223, 31:223]
+    np.testing.assert_array_equal(out, expected)
+    assert not view.keeps_own_size and not EvalView(192, resize=200, method="shorter_side").keeps_own_size
+    for resize in (None, 192):
+        assert EvalView(192, resize=resize, method="squash").keeps_own_size
+
+
+def test_a_batch_is_cut_as_its_images_are():
+    images = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), np.uint8)
+    for view in (
+        EvalView(20, resize=24, method="squash"),
+        EvalView(20, resize=24, method="shorter_side"),
+        EvalView(20, method="central_fraction"),
+        EvalView(20),
+    ):
+        batch = decoding.apply_view(tf.constant(images), view)
+        np.testing.assert_array_equal(batch, [decoding.apply_view(tf.constant(x), view) for x in images])
+
+
 def test_bad_views():
     with pytest.raises(InputError, match="unknown evaluation view 'centre'"):
         EvalView(224, method="centre")

@@ -8,14 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import features as module
-from revisit_ssl.evaluators.features import extract_features, images_at_once, weights_hash
+from revisit_ssl.evaluators.features import extract_features, weights_hash
+from revisit_ssl.evaluators.representation import NetworkInput
 
 ENDPOINTS = ("block1", "pre_logits")
 VIEW = EvalView(size=12)
+PM1 = NetworkInput(normalize="pm1")
 
 
 def network(seed=0, stride=2, width=6):
@@ -38,7 +39,7 @@ def images(count=23, seed=0):
 
 
 def extract(model, source, **changes):
-    settings = {"endpoints": ENDPOINTS, "view": VIEW, "normalize": "pm1", "batch_size": 10}
+    settings = {"endpoints": ENDPOINTS, "view": VIEW, "network_input": PM1, "batch_size": 10}
     return extract_features(model, source, **(settings | changes))
 
 
@@ -95,7 +96,8 @@ def test_another_network_source_or_setting_is_computed_anew(tmp_path):
         (moved, images(), {}),
         (network(stride=1), images(), {}),  # same weights, another architecture
         (network(), images(seed=1), {}),
-        (network(), images(), {"normalize": "none"}),
+        (network(), images(), {"network_input": NetworkInput(normalize="none")}),
+        (network(), images(), {"network_input": NetworkInput(normalize="pm1", patch_grid=3, patch_size=4)}),
         (network(), images(), {"view": EvalView(size=8)}),
         (network(), images(), {"pooling": "avg"}),
         (network(), images(), {"max_values": 60}),
@@ -175,23 +177,10 @@ def test_room_is_asked_for_all_endpoints_together(tmp_path, monkeypatch):
         extract(model, source, cache_dir=tmp_path / "file" / "features")
 
 
-def test_images_at_once_fit_the_budget():
-    model = network(width=6)  # 8 x 8 pixels: block1 is 4 x 4 x 6
-    image_bytes = 4 * 4 * 6 * 4 * 4
-    assert images_at_once(model, 8, budget=10 * image_bytes) == 10
-    assert images_at_once(model, 8, budget=10 * image_bytes - 1) == 9
-    assert images_at_once(model, 16, budget=10 * image_bytes) == 2  # four times the values
-    assert images_at_once(model, 8, budget=1) == 1 and images_at_once(model, 8) == 256
-    assert images_at_once(model, 8, limit=7) == 7
-    # The paper's stem keeps 56 x 56 x 64 k values of 224 pixels.
-    revnet = BACKBONES["revnet50"](1)
-    assert images_at_once(revnet, 224) == min(256, 2**30 // (16 * 56 * 56 * 64))
-
-
 def test_batch_size_is_what_fits_at_once(monkeypatch):
     seen = []
     real = module.eval_batches
-    monkeypatch.setattr(module, "images_at_once", lambda backbone, size: 4 if size == 12 else None)
+    monkeypatch.setattr(module, "images_at_once", lambda model, size, known: 4 if (size, known) == (12, PM1) else None)
     monkeypatch.setattr(
         module, "eval_batches", lambda s, batch_size, **k: seen.append(batch_size) or real(s, batch_size, **k)
     )

@@ -1,15 +1,18 @@
 """The linear probe on augmented images: what it sees, what it leaves alone, its steps against NumPy."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES
-from revisit_ssl.data import Source
+from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import image_probe as module
 from revisit_ssl.evaluators.image_probe import LinearImages
+from revisit_ssl.evaluators.representation import NetworkInput
 
 
 def trunk():
@@ -33,7 +36,8 @@ def source(split, count=48, side=8, seed=0, **changes):
 
 
 PROBE = LinearImages(resize=8, size=8, batch_size=16, lr=20.0, schedule=(2, 3, 4), max_values=30, eval_batch_size=20)
-CALL = {"endpoints": ("block1", "pre_logits"), "normalize": "pm1", "num_classes": 3}
+PM1 = NetworkInput(normalize="pm1")
+CALL = {"endpoints": ("block1", "pre_logits"), "network_input": PM1, "num_classes": 3}
 
 
 def splits():
@@ -72,7 +76,7 @@ def test_steps_equal_numpy(monkeypatch):
     monkeypatch.setattr(module, "train_batches", recorded)
     monkeypatch.setattr(module, "glorot", lambda key, shape: tf.zeros(shape))
     backbone, train = trunk(), source("train")
-    features_of = PROBE._features(backbone, ("pre_logits",), "pm1")
+    features_of = PROBE._features(backbone, ("pre_logits",), PM1)
     heads = PROBE._train(features_of, train, 16, 3, 0)
     features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     w, b, mw, mb = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0
@@ -94,12 +98,13 @@ def test_parts_of_a_batch_give_the_features_of_the_whole(monkeypatch, compiled):
     backbone.trainable = False
     images = np.random.default_rng(0).random((19, 8, 8, 3), np.float32)
     endpoints, seen = ("block1", "pre_logits"), []
-    normalize = module.normalize_input
-    monkeypatch.setattr(module, "normalize_input", lambda x, mode: seen.append(x.shape[0]) or normalize(x, mode))
+    real = module.represent
+    monkeypatch.setattr(module, "represent", lambda net, x, *a, **k: seen.append(x.shape[0]) or real(net, x, *a, **k))
     found = []
     for at_once in (19, 6):
-        monkeypatch.setattr(module, "images_at_once", lambda model, size, at_once=at_once: at_once)
-        features_of = tf.function(PROBE._features(backbone, endpoints, "standardize"), jit_compile=compiled)
+        monkeypatch.setattr(module, "images_at_once", lambda *a, at_once=at_once: at_once)
+        features_of = PROBE._features(backbone, endpoints, NetworkInput(normalize="standardize"))
+        features_of = tf.function(features_of, jit_compile=compiled)
         found.append(features_of(images))
     assert seen == [19, 5]  # traced once, not once for each part
     for name in endpoints:
@@ -108,9 +113,10 @@ def test_parts_of_a_batch_give_the_features_of_the_whole(monkeypatch, compiled):
 
 
 def test_scores_do_not_depend_on_the_size_of_the_parts(monkeypatch):
-    whole = PROBE(trunk(), *splits(), **CALL)
-    monkeypatch.setattr(module, "images_at_once", lambda model, size: 3)
-    parts = PROBE(trunk(), *splits(), **CALL)
+    backbone = trunk()
+    whole = PROBE(backbone, *splits(), **CALL)
+    monkeypatch.setattr(module, "images_at_once", lambda *a: 3)
+    parts = PROBE(backbone, *splits(), **CALL)
     assert [(s.top1, s.extra) for s in parts.values()] == [(s.top1, s.extra) for s in whole.values()]
 
 
@@ -122,14 +128,13 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     train = source("train", 16, images=pictures)
     crops = []
     real = module.cut
-    monkeypatch.setattr(module, "normalize_input", lambda x, mode: x)
     monkeypatch.setattr(
         module, "cut", lambda images, spec, seed: crops.append((spec, real(images, spec, (1, 2)))) or crops[-1][1]
     )
     tf.config.run_functions_eagerly(True)
     try:
         probe = LinearImages(resize=12, size=8, batch_size=16, schedule=(1, 1, 1))
-        probe._train(probe._features(trunk(), ("block1",), "pm1"), train, 16, 3, 0)
+        probe._train(probe._features(trunk(), ("block1",), PM1), train, 16, 3, 0)
     finally:
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
@@ -140,14 +145,43 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
         np.testing.assert_array_equal(crop[..., :2], place[int(top) : int(top) + 8, int(left) : int(left) + 8, :2] / 20)
         corners.add((top, left))
     assert len(corners) > 4
+
+
+@pytest.mark.parametrize("view", [None, EvalView(size=8, resize=9, method="squash")])
+def test_what_is_scored(monkeypatch, view):
+    """The centre of the training geometry, or what the recipe looks at: the supplement's for patch networks."""
     views = []
-    batch = (pictures[:, :8, :8], 16)
-    monkeypatch.setattr(module, "padded_batches", lambda source, size, view: views.append(view) or iter([batch]))
-    heads = {"pre_logits": (tf.zeros([3, 3]), tf.zeros([3]))}
-    flat = keras.Input((None, None, 3))
-    means = keras.Model(flat, {"pre_logits": keras.layers.GlobalAveragePooling2D()(flat)})
-    probe._score(probe._features(means, ("pre_logits",), "pm1"), heads, (train,))
-    assert (views[0].size, views[0].resize, views[0].method) == (8, 12, "shorter_side")
+    real = module.padded_batches
+    monkeypatch.setattr(module, "padded_batches", lambda s, n, view: views.append(view) or real(s, n, view))
+    probe = LinearImages(resize=12, size=8, batch_size=16, schedule=(1, 1, 1), eval_view=view)
+    probe(trunk(), *splits(), **CALL)
+    assert set(views) == {view or EvalView(size=8, resize=12, method="shorter_side")}
+    with pytest.raises(InputError, match="trained on 8 pixels, scored on 16"):
+        LinearImages(resize=12, size=8, eval_view=EvalView(size=16))(trunk(), *splits(), **CALL)
+
+
+def test_a_network_of_patches_learns_from_their_mean(monkeypatch):
+    """Training and scores see the mean of the four patches' features, in parts of a batch too."""
+    monkeypatch.setattr(module, "images_at_once", lambda *a: 5)
+    backbone = trunk()
+    known = NetworkInput(normalize="standardize", patch_grid=2, patch_size=4)
+    images = np.random.default_rng(0).random((16, 8, 8, 3), np.float32)
+    found = PROBE._features(backbone, ("pre_logits",), known)(tf.constant(images))["pre_logits"]
+    expected = []
+    for image in images:
+        patches = [image[y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4)]
+        patches = np.stack([(p - p.mean()) / p.std() for p in patches])
+        expected.append(backbone(patches, training=False)["pre_logits"].numpy().mean(axis=0))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    scores = PROBE(backbone, *splits(), **(CALL | {"network_input": dataclasses.replace(known, normalize="pm1")}))
+    assert all(score.top1 > 60 for score in scores.values())
+
+
+def test_learning_rate_as_it_is():
+    probe, backbone = dataclasses.replace(PROBE, lr=1.25, scale_lr=False), trunk()
+    plain = probe(backbone, *splits(), **CALL)["block1"]
+    scaled = PROBE(backbone, *splits(), **CALL)["block1"]  # 20 * 16 / 256 = 1.25
+    assert plain.hyperparameters["lr_used"] == 1.25 and (plain.top1, plain.extra) == (scaled.top1, scaled.extra)
 
 
 def test_paper_defaults():

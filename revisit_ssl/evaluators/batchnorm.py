@@ -28,15 +28,16 @@ def reestimate_batch_norm(backbone, image_batches):
     if not layers:
         return 0
     before = [v.numpy() for v in statistics]
-    settings = [(x.momentum, x.trainable) for x in layers]
+    settings = [(x.momentum, x.trainable, getattr(x, "group", None)) for x in layers]
     try:
         for x in layers:
             # momentum 0: one training-mode pass writes the batch statistics themselves; a frozen layer would not write.
-            x.trainable, x.momentum = True, 0.0
+            # Ghost batches are off: their size need not fit these batches.
+            x.trainable, x.momentum, x.group = True, 0.0, None
         totals, images = _sum_over_batches(backbone, statistics, image_batches)
     finally:
-        for x, (momentum, trainable) in zip(layers, settings, strict=True):
-            x.momentum, x.trainable = momentum, trainable
+        for x, (momentum, trainable, group) in zip(layers, settings, strict=True):
+            x.momentum, x.trainable, x.group = momentum, trainable, group
         for v, value in zip(statistics, before, strict=True):
             v.assign(value)
     if images == 0:

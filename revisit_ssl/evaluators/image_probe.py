@@ -20,7 +20,7 @@ from revisit_ssl.evaluators.base import (
 )
 from revisit_ssl.evaluators.features import padded_batches, use_xla
 from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
-from revisit_ssl.evaluators.sgd import glorot
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot
 from revisit_ssl.recipe import require
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec, cut, to_float
@@ -32,7 +32,8 @@ class LinearImages(ImageProbe):
 
     Dense layer with bias, Glorot start, softmax cross entropy, momentum SGD without warm-up and without weight decay.
     The defaults are the paper's and leave nothing to choose on val, which is only scored.
-    ``ProbeScore.extra``: val_top1, val_top5. ``seconds`` is the time of all endpoints together.
+    ``ProbeScore.extra``: val_top1, val_top5, curve [[epoch, percent on val]]. ``seconds`` is the time of all endpoints
+    together.
     """
 
     resize: int = 256
@@ -71,8 +72,19 @@ class LinearImages(ImageProbe):
         check_input(backbone, network_input, self.size)
         features = self._features(backbone, endpoints, network_input)
         batch_size = min(self.batch_size, train.num_examples)
-        heads = self._train(features, train, batch_size, num_classes, seed)
-        val_scores, scores = self._score(features, heads, (val, test), view)
+        heads = self._heads(features, num_classes, seed)
+        score = self._scorer(features, heads, view)
+        looks = curve_epochs(self.schedule, train.num_examples, val.num_examples)
+        curves, val_scores = {name: [] for name in endpoints}, {}
+
+        def watch(epoch):
+            if epoch in looks:
+                val_scores.update(score(val))
+                for name, curve in curves.items():
+                    curve.append([epoch, topk_percent(val_scores[name], val.labels, 1)])
+
+        self._train(features, heads, train, batch_size, seed, watch)
+        scores = score(test)
         seconds = time.perf_counter() - started
         return {
             name: ProbeScore(
@@ -81,8 +93,9 @@ class LinearImages(ImageProbe):
                 hyperparameters=asdict(self) | {"batch_size": batch_size, "lr_used": self._rate(batch_size)},
                 seconds=seconds,
                 extra={
-                    "val_top1": topk_percent(val_scores[name], val.labels, 1),
+                    "val_top1": curves[name][-1][1],
                     "val_top5": topk_percent(val_scores[name], val.labels, 5),
+                    "curve": curves[name],
                 },
             )
             for name in endpoints
@@ -91,23 +104,27 @@ class LinearImages(ImageProbe):
     def _rate(self, batch_size):
         return self.lr * batch_size / 256 if self.scale_lr else self.lr
 
-    def _train(self, features_of, source, batch_size, num_classes, seed):
-        """{endpoint: (kernel [d, C], bias [C])}"""
+    def _heads(self, features_of, num_classes, seed):
+        """{endpoint: (kernel [d, C], bias [C])}, variables."""
+        traced = tf.function(features_of).get_concrete_function(tf.TensorSpec([1, self.size, self.size, 3]))
+        heads, key = {}, draws.fold(seed, 1)
+        for i, (name, output) in enumerate(traced.structured_outputs.items()):
+            kernel = glorot(draws.fold(key, i).key, [1, output.shape[1], num_classes])[0]
+            heads[name] = (tf.Variable(kernel), tf.Variable(tf.zeros([num_classes])))
+        return heads
+
+    def _train(self, features_of, heads, source, batch_size, seed, watch):
+        """Updates ``heads``; calls ``watch`` with the number of epochs done after each."""
         spec = CropSpec(method="random", size=self.size, resize_to=self.resize, keep_ratio=True)
         per_epoch = steps_per_epoch(source, batch_size)
-        key = draws.as_seed(seed)
-        heads, velocities = {}, {}
-        traced = tf.function(features_of).get_concrete_function(tf.TensorSpec([1, self.size, self.size, 3]))
-        for i, (name, output) in enumerate(traced.structured_outputs.items()):
-            kernel = glorot(draws.fold(draws.fold(key, 1), i).key, [1, output.shape[1], num_classes])[0]
-            heads[name] = (tf.Variable(kernel), tf.Variable(tf.zeros([num_classes])))
-            velocities[name] = tuple(tf.Variable(tf.zeros_like(v)) for v in heads[name])
+        key = draws.fold(seed, 2)
+        velocities = {name: [tf.Variable(tf.zeros_like(v)) for v in head] for name, head in heads.items()}
 
         @tf.function(jit_compile=use_xla())
         def step(images, labels, number, lr):
             # In-memory sets come whole and are cut here; others were cut on the host, uint8 [B, 1, s, s, 3].
             if images.shape.rank == 4:
-                images = cut(images, spec, draws.fold(draws.fold(key, 2), number))[:, 0]
+                images = cut(images, spec, draws.fold(key, number))[:, 0]
             else:
                 images = to_float(images[:, 0])
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
@@ -128,7 +145,7 @@ class LinearImages(ImageProbe):
                 batch = next(batches)
                 images = batch["crop"] if "crop" in batch else batch["image"]
                 step(images, batch["label"], tf.constant(epoch * per_epoch + i, tf.int64), lr)
-        return heads
+            watch(epoch + 1)
 
     def _features(self, backbone, endpoints, network_input):
         """float images [B, s, s, 3] in [0, 1], B and s static -> {endpoint: float32 [B, d]}"""
@@ -155,21 +172,22 @@ class LinearImages(ImageProbe):
 
         return features_of
 
-    def _score(self, features_of, heads, sources, view):
-        """For each source {endpoint: logits [N, C]} on the images that ``view`` gives."""
+    def _scorer(self, features_of, heads, view):
+        """Function: a source -> {endpoint: logits [N, C]} of the present heads on the images that ``view`` gives."""
 
         @tf.function(jit_compile=use_xla())
         def logits(images):
             features = features_of(to_float(images))
             return {name: tf.matmul(features[name], kernel) + bias for name, (kernel, bias) in heads.items()}
 
-        found = []
-        for source in sources:
+        def score(source):
             parts = {name: [] for name in heads}
-            for images, n in padded_batches(source, self.eval_batch_size, view):
+            for images, n in padded_batches(source, min(self.eval_batch_size, source.num_examples), view):
                 for name, values in logits(images).items():
                     parts[name].append(values.numpy()[:n])
-            found.append({name: np.concatenate(values) for name, values in parts.items()})
-            for name, values in found[-1].items():
+            found = {name: np.concatenate(values) for name, values in parts.items()}
+            for name, values in found.items():
                 check_finite(values, f"linear_images on {name}")
-        return found
+            return found
+
+        return score

@@ -14,7 +14,7 @@ from revisit_ssl.evaluators.base import (
     check_splits,
     topk_percent,
 )
-from revisit_ssl.evaluators.sgd import glorot, train_candidates
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot, train_candidates
 from revisit_ssl.recipe import require
 from revisit_ssl.views import draws
 
@@ -23,7 +23,8 @@ from revisit_ssl.views import draws
 class Linear(FeatureProbe):
     """One dense layer with bias, softmax cross entropy, no weight decay; (lr, epochs) chosen on val.
 
-    ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}.
+    ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}; curve [[epoch, percent on
+    val]] of the chosen candidate.
     """
 
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -55,13 +56,12 @@ class Linear(FeatureProbe):
         train, val, test = check_splits((train, val, test), num_classes)
         standardizer = Standardizer.fit(train.features, self.standardize)
         batch_size = min(self.batch_size, len(train.features))
-        found = []  # (lr, epochs, top-1 on val, kernel [d, C], bias [C])
+        found = []  # (lr, epochs, curve on val, kernel [d, C], bias [C])
         for epochs in self.epochs:
-            kernels, biases = self._train(train, standardizer, num_classes, batch_size, epochs, seed)
-            for lr, kernel, bias in zip(self.learning_rates, kernels, biases, strict=True):
-                scores = _scores(val.features, standardizer, kernel, bias)
-                found.append((lr, epochs, topk_percent(scores, val.labels, 1), kernel, bias))
-        lr, epochs, val_top1, kernel, bias = max(found, key=lambda f: f[2])
+            kernels, biases, curves = self._train(train, val, standardizer, num_classes, batch_size, epochs, seed)
+            for lr, kernel, bias, curve in zip(self.learning_rates, kernels, biases, curves, strict=True):
+                found.append((lr, epochs, curve, kernel, bias))
+        lr, epochs, curve, kernel, bias = max(found, key=lambda f: f[2][-1][1])
         require(
             np.isfinite(kernel).all(),
             f"linear: every learning rate of {self.learning_rates} diverged; give smaller ones",
@@ -74,13 +74,14 @@ class Linear(FeatureProbe):
             hyperparameters=fixed | {"lr": lr, "epochs": epochs, "batch_size": batch_size},
             seconds=time.perf_counter() - started,
             extra={
-                "val_top1": val_top1,
-                "val_top1_by_candidate": {f"lr {f[0]:g}, {f[1]} epochs": f[2] for f in found},
+                "val_top1": curve[-1][1],
+                "val_top1_by_candidate": {f"lr {f[0]:g}, {f[1]} epochs": f[2][-1][1] for f in found},
+                "curve": curve,
             },
         )
 
-    def _train(self, train, standardizer, num_classes, batch_size, epochs, seed):
-        """Kernels [G, d, C] and biases [G, C], one per learning rate."""
+    def _train(self, train, val, standardizer, num_classes, batch_size, epochs, seed):
+        """Kernels [G, d, C], biases [G, C] and curves [[epoch, percent on val]], one per learning rate."""
         count = len(self.learning_rates)
         kernels = tf.Variable(glorot(draws.as_seed(seed).key, [count, train.features.shape[1], num_classes]))
         biases = tf.Variable(tf.zeros([count, num_classes]))
@@ -90,13 +91,22 @@ class Linear(FeatureProbe):
             labels = tf.tile(labels[None], [count, 1])
             return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), axis=1)
 
+        drops = [round(share * epochs, 6) for share in self.decay_at]
+        looks = curve_epochs((*drops, epochs), len(train.features), len(val.features))
+        curves = [[] for _ in self.learning_rates]
+
+        def watch(epoch):
+            if epoch in looks:
+                for kernel, bias, curve in zip(kernels.numpy(), biases.numpy(), curves, strict=True):
+                    scores = _scores(val.features, standardizer, kernel, bias)
+                    curve.append([epoch, topk_percent(scores, val.labels, 1)])
+
         train_candidates(
             train.features, train.labels, standardizer, [kernels, biases], loss,
             rates=[lr * (batch_size / 256 if self.scale_lr else 1) for lr in self.learning_rates],
-            batch_size=batch_size, epochs=epochs, decay_epochs=[round(share * epochs, 6) for share in self.decay_at],
-            momentum=self.momentum, seed=seed,
+            batch_size=batch_size, epochs=epochs, decay_epochs=drops, momentum=self.momentum, seed=seed, watch=watch,
         )  # fmt: skip
-        return kernels.numpy(), biases.numpy()
+        return kernels.numpy(), biases.numpy(), curves
 
 
 def _scores(features, standardizer, kernel, bias):

@@ -13,8 +13,9 @@ _BLOCK_VALUES = 1 << 24  # features handed to the device at a time (64 MB)
 
 
 def train_candidates(
-    features, labels, standardizer, variables, loss, *, rates, batch_size, epochs, decay_epochs, momentum, seed
-):
+    features, labels, standardizer, variables, loss, *, rates, batch_size, epochs, decay_epochs, momentum, seed,
+    watch=None,
+):  # fmt: skip
     """Trains G candidates; updates ``variables`` in place.
 
     Per step: m <- momentum * m + g, w <- w - rate * m (TF1's and PyTorch's momentum), rate times 0.1 after each of
@@ -31,6 +32,7 @@ def train_candidates(
         epochs, decay_epochs: int, tuple of numbers.
         momentum: in [0, 1).
         seed: int.
+        watch: called after each epoch with the number of epochs done; None: nobody looks.
     """
     rows = len(features)
     batch_size = min(batch_size, rows)
@@ -64,6 +66,26 @@ def train_candidates(
             chosen = order[first * batch_size : (first + run_steps) * batch_size]
             x, y = tf.constant(_gather(features, chosen)), tf.constant(labels[chosen])
             run(x, y, tf.constant(epoch * steps + first, tf.int64), factor)
+        if watch:
+            watch(epoch + 1)
+
+
+def curve_epochs(schedule, train_rows, val_rows):
+    """Epochs after which a probe looks at val for its accuracy curve (supplement Figure 1).
+
+    At most 40 at equal distances, fewer where they would cost more than a fifth of the images seen in training; then
+    both drops of the rate and the end.
+
+    Args:
+        schedule: (first drop, second drop, end) in epochs.
+        train_rows, val_rows: images.
+
+    Returns:
+        ascending ints in [1, end], the last is the end.
+    """
+    end = schedule[2]
+    points = max(1, min(40, end, int(0.2 * end * train_rows / val_rows)))
+    return sorted({*(-(-i * end // points) for i in range(1, points + 1)), *map(round, schedule)} - {0})
 
 
 def glorot(key, shape):

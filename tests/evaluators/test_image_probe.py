@@ -41,7 +41,7 @@ CALL = {"endpoints": ("block1", "pre_logits"), "network_input": PM1, "num_classe
 
 
 def splits():
-    return source("train"), source("val"), source("test", 50)
+    return source("train"), source("val", 24), source("test", 50)
 
 
 def test_trunk_is_the_same_to_the_bit_and_every_endpoint_gets_a_head():
@@ -77,10 +77,11 @@ def test_steps_equal_numpy(monkeypatch):
     monkeypatch.setattr(module, "glorot", lambda key, shape: tf.zeros(shape))
     backbone, train = trunk(), source("train")
     features_of = PROBE._features(backbone, ("pre_logits",), PM1)
-    heads = PROBE._train(features_of, train, 16, 3, 0)
+    heads, epochs = PROBE._heads(features_of, 3, 0), []
+    PROBE._train(features_of, heads, train, 16, 0, epochs.append)
     features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     w, b, mw, mb = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0
-    assert len(seen) == 4 * 3
+    assert len(seen) == 4 * 3 and epochs == [1, 2, 3, 4]
     for step, rows in enumerate(seen):
         odds = np.exp(features[rows] @ w + b)
         residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
@@ -134,7 +135,8 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
     tf.config.run_functions_eagerly(True)
     try:
         probe = LinearImages(resize=12, size=8, batch_size=16, schedule=(1, 1, 1))
-        probe._train(probe._features(trunk(), ("block1",), PM1), train, 16, 3, 0)
+        features_of = probe._features(trunk(), ("block1",), PM1)
+        probe._train(features_of, probe._heads(features_of, 3, 0), train, 16, 0, lambda epoch: None)
     finally:
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
@@ -175,6 +177,22 @@ def test_a_network_of_patches_learns_from_their_mean(monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     scores = PROBE(backbone, *splits(), **(CALL | {"network_input": dataclasses.replace(known, normalize="pm1")}))
     assert all(score.top1 > 60 for score in scores.values())
+
+
+def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
+    """A run that is cut short after an epoch scores what the curve says of that epoch."""
+    backbone, (train, val, test) = trunk(), splits()
+    probe = dataclasses.replace(PROBE, lr=0.5, schedule=(2, 3, 5))
+    score = probe(backbone, train, val, test, **CALL)["pre_logits"]
+    curve = score.extra["curve"]
+    # 48 images in training, 24 of val: 0.2 * 5 * 48 / 24 = 2 looks of their own, after 3 and 5 epochs.
+    assert [epoch for epoch, _ in curve] == [2, 3, 5] and curve[-1][1] == score.extra["val_top1"]
+    assert len({top1 for _, top1 in curve}) > 1
+    seen = []
+    real = module.padded_batches
+    monkeypatch.setattr(module, "padded_batches", lambda s, *a: seen.append(s.split) or real(s, *a))
+    short = dataclasses.replace(probe, schedule=(2, 3, 3))(backbone, train, val, test, **CALL)["pre_logits"]
+    assert short.extra["val_top1"] == curve[1][1] and seen == ["val", "val", "test"]
 
 
 def test_learning_rate_as_it_is():

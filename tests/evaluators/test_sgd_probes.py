@@ -10,7 +10,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import FeatureSplit, Standardizer
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
-from revisit_ssl.evaluators.sgd import glorot, train_candidates
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot, train_candidates
 
 
 def gaussians(rows, seed, width=8, classes=3, signal=1.0):
@@ -76,6 +76,36 @@ def test_linear_reports_what_it_chose():
     assert candidates[chosen] == score.extra["val_top1"] and score.hyperparameters["batch_size"] == 32
     # The Bayes rule of these three unit Gaussians is right in 63 % (a million draws).
     assert 55 < score.top1 < 70
+
+
+def test_the_curve_of_the_chosen_candidate():
+    train, val, test = gaussians(300, 0), gaussians(300, 1), gaussians(300, 2)
+    probe = Linear(learning_rates=(1e-6, 0.03), epochs=(5,), decay_at=(0.4, 0.8), batch_size=32)
+    score = probe(train, val, test, num_classes=3, seed=0)
+    curve = score.extra["curve"]
+    assert [epoch for epoch, _ in curve] == [2, 4, 5] and curve[-1][1] == score.extra["val_top1"]
+    # A run that ends after four epochs, with the same drops, scores what the curve says.
+    short = Linear(learning_rates=(0.03,), epochs=(4,), decay_at=(0.5, 1.0), batch_size=32)
+    assert short(train, val, test, num_classes=3, seed=0).extra["val_top1"] == curve[1][1]
+    assert len({top1 for _, top1 in curve}) > 1
+
+
+@pytest.mark.parametrize("schedule", [(30, 50, 70), (120, 140, 160), (480, 500, 520)])
+def test_looks_at_val_are_few_and_hold_the_drops(schedule):
+    looks = curve_epochs(schedule, 1231121, 50046)
+    assert looks == sorted(looks) and set(schedule) <= set(looks) and looks[-1] == schedule[2]
+    assert 40 <= len(looks) <= 42 and looks[0] >= 1 and max(np.diff([0, *looks])) <= np.ceil(schedule[2] / 40)
+    # A tenth of the labels: not more than a fifth of the images that training sees, besides drops and end.
+    assert len(curve_epochs((30, 50, 70), 10000, 50000)) <= 2 + 3
+    assert curve_epochs((0, 0, 1), 10, 1000) == [1]
+
+
+def test_unscaled_rates():
+    train, val = gaussians(200, 0), gaussians(200, 1)
+    settings = {"batch_size": 64, "epochs": (3,)}
+    plain = Linear(learning_rates=(0.025,), scale_lr=False, **settings)(train, val, val, num_classes=3, seed=0)
+    scaled = Linear(learning_rates=(0.1,), **settings)(train, val, val, num_classes=3, seed=0)
+    assert plain.extra["curve"] == scaled.extra["curve"] and plain.top1 == scaled.top1
 
 
 def test_mlp_solves_what_no_linear_probe_can():

@@ -180,12 +180,12 @@ class PatchPretext(Pretext):
         Returns:
             float32 [s, s, 3].
         """
-        side, p = self.view_spec.size, self.view_spec.patch_size
+        side, p = self.view_spec.size, patches.shape[1]
         sheet = np.ones([side, side, 3], np.float32)
-        cell, rows = side // columns, -(-len(order) // columns)
-        top = (side - rows * cell) // 2 + (cell - p) // 2
-        for place, patch in enumerate(order):
-            y, x = top + place // columns * cell, (cell - p) // 2 + place % columns * cell
+        place, rows = side // columns, -(-len(order) // columns)
+        left, top = (place - p) // 2, (side - rows * place + place - p) // 2
+        for i, patch in enumerate(order):
+            y, x = top + i // columns * place, left + i % columns * place
             sheet[y : y + p, x : x + p] = patches[patch]
         return sheet
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from revisit_ssl.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.patch_head import PatchOptions, PatchPretext, check_grid, concat_patches
 from revisit_ssl.recipe import require
+from revisit_ssl.views.crops import resize
 from revisit_ssl.views.draws import fold
 
 
@@ -51,7 +52,8 @@ class RelativePatch(PatchPretext):
     def pictures(self, batch):
         seed, grid = (self.seed, 0), self.view_spec.patch_grid
         crops = self.cut({name: batch[name][:4] for name in batch}, seed)["image"][:, 0]
-        patches = self.patches(crops, seed, normalize="none").numpy()
+        patches = self.patches(crops, seed, normalize="none")
+        patches = resize(patches, [crops.shape[1] // 2 - 2] * 2).numpy()  # as large as two fit side by side
         shown = self.pairs[:: len(self.pairs) // 8]  # a sheet has nine columns
         images = []
         for crop, own in zip(crops.numpy(), np.split(patches, len(crops)), strict=True):

@@ -4,8 +4,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.color import random_grayscale
-from revisit_ssl.views.crops import center_crop, random_crop, resize
+from revisit_ssl.views.crops import center_crop
 
 
 def grid_patches(images, seed=None, *, grid=3, cell, size):
@@ -42,28 +41,6 @@ def grid_patches(images, seed=None, *, grid=3, cell, size):
     columns = offsets[..., 1, None] + tf.range(size)
     bands = tf.gather(cells, rows, axis=2, batch_dims=2)
     return tf.gather(bands, columns, axis=3, batch_dims=2)
-
-
-def pretext_patches(
-    images, seed, *, training, resize_to=292, crop=255, grid=3, size=64, gray_probability=2 / 3, kernel="bilinear"
-):
-    """Patches as the patch pretexts see them: squash, grey, crop, cells, patches.
-
-    Args:
-        images: float [B, H, W, 3] in [0, 1].
-        seed: for grey, crop and jitter.
-        training: False: central crop and centred patches. Grey is drawn all the same, as in the official code.
-        resize_to: aspect ratio ignored.
-        gray_probability: per image, channel mean (paper 2/3, code 0.66, supplement 1/3).
-        kernel: "legacy" gives the official TF1 pixels.
-
-    Returns:
-        float32 [B, grid^2, size, size, 3] in [0, 1]; not standardised (``color.standardize`` does each patch).
-    """
-    images = resize(images, (resize_to, resize_to), kernel=kernel)
-    images = random_grayscale(images, draws.fold(seed, 0), probability=gray_probability, mode="mean")
-    images = random_crop(images, draws.fold(seed, 1), size=crop) if training else center_crop(images, crop)
-    return grid_patches(images, draws.fold(seed, 2) if training else None, grid=grid, cell=crop // grid, size=size)
 
 
 def probe_patches(images, *, size=64, grid=3):

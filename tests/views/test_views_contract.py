@@ -26,7 +26,6 @@ VIEWS = {
     "inception_crop": lambda x, s: crops.inception_crop(x, s, size=9),
     "random_crop": lambda x, s: crops.random_crop(x, s, size=9),
     "grid_patches": lambda x, s: patches.grid_patches(x, s, cell=6, size=4),
-    "pretext_patches": lambda x, s: patches.pretext_patches(x, s, training=True, resize_to=20, crop=18, size=4),
     "dropout": lambda x, s: draws.dropout(x, 0.3, s),
 } | {
     f"cut_{method}": lambda x, s, method=method: crops.cut(x, crops.CropSpec(size=9, count=2, method=method), s)

@@ -1,7 +1,11 @@
-"""Batch normalisation with the moving statistics of TF1 and PyTorch."""
+"""Batch normalisation with the moving statistics of TF1 and PyTorch, and of ghost batches."""
+
+import math
 
 import keras
 import tensorflow as tf
+
+from revisit_ssl.errors import InputError
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -15,14 +19,32 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     With ``synchronized=True`` the statistics are those of the global batch and n counts it, on the assumption (true of
     every batch of this package) that all replicas hold equally many rows.
+
+    Args:
+        group: rows that are normalised together in training (ghost batches, arXiv:1705.08741): rows 0..group - 1 with
+            their own statistics, the next ``group`` with theirs, and so on, as if each group sat on a device of its
+            own. The moving statistics take the mean of the groups' means and of their unbiased variances. None: all.
+        kwargs: those of the Keras layer; ``axis`` is the last one where there is a group.
+
+    Raises:
+        InputError: in training, rows that are not whole groups.
     """
+
+    def __init__(self, group=None, **kwargs):
+        super().__init__(**kwargs)
+        self.group = group
+
+    def get_config(self):
+        return {**super().get_config(), "group": self.group}
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable):
             return super().call(inputs, training=False)
         x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         fusible = len(x.shape) == 4 and self.axis in (-1, 3) and x.dtype == "float32" and self.scale and self.center
-        if fusible and not self.synchronized and mask is None:
+        if self.group:
+            outputs, mean, unbiased = self._ghost(x)
+        elif fusible and not self.synchronized and mask is None:
             # Half the time of moments + normalisation on a CPU, and the kernel that the official networks ran on.
             empty = tf.zeros([0], tf.float32)  # no old statistics wanted: the op returns those of the batch
             outputs, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -41,3 +63,17 @@ class BatchNorm(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
             moving.assign(moving * self.momentum + keras.ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
         return keras.ops.cast(outputs, self.compute_dtype)
+
+    def _ghost(self, x):
+        """float32 [B, ..., C] -> the same normalised group by group, mean [C] and unbiased variance [C] over groups."""
+        shape = keras.ops.shape(x)  # ints where static
+        if isinstance(shape[0], int) and shape[0] % self.group:
+            raise InputError(f"bn_group {self.group} does not divide the {shape[0]} rows of a training step")
+        count = self.group * math.prod(shape[1:-1])
+        rows = tf.reshape(x, [-1, count, shape[-1]])
+        mean, variance = tf.nn.moments(rows, axes=1, keepdims=True)  # [groups, 1, C]
+        scale = self.gamma.value * tf.math.rsqrt(variance + self.epsilon)
+        outputs = tf.reshape(rows * scale + (self.beta.value - mean * scale), shape)
+        # The authors' TPUs kept the moving statistics of one core; the mean of all is the same with less noise.
+        bessel = tf.cast(count / tf.maximum(count - 1, 1), x.dtype)
+        return outputs, tf.reduce_mean(mean, axis=(0, 1)), tf.reduce_mean(variance, axis=(0, 1)) * bessel

@@ -39,11 +39,20 @@ def image_input(input_shape):
     return keras.Input(tuple(input_shape), name="image")
 
 
-def normalisation(norm, momentum, epsilon, name, dtype=None):
-    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value."""
+def check_group(group, norm):
+    """Raises InputError unless ``group`` is None, or an integer of at least 1 and ``norm`` not synchronised."""
+    if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
+        raise InputError(f"bn_group {group!r}; an integer of at least 1, or None for all rows of a device")
+    if group is not None and norm == "sync":
+        raise InputError(f"bn_group {group} with norm 'sync'; a group lies on one device, take norm 'batch'")
+
+
+def normalisation(norm, momentum, epsilon, name, dtype=None, group=None):
+    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value, ``group`` a ghost batch."""
     if norm == "none":
         return keras.layers.Identity(name=name, dtype=dtype)
-    return BatchNorm(momentum=momentum, epsilon=epsilon, synchronized=norm == "sync", name=name, dtype=dtype)
+    sync = norm == "sync"
+    return BatchNorm(momentum=momentum, epsilon=epsilon, synchronized=sync, name=name, dtype=dtype, group=group)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +70,11 @@ class Parts:
     bn_epsilon: float = 1e-3
     initializer: Callable = keras.initializers.GlorotUniform
     bias: bool = False
+    bn_group: int | None = None
 
     def __post_init__(self):
         check_choice("norm", self.norm, NORMS)
+        check_group(self.bn_group, self.norm)
 
     def conv(self, x, filters, size, name, stride=1):
         """Convolution with zeros added on both sides alike; SAME at stride 2 would add them unevenly."""
@@ -75,7 +86,7 @@ class Parts:
         )(x)  # fmt: skip
 
     def normalise(self, x, name):
-        return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name)(x)
+        return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name, group=self.bn_group)(x)
 
     def relu(self, x, name):
         return keras.layers.ReLU(name=name)(x)

@@ -66,6 +66,7 @@ def resnet(
     norm="batch",
     bn_momentum=0.99,
     bn_epsilon=1e-3,
+    bn_group=None,
     initializer=keras.initializers.GlorotUniform,
 ):
     """A ResNet of widening factor ``width`` = k with 16k channels in its root (k = 4: the standard network).
@@ -85,6 +86,7 @@ def resnet(
         strides: of blocks 2, 3, 4; the paper's patch tasks take (2, 2, 1).
         norm: "batch", "sync" (statistics of the global batch) or "none" (convolutions get a bias).
         bn_momentum, bn_epsilon: Keras' sense; TF1's values are .99, 1e-3, PyTorch's .9, 1e-5.
+        bn_group: rows of a training batch that are normalised together (see `BatchNorm`); None: all of the device's.
         initializer: makes one initialiser per kernel.
 
     Returns:
@@ -98,7 +100,7 @@ def resnet(
     """
     check_width(width)
     check_strides(root_stride, strides)
-    parts = Parts(norm, bn_momentum, bn_epsilon, initializer)
+    parts = Parts(norm, bn_momentum, bn_epsilon, initializer, bn_group=bn_group)
     inputs = image_input(input_shape)
     x = parts.root(inputs, 16 * width, stem, root_stride, activate=not preactivation)
     endpoints = {"after_root": x}

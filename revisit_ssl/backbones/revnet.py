@@ -27,6 +27,7 @@ def revnet50(
     norm="batch",
     bn_momentum=0.99,
     bn_epsilon=1e-3,
+    bn_group=None,
     name="revnet50",
 ):
     """A RevNet50 of widening factor ``width`` = k: 64k channels in its root, 512k in block4.
@@ -38,7 +39,7 @@ def revnet50(
             a third more time, the same gradients up to rounding. The weights do not depend on it.
         representation_size: d of pre_logits through one more 1x1 convolution, BN and ReLU (the paper's Figure 6, as in
             the authors' S4L code); None: 512k. Its kernel, "revnet_representation", is not weight-decayed there.
-        input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, name: as in `resnet.resnet`.
+        input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
 
     Returns:
         Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" (before the pooling
@@ -53,7 +54,7 @@ def revnet50(
     check_strides(root_stride, strides)
     if representation_size is not None:
         check_representation_size(representation_size)
-    parts = Parts(norm, bn_momentum, bn_epsilon)
+    parts = Parts(norm, bn_momentum, bn_epsilon, bn_group=bn_group)
     inputs = image_input(input_shape)
     # Four times the channels of a ResNet's root, and no weight decay on it: optimisers know it by its name.
     x = parts.root(inputs, 64 * width, stem, root_stride, name="revnet_root")
@@ -67,7 +68,8 @@ def revnet50(
                 x = pool(x)
             x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
         zeros = channels // 4 if block > 1 else 0
-        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, recompute, zeros, name=f"block{block}")(x)
+        options = {"bn_group": bn_group, "recompute": recompute, "zeros": zeros, "name": f"block{block}"}
+        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, **options)(x)
         endpoints[f"block{block}"] = x
     x = parts.normalise(x, "last_norm")
     if representation_size is not None:
@@ -111,12 +113,12 @@ class PadChannels(keras.layers.Layer):
 class Branch(keras.layers.Layer):
     """F of a reversible unit: BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1 on half the stream, [B,H,W,c/2] -> same."""
 
-    def __init__(self, channels, norm, bn_momentum, bn_epsilon, **kwargs):
+    def __init__(self, channels, norm, bn_momentum, bn_epsilon, bn_group, **kwargs):
         super().__init__(**kwargs)
         self.convs, self.norms = [], []
         for i, (filters, size) in enumerate(((channels // 8, 1), (channels // 8, 3), (channels // 2, 1)), 1):
             dtype = self.dtype_policy
-            self.norms.append(normalisation(norm, bn_momentum, bn_epsilon, f"norm{i}", dtype))
+            self.norms.append(normalisation(norm, bn_momentum, bn_epsilon, f"norm{i}", dtype, bn_group))
             conv = keras.layers.Conv2D(
                 filters, size, padding="same", use_bias=norm == "none", name=f"conv{i}", dtype=dtype
             )
@@ -158,17 +160,19 @@ class ReversibleBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, zeros=0, **kwargs
-    ):
+        self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, zeros=0,
+        bn_group=None, **kwargs,
+    ):  # fmt: skip
         super().__init__(autocast=False, **kwargs)
         self.config = {
             "channels": channels, "units": units, "norm": norm,
             "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute, "zeros": zeros,
+            "bn_group": bn_group,
         }  # fmt: skip
         self.recompute = recompute
         self.zeros = zeros
         self.branches = [
-            Branch(channels, norm, bn_momentum, bn_epsilon, name=f"unit{i}", dtype=self.dtype_policy)
+            Branch(channels, norm, bn_momentum, bn_epsilon, bn_group, name=f"unit{i}", dtype=self.dtype_policy)
             for i in range(1, units + 1)
         ]
 

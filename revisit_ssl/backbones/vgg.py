@@ -9,7 +9,15 @@ from revisit_ssl.errors import InputError
 
 
 def vgg19_bn(
-    width=8, *, input_shape=(224, 224, 3), norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, name="vgg19_bn", **options
+    width=8,
+    *,
+    input_shape=(224, 224, 3),
+    norm="batch",
+    bn_momentum=0.99,
+    bn_epsilon=1e-3,
+    bn_group=None,
+    name="vgg19_bn",
+    **options,
 ):
     """VGG19-BN of 8k channels in its first stage; k = 8 is the standard network. No dropout, as in the official code.
 
@@ -17,7 +25,7 @@ def vgg19_bn(
         width: int >= 1, the factor k.
         input_shape: (height, width, channels), fixed sides of at least 32: the first fully connected layer is a
             convolution over all that five pools leave.
-        norm, bn_momentum, bn_epsilon: as in `resnet.resnet`.
+        norm, bn_momentum, bn_epsilon, bn_group: as in `resnet.resnet`.
         name: of the model.
         options: stem, root_stride, strides; VGG has none of them, only their default values are taken.
 
@@ -39,7 +47,7 @@ def vgg19_bn(
             f"input_shape {tuple(input_shape)!r}; VGG19 wants fixed sides of at least 32 pixels, as (224, 224, 3): "
             "its first fully connected layer covers the whole map"
         )
-    parts = Parts(norm, bn_momentum, bn_epsilon)
+    parts = Parts(norm, bn_momentum, bn_epsilon, bn_group=bn_group)
     x, endpoints = inputs, {}
     for stage, (convolutions, multiple) in enumerate(zip((2, 2, 4, 4, 4), (1, 2, 4, 8, 8), strict=True), 1):
         for i in range(1, convolutions + 1):
@@ -62,6 +70,7 @@ def vgg16_bn(
     norm="batch",
     bn_momentum=0.9,
     bn_epsilon=1e-5,
+    bn_group=None,
     name="vgg16_bn",
     **options,
 ):
@@ -72,7 +81,7 @@ def vgg16_bn(
     Args:
         width: int >= 1; 8 is the standard network (64 to 512 channels).
         sobel: put `Sobel` before conv1, which then has two input channels.
-        input_shape, norm, bn_momentum, bn_epsilon, name: as in `resnet.resnet`.
+        input_shape, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
         options: stem, root_stride, strides; VGG has none of them, only their default values are taken.
 
     Returns:
@@ -86,7 +95,7 @@ def vgg16_bn(
     """
     check_width(width)
     _check_no_stem(options)
-    parts = Parts(norm, bn_momentum, bn_epsilon, KAIMING_FAN_OUT, bias=True)
+    parts = Parts(norm, bn_momentum, bn_epsilon, KAIMING_FAN_OUT, bias=True, bn_group=bn_group)
     inputs = image_input(input_shape)
     if sobel and input_shape[2] != 3:
         raise InputError(f"input_shape {tuple(input_shape)!r}; Sobel wants three channels")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
-from revisit_ssl.recipe import TaskOptions, ViewSpec
+from revisit_ssl.recipe import TaskOptions, ViewSpec, require
 from revisit_ssl.views.color import color_jitter, inception_color, normalize_input, random_grayscale, to_float
 from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.draws import fold
@@ -48,6 +48,17 @@ class Pretext(keras.Model):
         """{name: CropSpec}: what this pretext cuts from an image, on the host or on the device."""
         v = self.view_spec
         return {"image": CropSpec(size=v.size, method=v.crop, scale=v.scale, ratio=v.ratio, resize_to=v.resize_to)}
+
+    @property
+    def rows_per_image(self):
+        """Rows of the network's training batch that come from one image."""
+        return self.view_spec.patch_grid**2
+
+    def check_batch(self, images, bn_group=None):
+        """InputError where ``images`` on a device are no training batch; ``bn_group`` is the recipe's."""
+        rows = images * self.rows_per_image
+        fits = bn_group is None or rows % bn_group == 0
+        require(fits, f"bn_group {bn_group} does not divide the {rows} rows ({images} images) of a device")
 
     def ready(self, *scalars):
         """Ends ``__init__``: names the running means and marks the model as built."""

@@ -72,16 +72,24 @@ class Exemplar(Pretext):
     def crops(self):
         return {"image": replace(super().crops["image"], count=self.options.crops)}
 
+    @property
+    def rows_per_image(self):
+        return self.options.crops
+
+    def check_batch(self, images, bn_group=None):
+        super().check_batch(images, bn_group)
+        group = self.options.loss_group or images
+        require(images % group == 0, f"task.loss_group {group} does not divide the {images} images of a device")
+
     def train_step(self, batch):
         seed = self.step_seed()
         crops = self.cut(batch, seed)["image"]  # [B, n, s, s, 3]
-        count, group = crops.shape[0], self.options.loss_group or crops.shape[0]
-        require(count % group == 0, f"task.loss_group {group} does not divide the {count} images of a device")
+        count = crops.shape[0]
         labels = tf.repeat(tf.range(count), self.options.crops)  # [Bn], image-major
         images = self.augment_crops(crops, seed)  # [Bn, s, s, 3]
         with tf.GradientTape() as tape:
             embeddings = self.head(self.backbone(images, training=True)["pre_logits"])  # [Bn, d]
-            loss, embeddings = self.compare(embeddings, labels, count // group)
+            loss, embeddings = self.compare(embeddings, labels, count // (self.options.loss_group or count))
         self.minimize(loss, tape)
         return self.report(loss=loss, accuracy=retrieval_accuracy(embeddings, labels))
 

@@ -25,6 +25,10 @@ class Rotation(Pretext):
         self.head.build(backbone.output["pre_logits"].shape)
         self.ready("loss", "accuracy")
 
+    @property
+    def rows_per_image(self):
+        return 4
+
     def train_step(self, batch):
         seed = self.step_seed()
         crops = self.cut(batch, seed)["image"][:, 0]  # [B, s, s, 3]

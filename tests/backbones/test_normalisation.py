@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from revisit_ssl.backbones import get_backbone, load_backbone
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.distribute import get_strategy
+from revisit_ssl.errors import InputError
 
 
 def batch(shape, seed=0):
@@ -97,3 +99,76 @@ def test_synchronised_over_two_replicas_equals_one_device():
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
     np.testing.assert_allclose(layer.moving_mean, alone.moving_mean, rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, alone.moving_variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("shape", [(6, 2, 3, 5), (6, 5)])
+def test_a_ghost_batch_is_a_batch_of_its_own(shape, xla):
+    x, weights = tf.constant(batch(shape)), batch(shape, 1)
+    ghost, plain = layer_for(x, group=2), layer_for(x)
+
+    def gradients(layer, x, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+        return outputs, *tape.gradient(outputs, [x, layer.gamma.value, layer.beta.value], output_gradients=weights)
+
+    run = tf.function(gradients, jit_compile=xla)
+    outputs, dx, dgamma, dbeta = run(ghost, x, weights)
+    parts, moved = [], []
+    for i in (0, 2, 4):
+        plain.moving_mean.assign(np.zeros(5))
+        plain.moving_variance.assign(np.ones(5))
+        parts.append(gradients(plain, x[i : i + 2], weights[i : i + 2]))
+        moved.append([plain.moving_mean.numpy(), plain.moving_variance.numpy()])
+    np.testing.assert_allclose(outputs, np.concatenate([p[0] for p in parts]), atol=1e-5)
+    np.testing.assert_allclose(dx, np.concatenate([p[1] for p in parts]), atol=1e-4)
+    np.testing.assert_allclose(dgamma, sum(p[2] for p in parts), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dbeta, sum(p[3] for p in parts), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ghost.moving_mean, np.mean([m[0] for m in moved], 0), rtol=1e-4)
+    np.testing.assert_allclose(ghost.moving_variance, np.mean([m[1] for m in moved], 0), rtol=1e-4)
+    assert np.abs(outputs - plain(x, training=True)).max() > 0.1
+    plain.set_weights(ghost.get_weights())
+    np.testing.assert_array_equal(ghost(x[:5], training=False), plain(x[:5], training=False))
+
+
+def test_ghost_batches_of_a_graph_have_static_shapes_and_whole_groups():
+    layer = layer_for(np.empty((6, 2, 2, 3)), group=2)
+    call = tf.function(lambda x: layer(x, training=True))
+    assert call.get_concrete_function(tf.TensorSpec([6, 2, 2, 3])).output_shapes == (6, 2, 2, 3)
+    x = batch((6, 2, 2, 3))
+    anywhere = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec([None, None, None, 3])])
+    np.testing.assert_allclose(anywhere(x), call(tf.constant(x)), atol=1e-6)
+    with pytest.raises(InputError, match="bn_group 2 does not divide the 5 rows"):
+        layer(batch((5, 2, 2, 3)), training=True)
+    with pytest.raises(InputError, match="a group lies on one device, take norm 'batch'"):
+        get_backbone("resnet18", 1, norm="sync", bn_group=4)
+    with pytest.raises(InputError, match="bn_group 0; an integer of at least 1"):
+        get_backbone("resnet18", 1, bn_group=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"stem": "small"}),
+        ("revnet50", {"stem": "small", "recompute": True}),
+        ("vgg19_bn", {}),
+    ],
+)
+def test_every_network_takes_ghost_batches(name, options, tmp_path):
+    keras.utils.set_random_seed(1)
+    options = {"input_shape": (32, 32, 3), **options}
+    ghost, plain = get_backbone(name, 1, bn_group=4, **options), get_backbone(name, 1, **options)
+    plain.set_weights(ghost.get_weights())
+    x = batch((8, 32, 32, 3))
+    outputs = ghost(x, training=True)
+    for i in (0, 4):
+        expected = plain(x[i : i + 4], training=True)
+        for endpoint in ("block1", "block4", "pre_logits"):
+            ours, theirs = np.asarray(outputs[endpoint][i : i + 4]), np.asarray(expected[endpoint])
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3 * np.abs(theirs).max(), err_msg=endpoint)
+    assert np.abs(outputs["block4"] - plain(x, training=True)["block4"]).max() > 0.01
+    path = str(tmp_path / "backbone.keras")
+    ghost.save(path)
+    again = load_backbone(path)
+    np.testing.assert_array_equal(again(x, training=True)["pre_logits"], ghost(x, training=True)["pre_logits"])

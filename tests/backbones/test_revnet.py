@@ -36,6 +36,20 @@ def assert_close_gradients(ours, theirs, tolerance):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max() + 1e-12)
 
 
+def test_recomputation_of_ghost_batches_equals_plain_backpropagation():
+    results = []
+    for recompute in (False, True):
+        block, x = small_block(recompute, bn_group=2), block_input()
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_mean(block(x, training=True) ** 3)
+        gradients = tape.gradient(loss, [x, *[v.value for v in block.trainable_variables]])
+        results.append((gradients, [v.numpy() for v in block.non_trainable_variables]))
+    assert_close_gradients(results[1][0], results[0][0], 1e-4)
+    for ours, theirs in zip(results[1][1], results[0][1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 def test_recomputation_equals_plain_backpropagation(plain_and_recomputing, graph):
     plain, recomputing, weights = plain_and_recomputing

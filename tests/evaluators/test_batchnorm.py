@@ -78,3 +78,11 @@ def test_nothing_to_do_nothing_to_use_nothing_finite():
     norms, after = statistics(model)
     np.testing.assert_array_equal(after, before)
     assert norms[0].momentum == 0.97
+
+
+def test_ghost_batches_are_off_meanwhile():
+    model = network(lambda **options: BatchNorm(group=3, **options))
+    reestimate_batch_norm(model, BATCHES)  # 3 divides none of these batches
+    norms, found = statistics(model)
+    np.testing.assert_allclose(found, expected(True), rtol=1e-4, atol=1e-5)
+    assert [x.group for x in norms] == [3, 3]

@@ -137,6 +137,8 @@ def test_bad_options_are_refused():
         with pytest.raises(InputError, match=message):
             ExemplarOptions(**options)
     model = exemplar(ViewSpec(size=8), loss_group=4)
-    model.compile(optimizer="sgd")
+    model.check_batch(8, bn_group=32)
     with pytest.raises(InputError, match="loss_group 4 does not divide the 6 images"):
-        model.train_step({"image": tf.constant(noise(6, 8, 8, 3))})
+        model.check_batch(6)
+    with pytest.raises(InputError, match=r"bn_group 48 does not divide the 64 rows \(8 images\) of a device"):
+        model.check_batch(8, bn_group=48)

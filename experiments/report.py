@@ -1,8 +1,13 @@
-"""Tables from several runs: python experiments/report.py runs/a runs/b … > table.md
+"""Tables and figures from several runs: python experiments/report.py runs/a runs/b … > table.md
 
-Merges the results of the given workdirs (or results.jsonl files) and prints Markdown: every probe and endpoint beside
-the untrained network, mean ± standard deviation over the seeds; then our numbers beside the published ones; then where
-each came from. With --out FILE the merged results are written there too.
+Merges the results of the given workdirs (or folders of workdirs, or results.jsonl files) and prints Markdown: every
+probe and endpoint beside the untrained network, mean ± standard deviation over the seeds; then our numbers beside the
+published ones; then where each came from. With --out FILE the merged results are written there too.
+
+With --paper revisiting it writes the paper's tables and figures, its numbers and ours in different columns, to
+DIR/revisiting.md, DIR/revisiting.html (one file) and DIR/revisiting/*.png; runs may be missing altogether:
+
+    python experiments/report.py runs/* --paper revisiting --out-dir experiments/results
 """
 
 import os
@@ -14,33 +19,58 @@ import tyro
 from revisit_ssl.quiet import quiet_import
 
 with quiet_import():
+    import tensorflow as tf
+
     from revisit_ssl.command_line import guarded, read_flags
-    from revisit_ssl.report.tables import compare, result_table
+    from revisit_ssl.errors import InputError
+    from revisit_ssl.report import compare, write_paper_report
+    from revisit_ssl.report.tables import probed, result_table
     from revisit_ssl.results import read_results, write_results
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Tables from several runs, as Markdown on the standard output."""
+    """Tables from several runs, as Markdown on the standard output; a paper's tables and figures as a page."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
-    """Workdirs, or results.jsonl files."""
+    runs: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Workdirs, folders of workdirs, or results.jsonl files."""
+    paper: str | None = None
+    """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting."""
+    out_dir: str = "report"
+    """Where to, with --paper."""
     out: str | None = None
     """Write the merged results to this file."""
 
 
 def report(options):
-    results = []
-    for run in options.runs:
-        results += read_results(run if run.endswith(".jsonl") else os.path.join(run, "results.jsonl"))
-    # The untrained network belongs to a seed, not to the pretext it was probed beside.
-    results = list({(r.key[:-1] if r.pretext == "random" else r.key): r for r in results}.values())
-    for heading, table in result_table(results):
-        print(f"{heading}\n\n{table.markdown()}\n")
-    print(f"{compare(results)}\n")
-    print("Measured: " + "; ".join(sorted({f"{r.date[:10]}, commit {r.commit}, {r.hardware}" for r in results})) + ".")
+    if not (options.runs or options.paper):
+        raise InputError("no runs given; name workdirs or results.jsonl files, or --paper revisiting for its tables")
+    # One measurement made twice counts once: the last.
+    results = list({r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}.values())
+    if probed(results) or not options.paper:
+        for heading, table in result_table(results):
+            print(f"{heading}\n\n{table.markdown()}\n")
+        print(f"{compare(results)}\n")
+        where = sorted({f"{r.date[:10]}, commit {r.commit}, {r.hardware}" for r in results})
+        print("Measured: " + "; ".join(where) + ".")
     if options.out:
         write_results(options.out, results)
+    if options.paper:
+        print(f"report: {write_paper_report(results, options.out_dir, options.paper)}", file=sys.stderr)
+
+
+def files_of(path):
+    """The results.jsonl files of an argument; a run that has none yet is named and passed over."""
+    if path.endswith(".jsonl"):
+        return [path]
+    own = os.path.join(path, "results.jsonl")
+    if tf.io.gfile.exists(own):
+        return [own]
+    inside = sorted(tf.io.gfile.glob(os.path.join(path, "*", "results.jsonl")))
+    if not inside and tf.io.gfile.exists(os.path.join(path, "recipe.json")):
+        print(f"left out: {path} has no results yet", file=sys.stderr)
+        return []
+    return inside or [own]  # which is not there: read_results says so
 
 
 def main():

@@ -61,25 +61,56 @@ class KeyNumbers:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts; the first ``labels`` columns are set left, the others, numbers, right."""
+    """Rows of texts; the first ``labels`` columns are set left, the others, numbers, right.
+
+    ``heads`` [(text, columns that it spans)] stand above the columns: a second line of headers in HTML, a prefix of
+    each column's name in Markdown, which has one line. ``notes`` are paragraphs under the table.
+    """
 
     columns: list
     rows: list
     labels: int = 1
+    heads: tuple = ()
+    notes: tuple = ()
+
+    @property
+    def names(self):
+        """The columns with what stands above them: 4x paper."""
+        above = [text for text, span in self.heads for _ in range(span)] or [""] * len(self.columns)
+        return [f"{head} {column}".strip() for head, column in zip(above, self.columns, strict=True)]
 
     def markdown(self):
         rule = [":--" if i < self.labels else "--:" for i in range(len(self.columns))]
-        lines = [self.columns, rule, *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        lines = [self.names, rule, *self.rows]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return "\n\n".join([table, *self.notes])
 
     def html(self):
-        sides = ["" if i < self.labels else ' class="n"' for i in range(len(self.columns))]
-        head = "".join(f"<th{side}>{rich(cell)}</th>" for side, cell in zip(sides, self.columns, strict=True))
-        body = "".join(
-            "<tr>" + "".join(f"<td{side}>{rich(cell)}</td>" for side, cell in zip(sides, row, strict=True)) + "</tr>"
-            for row in self.rows
-        )
-        return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        starts = {sum(span for _, span in self.heads[:i]) for i in range(len(self.heads))} - {0}
+        classes = []
+        for i, name in enumerate(self.columns):
+            marks = [(i >= self.labels, "n"), (i in starts, "first"), (name == "ours", "ours")]
+            found = " ".join(mark for yes, mark in marks if yes)
+            classes.append(f' class="{found}"' if found else "")
+        above = "".join(f'<th colspan="{span}">{rich(text)}</th>' for text, span in self.heads)
+        head = "".join(f"<th{mark}>{rich(cell)}</th>" for mark, cell in zip(classes, self.columns, strict=True))
+        # Rows with the same first label stand together under a stronger line.
+        again = [i > 0 and row[0] == self.rows[i - 1][0] for i, row in enumerate(self.rows)]
+        kinds = [f' class="{"again" if same else "new"}"' if any(again) else "" for same in again]
+        body = [
+            f"<tr{kind}>"
+            + "".join(f"<td{mark}>{rich(cell)}</td>" for mark, cell in zip(classes, row, strict=True))
+            + "</tr>"
+            for kind, row in zip(kinds, self.rows, strict=True)
+        ]
+        head = (f'<tr class="heads">{above}</tr>' if above else "") + f"<tr>{head}</tr>"
+        grouped = ' class="grouped"' if above else ""
+        table = f"<table{grouped}><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+        notes = "".join(f'<p class="note">{rich(note)}</p>' for note in self.notes)
+        return f'<div class="scroll">{table}</div>{notes}'
+
+    def _repr_markdown_(self):  # what a notebook shows
+        return self.markdown()
 
 
 @dataclass(frozen=True)
@@ -97,16 +128,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, kept in report/ for the Markdown page and inside the HTML page."""
+    """A PNG, kept in a folder beside the Markdown page and inside the HTML page."""
 
     name: str
     png: bytes
     caption: str
+    folder: str = "report"
 
     @property
     def path(self):
-        """Where it lies, from the workdir."""
-        return f"report/{self.name}.png"
+        """Where it lies, from the page."""
+        return f"{self.folder}/{self.name}.png"
 
     @property
     def alt(self):
@@ -120,6 +152,9 @@ class Picture:
         data = base64.b64encode(self.png).decode()
         image = f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}">'
         return f"<figure>{image}<figcaption>{rich(self.caption)}</figcaption></figure>"
+
+    def _repr_png_(self):  # what a notebook shows
+        return self.png
 
 
 @dataclass(frozen=True)
@@ -198,6 +233,14 @@ th, td { padding: .38rem .8rem; text-align: left; border-bottom: 1px solid var(-
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
 th.n, td.n { text-align: right; }
 th.n { min-width: 5.5rem; max-width: 11rem; }
+table.grouped th.n { min-width: 3rem; }
+table.grouped th, table.grouped td { padding-left: .6rem; padding-right: .6rem; }
+tr.heads th { text-align: center; border-bottom: 0; padding-bottom: 0; color: var(--ink); }
+tr.heads th:not(:first-child), th.first, td.first { border-left: 1px solid var(--line); }
+tr.new:not(:first-child) td { border-top: 2px solid var(--soft); }
+tr.again td:first-child { color: var(--soft); }
+td.ours { background: var(--card); }
+.note { color: var(--soft); font-size: .88rem; margin: .35rem 0; }
 tbody tr:hover { background: var(--card); }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1.25rem; font-size: .95rem; }
 dt { color: var(--soft); }

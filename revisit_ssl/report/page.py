@@ -100,7 +100,8 @@ class Run:
     @cached_property
     def results(self):
         path = self.path("results.jsonl")
-        return results.read_results(path) if tf.io.gfile.exists(path) else []
+        found = results.read_results(path) if tf.io.gfile.exists(path) else []
+        return [r for r in found if r.probe != "pretext"]  # that score is in pretext.json too
 
     @cached_property
     def backbone(self):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from revisit_ssl.errors import InputError
 from revisit_ssl.published import load_published
 from revisit_ssl.report.blocks import Table
+from revisit_ssl.report.names import DATASETS
 
 RANDOM = ("random", "random, BN re-estimated")
-DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}
+PATCHES = ("jigsaw", "relative_patch")  # their probes see patches, so their untrained network has numbers of its own
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
 
 
@@ -19,6 +20,10 @@ class Group:
 
     Attributes:
         name: the pretext, or which of the two untrained networks.
+        setting: hash of the setting, empty in old results.
+        view: an untrained network's: the pretext whose images it was shown, empty where that is not known.
+        recipe: a hash to tell it from groups that are equal otherwise, or empty.
+        recipes: {hash}, one a seed.
         scores: {(probe, endpoint): {seed: percent}}.
     """
 
@@ -30,7 +35,10 @@ class Group:
     steps: int | None
     labels: float = 1.0
     split: str = "test"
+    setting: str = ""
+    view: str = ""
     recipe: str = ""
+    recipes: set = field(default_factory=set)
     scores: dict = field(default_factory=dict)
 
     @property
@@ -164,7 +172,7 @@ def result_table(results):
 
 def print_table(results):
     """Prints each probe and endpoint: pretrained, random both ways, gain over the better one. Fits 80 columns."""
-    if not results:
+    if not probed(results):
         print("no probes were run")
         return
     for model, rows in summarize(results):
@@ -189,14 +197,12 @@ def print_table(results):
 
 
 def summarize(results):
-    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width and data."""
+    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width, data and view."""
     groups = group(results)
     trained = [g for g in groups if g.name not in RANDOM]
     summaries = []
     for model in trained or groups[:1]:
-        plain, estimated = (
-            next((g.scores for g in groups if g.name == name and same_network(g, model)), {}) for name in RANDOM
-        )
+        plain, estimated = (untrained(name, model, groups) for name in RANDOM)
         keys = unique([*(model.scores if trained else ()), *plain, *estimated])
         probes = unique(k[0] for k in keys)
         rows = [
@@ -207,33 +213,78 @@ def summarize(results):
     return summaries
 
 
+def untrained(name, model, groups):
+    """Scores of the network that ``model`` started as; {} if it was not probed.
+
+    Its own run's where there are any; else another's of the same network that saw the same kind of images.
+    """
+    candidates = [g for g in groups if g.name == name and same_network(g, model)]
+    view = model.view if model.name in RANDOM else model.name
+    candidates = [g for g in candidates if (g.view in PATCHES) == (view in PATCHES)]
+
+    def near(g):
+        return (
+            bool(g.setting) and g.setting == model.setting,
+            bool(g.recipes & model.recipes),
+            g.view == view,
+            not g.view,
+        )
+
+    return max(candidates, key=near).scores if candidates else {}
+
+
+def probed(results, metric="top1"):
+    """Those that are an accuracy of features; a pretext's own score is not."""
+    return [r for r in results if r.metric == metric and r.probe != "pretext"]
+
+
 def group(results, metric="top1"):
     """[Group] in order of appearance.
 
     Raises:
         InputError: nothing of that metric.
     """
-    results = [r for r in results if r.metric == metric]
+    results = probed(results, metric)
     if not results:
         raise InputError("no results to show; run evaluate() first, or run.py with probes")
-    recipes = {}
+    return grouped(results)
+
+
+def grouped(results):
+    """[Group] of results of one metric."""
+    recipes, schedules = {}, {}
     for r in results:
+        schedules.setdefault(r.probe, set()).add(r.schedule)
         if r.weights not in RANDOM:
-            recipes.setdefault((*setting(r), r.probe, r.endpoint, r.seed), set()).add(r.recipe)
+            recipes.setdefault((shared(r), r.probe, r.schedule, r.endpoint, r.seed), set()).add(r.recipe)
     # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them.
-    mixed = {key[: len(setting(results[0]))] for key, found in recipes.items() if len(found) > 1}
+    mixed = {key[0] for key, found in recipes.items() if len(found) > 1}
+    views = {r.recipe: r.pretext for r in results if r.weights not in RANDOM}
     groups = {}
     for r in results:
-        key = (*setting(r), r.recipe if setting(r) in mixed else "")
-        groups.setdefault(key, Group(*key)).scores.setdefault((r.probe, r.endpoint), {})[r.seed] = r.value
-    return list(groups.values())
+        view = views.get(r.recipe, "") if r.weights in RANDOM else ""
+        recipe = r.recipe if shared(r) in mixed else r.setting
+        g = groups.setdefault((shared(r), view, recipe), Group(*shared(r), view=view, recipe=recipe))
+        g.recipes.add(r.recipe)
+        probe = r.probe if len(schedules[r.probe]) == 1 else f"{r.probe} {epochs(r.schedule)}"
+        g.scores.setdefault((probe, r.endpoint), {})[r.seed] = r.value
+    found = list(groups.values())
+    alone = [g for g in found if not any(o is not g and same_but_recipe(o, g) for o in found)]
+    for g in alone:
+        g.recipe = ""
+    return found
 
 
-def setting(result):
-    """What all seeds of a setting share."""
+def shared(result):
+    """What all seeds of a setting share: the first fields of a Group."""
     name = result.weights if result.weights in RANDOM else result.pretext
-    fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split")
+    fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split", "setting")
     return name, *(getattr(result, field) for field in fields)
+
+
+def epochs(schedule):
+    """30/50/70"""
+    return "/".join(f"{e:g}" for e in schedule or ())
 
 
 def same_network(one, other):
@@ -241,12 +292,17 @@ def same_network(one, other):
     return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
+def same_but_recipe(one, other):
+    return same_network(one, other) and (one.name, one.steps, one.view) == (other.name, other.steps, other.view)
+
+
 def label(g, groups):
     """The group's name, with as much more as tells it from the others in the table."""
     twins = [o for o in groups if o is not g and (o.name, o.network, o.data) == (g.name, g.network, g.data)]
     more = [f"{g.steps:,} steps"] if any(o.steps != g.steps for o in twins) and g.steps is not None else []
     more += [f"{g.labels:.0%} of labels".replace("%", " %")] if any(o.labels != g.labels for o in twins) else []
-    more += [f"recipe {g.recipe}"] if any(o.recipe != g.recipe for o in twins) else []
+    more += [f"the view of {g.view}"] if g.view and any(o.view != g.view for o in twins) else []
+    more += [f"recipe {g.recipe}"] if g.recipe else []
     return f"{g.name} ({', '.join(more)})" if more else g.name
 
 

@@ -1,0 +1,68 @@
+"""What the paper calls things, in its order; what it does not have keeps our name."""
+
+PRETEXTS = {
+    "rotation": "Rotation",
+    "exemplar": "Exemplar",
+    "relative_patch": "RelPatchLoc",
+    "jigsaw": "Jigsaw",
+    "supervised": "Supervised",
+}
+NETWORKS = {
+    "revnet50": "RevNet50",
+    "resnet50_v2": "ResNet50 v2",
+    "resnet50_v1": "ResNet50 v1",
+    "revnet50_minus": "RevNet50 (-)",
+    "resnet50_v2_minus": "ResNet50 v2 (-)",
+    "vgg19_bn": "VGG19-BN",
+    "resnet18": "ResNet18",
+    "resnet18_no_skip": "ResNet18, no skip",
+}
+DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}
+PROBES = {
+    "linear": "linear",
+    "linear_images": "SGD linear on crops",
+    "lbfgs": "L-BFGS",
+    "lbfgs_paper": "L-BFGS with the paper's λ",
+    "mlp": "MLP",
+    "knn": "kNN",
+}
+
+
+def pretext_name(name):
+    return PRETEXTS.get(name, name)
+
+
+def network_name(backbone, width=None):
+    """RevNet50, or RevNet50 4x"""
+    return NETWORKS.get(backbone, backbone) + (f" {width}x" if width is not None else "")
+
+
+def dataset_name(name):
+    return DATASETS.get(name, name)
+
+
+def probe_name(name):
+    """L-BFGS; a schedule behind the name stays: SGD linear on crops 30/50/70."""
+    head, _, schedule = name.partition(" ")
+    return f"{PROBES.get(head, head)} {schedule}".strip()
+
+
+def data_name(dataset, probe_dataset, labels=1.0):
+    """CIFAR, or pretrained on → probed on, with the share of the labels"""
+    names = (
+        dataset_name(dataset)
+        if dataset == probe_dataset
+        else f"{dataset_name(dataset)} → {dataset_name(probe_dataset)}"
+    )
+    return names if labels == 1 else f"{names}, {share(labels)} of the labels"
+
+
+def share(labels):
+    """10 %"""
+    return f"{100 * labels:g} %"
+
+
+def order(names, known):
+    """Names in the paper's order, others after them as they come."""
+    names, places = list(dict.fromkeys(names)), list(known)
+    return sorted(names, key=lambda n: places.index(n) if n in places else len(places))

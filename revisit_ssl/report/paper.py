@@ -1,0 +1,341 @@
+"""A paper's tables with our numbers beside the printed ones, and how well its rankings agree."""
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+
+from scipy.stats import spearmanr
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.published import load_published
+from revisit_ssl.report import names
+from revisit_ssl.report.blocks import Table
+from revisit_ssl.report.cells import Cell, best_of, hidden, own_size
+from revisit_ssl.report.tables import RANDOM, bold, depth, grouped, printed, probed, unique
+
+PRETRAINED_ON = "imagenet2012"
+# Which of our probes is the paper's: its L-BFGS has the penalty 100 / (M C), its SGD sees random crops.
+OUR_PROBES = {"lbfgs": ("lbfgs_paper", "lbfgs"), "linear": ("linear_images", "linear")}
+ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
+RECALLED = "† written down from memory, not confirmed by a second source."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One of the paper's tables of networks by pretext and width."""
+
+    table: str
+    title: str
+    dataset: str
+    labels: float
+    probe: str = "lbfgs"
+    split: str = "val"
+
+
+LAYOUTS = (
+    Layout("Table 1", "Table 1: ImageNet, L-BFGS on pre_logits, own validation split", "imagenet2012", 1.0),
+    Layout("Suppl. Table 2", "Suppl. Table 2: ImageNet, 10 % of the labels, L-BFGS on pre_logits", "imagenet2012", 0.1),
+    Layout("Suppl. Table 3", "Suppl. Table 3: Places205, L-BFGS on pre_logits", "places205", 1.0),
+    Layout("Suppl. Table 4", "Suppl. Table 4: Places205, 5 % of the labels, L-BFGS on pre_logits", "places205", 0.05),
+)
+BEST = "Table 2: best models, SGD linear on pre_logits, official validation set"
+SKIPS = "Suppl. Table 1: ResNet18 4x with and without skip connections, linear on ImageNet"
+
+
+def paper_tables(results, paper="revisiting"):
+    """Every table of the paper, its numbers and ours in different columns.
+
+    A cell of ours is the mean of the seeds of one setting ± their sample standard deviation, with their number in
+    brackets; it stands beside the paper's when pretext, network, width, pretraining set, probe set, share of labels,
+    probe and endpoint are the same. Empty: no run of ours, or nothing printed.
+
+    Args:
+        results: [Result]; may be empty.
+        paper: "revisiting" (arXiv:1901.09005).
+
+    Returns:
+        [(title, Table)]: Tables 1 and 2 of the paper, 1 to 4 of its supplement.
+
+    Raises:
+        InputError: a paper whose tables are not known here.
+    """
+    published = printed_tables(paper)
+    mine = [r for r in own_size(results) if r.dataset == PRETRAINED_ON]
+    groups = trained(mine)
+    tables = {layout.title: networks_table(layout, published, groups) for layout in LAYOUTS}
+    first, *others = tables
+    tables[BEST] = best_table(published, groups, trained(mine, "top5"))
+    tables[SKIPS] = skip_table(published, groups, end_to_end(mine))
+    return [(title, tables[title]) for title in (first, BEST, SKIPS, *others)]
+
+
+def printed_tables(paper="revisiting"):
+    """[row] of the paper's own tables.
+
+    Raises:
+        InputError: no such paper, or one without tables here.
+    """
+    rows = load_published(paper)
+    if paper != "revisiting":
+        raise InputError(f"the tables of {paper!r} are not laid out here; only those of 'revisiting' are")
+    return [r for r in rows if r["paper"] == paper]
+
+
+def trained(results, metric="top1"):
+    """[Group] of pretrained networks."""
+    return [g for g in grouped(probed(results, metric)) if g.name not in RANDOM]
+
+
+def networks_table(layout, published, groups):
+    """Rows: pretext and network; for each width the paper's number and ours."""
+    theirs = {
+        (r["pretext"], r["backbone"], r["width"]): r
+        for r in published
+        if r["table"] == layout.table and r["metric"] == "top1"
+    }
+    ours = our_cells(groups, layout.dataset, layout.labels, layout.probe, "pre_logits", layout.split)
+    models = unique(key[:2] for key in [*theirs, *ours])
+    widths = {k: any(key[2] == k for key in theirs) for k in sorted({key[2] for key in [*theirs, *ours]})}
+    pretexts = names.order((p for p, _ in models), names.PRETEXTS)
+    rows = []
+    for pretext in pretexts:
+        backbones = names.order((b for p, b in models if p == pretext), names.NETWORKS)
+        top = {  # the best network of each width, the paper's and ours
+            (k, which): largest({b: value(found.get((pretext, b, k))) for b in backbones})
+            for k in widths
+            for which, found in (("paper", theirs), ("ours", ours))
+        }
+        for b in backbones:
+            row = [names.pretext_name(pretext), names.network_name(b)]
+            for k, printed_too in widths.items():
+                if printed_too:
+                    row.append(bold(printed(theirs.get((pretext, b, k))), b in top[k, "paper"]))
+                cell = ours.get((pretext, b, k))
+                row.append(bold(cell.text if cell else "", b in top[k, "ours"]))
+            rows.append(row)
+    columns = [
+        "pretext",
+        "network",
+        *(c for known in widths.values() for c in (("paper", "ours") if known else ("ours",))),
+    ]
+    heads = (("", 2), *((f"{k}x", 2 if known else 1) for k, known in widths.items()))
+    notes = ["Top-1 in percent. Bold: the best network of a pretext and width, the paper's and ours apart."]
+    return Table(
+        columns, rows, labels=2, heads=heads, notes=tuple(notes + remarks(theirs.values(), ours, layout.split))
+    )
+
+
+def best_table(published, groups, groups5):
+    """One row a pretext: the best earlier result, the paper's best network, ours of the same network."""
+    printed_here = [r for r in published if r["table"] == "Table 2"]
+    wanted = {
+        ("imagenet2012", "top1"): "ImageNet top-1",
+        ("imagenet2012", "top5"): "ImageNet top-5",
+        ("places205", "top1"): "Places205 top-1",
+    }
+    ours = {
+        (d, m): our_cells(groups5 if m == "top5" else groups, d, 1.0, "linear", "pre_logits", "test") for d, m in wanted
+    }
+    rows, shown = [], {}
+    for pretext in names.order((r["pretext"] for r in printed_here), names.PRETEXTS):
+        mine = [r for r in printed_here if r["pretext"] == pretext]
+        model = next((r["backbone"], r["width"]) for r in mine if r["backbone"])
+        earlier = next((r for r in mine if not r["backbone"]), None)
+        row = [names.pretext_name(pretext), names.network_name(*model), printed(earlier)]
+        for dataset, metric in wanted:
+            number = [r for r in mine if r["backbone"] and (r["dataset"], r["metric"]) == (dataset, metric)]
+            cell = ours[dataset, metric].get((pretext, *model))
+            if cell:
+                shown[pretext, *model, dataset, metric] = cell
+            row += [printed(number[0] if number else None), cell.text if cell else ""]
+        rows.append(row)
+    columns = ["pretext", "best network", "top-1", *["paper", "ours"] * len(wanted)]
+    heads = (("", 2), ("previous", 1), *((title, 2) for title in wanted.values()))
+    notes = ["In percent. Previous: the best earlier result that the paper cites, ImageNet, by other authors."]
+    if shown:
+        notes.append("Ours is fitted on the training split; the paper's classifiers also had its validation split.")
+    return Table(columns, rows, labels=2, heads=heads, notes=tuple(notes + remarks(printed_here, shown, "test")))
+
+
+def skip_table(published, groups, supervised):
+    """Rows: with, without and the difference; for each endpoint the paper's number and ours."""
+    rows = [r for r in published if r["table"] in ("Suppl. Table 1", "Suppl. section 3")]
+    theirs = {(r["pretext"], r["backbone"], r["endpoint"]): r for r in rows}
+    ours = {}
+    for endpoint in ENDPOINTS:
+        cells = our_cells(groups, "imagenet2012", 1.0, "linear", endpoint, "val")
+        ours |= {(p, b, endpoint): c for (p, b, k), c in cells.items() if b in PAIR and k == 4}
+    ours |= {("supervised", b, "logits"): c for (b, k), c in supervised.items() if b in PAIR and k == 4}
+    table = pair_table(ours, theirs)
+    note = (
+        "Top-1 in percent. The text of this table that we have holds five headings and four numbers a row, read here "
+        "as block1 to block4. End to end: the supervised network's own accuracy, from the supplement's section 3."
+    )
+    own = [line for line in remarks(rows, ours, "val") if line not in table.notes]
+    return replace(table, notes=(note, *own, *table.notes))
+
+
+PAIR = {"resnet18_no_skip": "no skip", "resnet18": "skip"}
+
+
+def pair_table(ours, theirs=None):
+    """With and without skip connections; one row an endpoint.
+
+    Args:
+        ours: {(pretext, backbone, endpoint): Cell}; endpoint "logits" is the supervised network's own accuracy.
+        theirs: {same key: published row}, None where there is no paper to set beside.
+    """
+    keys = [*ours, *(theirs or {})]
+    rows = []
+    for pretext in names.order((p for p, _, _ in keys), names.PRETEXTS):
+        endpoints = {e for p, _, e in keys if p == pretext}
+        endpoints |= set(ENDPOINTS) if theirs and endpoints != {"logits"} else set()
+        for e in sorted(endpoints, key=lambda e: (e == "logits", depth(e))):
+            row = [names.pretext_name(pretext), "end to end" if e == "logits" else e]
+            pair = [(pretext, backbone, e) for backbone in PAIR]
+            mine = [ours.get(key) for key in pair]
+            printed_pair = [(theirs or {}).get(key) for key in pair]
+            for row_of_theirs, cell in zip(printed_pair, mine, strict=True):
+                row += [printed(row_of_theirs) or "not in text"] if theirs else []
+                row.append(cell.text if cell else "")
+            if theirs:
+                one, two = (r and r["value"] for r in printed_pair)
+                row.append("" if None in (one, two) else f"{two - one:+.1f}")
+            rows.append([*row, difference(*mine)])
+    titles = [*PAIR.values(), "difference"]
+    notes = tuple(hidden(ours.values()))
+    if not theirs:
+        return Table(["pretext", "endpoint", *titles], rows, labels=2, notes=notes)
+    columns = ["pretext", "endpoint", *["paper", "ours"] * len(titles)]
+    return Table(columns, rows, labels=2, heads=(("", 2), *((title, 2) for title in titles)), notes=notes)
+
+
+def difference(without, with_):
+    """+1.9 ± 0.4 (3): paired by seed where both were run; of the means where no seed is shared."""
+    if not (without and with_):
+        return ""
+    one, two = (seeds_of(cell) for cell in (without, with_))
+    both = [two[s] - one[s] for s in one if s in two]
+    if not both:
+        return f"{with_.mean - without.mean:+.1f}"
+    deviation = f" ± {statistics.stdev(both):.1f}" if len(both) > 1 else ""
+    return f"{statistics.fmean(both):+.1f}{deviation} ({len(both)})"
+
+
+def seeds_of(cell):
+    """{seed: percent} behind a cell."""
+    return dict(zip(cell.seeds, cell.values, strict=True))
+
+
+def our_cells(groups, dataset, labels, probe, endpoint, split):
+    """{(pretext, backbone, width): Cell} of one probe set; the first of OUR_PROBES that was run."""
+    found = {}
+    for g in groups:
+        if g.probe_dataset == dataset and math.isclose(g.labels, labels):
+            for (name, e), seeds in g.scores.items():
+                if e == endpoint and name.partition(" ")[0] in OUR_PROBES[probe]:
+                    cell = Cell(tuple(seeds.values()), g, name, tuple(seeds))
+                    found.setdefault((g.name, g.backbone, g.width), []).append(cell)
+    for key, cells in found.items():
+        kinds = [cell.probe.partition(" ")[0] for cell in cells]
+        first = next(name for name in OUR_PROBES[probe] if name in kinds)
+        found[key] = best_of([c for c, kind in zip(cells, kinds, strict=True) if kind == first], split)
+    return found
+
+
+def end_to_end(results):
+    """{(backbone, width): Cell}: the supervised networks' own accuracy."""
+    return {key[1:]: cell for key, cell in own_scores(results).items() if key[0] == "supervised"}
+
+
+def own_scores(results):
+    """{(pretext, backbone, width): Cell}: the accuracy of the pretexts themselves."""
+    found = {}
+    for g in grouped([r for r in results if r.probe == "pretext" and r.metric == "accuracy"]):
+        for (name, _), seeds in g.scores.items():
+            cell = Cell(tuple(seeds.values()), g, name, tuple(seeds))
+            found.setdefault((g.name, g.backbone, g.width), []).append(cell)
+    return {key: best_of(cells, "val") for key, cells in found.items()}
+
+
+def remarks(theirs, ours, split):
+    """[note] under a table: what was recalled, how ours differ."""
+    lines = [RECALLED] if any(r["confirmed"] != "yes" for r in theirs) else []
+    cells = list(ours.values())
+    if cells:
+        probes = unique(names.probe_name(c.probe) for c in cells if c.probe != "pretext")
+        lines.append(f"Ours: mean ± sample standard deviation (seeds){', ' if probes else ''}{', '.join(probes)}.")
+    other = unique(c.group.split for c in cells if c.group.split != split)
+    if other:
+        lines.append(f"Some of ours are of the {' and '.join(other)} split, the paper's of another: {split}.")
+    return lines + hidden(cells)
+
+
+def value(found):
+    """Percent of a Cell or a published row, None for neither."""
+    return found.mean if isinstance(found, Cell) else found and found["value"]
+
+
+def largest(values):
+    """Keys of the largest value as printed; none where there is nothing to compare it with."""
+    values = {key: round(v, 1) for key, v in values.items() if v is not None}
+    return {key for key, v in values.items() if v == max(values.values())} if len(values) > 1 else set()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rank correlation of two columns of numbers over n networks; ``recalled`` of them are from memory."""
+
+    rho: float
+    p: float
+    n: int
+    recalled: int
+
+
+def rank_agreement(first="Table 1", second="Suppl. Table 3", paper="revisiting"):
+    """Do two of the paper's tables put its networks in the same order? (Its claim: Places205 follows ImageNet.)
+
+    Args:
+        first, second: tables of ``LAYOUTS``; by default ImageNet (mostly recalled) and Places205. "Suppl. Table 2",
+            ImageNet with 10 % of the labels, is confirmed throughout.
+
+    Returns:
+        {pretext: Agreement} over networks and widths, and "all" over all pretexts.
+
+    Raises:
+        InputError: no such table.
+    """
+    rows = {}
+    for r in printed_tables(paper):
+        if r["metric"] == "top1":
+            rows.setdefault(r["table"], {})[r["pretext"], r["backbone"], r["width"]] = r
+    known = [layout.table for layout in LAYOUTS]
+    for table in (first, second):
+        if table not in known:
+            raise InputError(f"no table {table!r}; one of {', '.join(known)}")
+    keys = [key for key in rows[first] if key in rows[second]]
+    found = {}
+    for pretext in [*names.order((key[0] for key in keys), names.PRETEXTS), "all"]:
+        pairs = [(rows[first][key], rows[second][key]) for key in keys if pretext in ("all", key[0])]
+        test = spearmanr(*zip(*((a["value"], b["value"]) for a, b in pairs), strict=True))
+        recalled = sum(any(r["confirmed"] != "yes" for r in pair) for pair in pairs)
+        found[pretext] = Agreement(float(test.statistic), float(test.pvalue), len(pairs), recalled)
+    return found
+
+
+def agreement_table(paper="revisiting"):
+    """rank_agreement of the paper's tables, one row a pretext."""
+    comparisons = {
+        "ImageNet – Places205": ("Table 1", "Suppl. Table 3"),
+        "ImageNet 10 % – Places205": ("Suppl. Table 2", "Suppl. Table 3"),
+        "ImageNet 10 % – Places205 5 %": ("Suppl. Table 2", "Suppl. Table 4"),
+    }
+    found = {title: rank_agreement(*pair, paper=paper) for title, pair in comparisons.items()}
+    rows = []
+    for pretext, one in next(iter(found.values())).items():
+        cells = [f"{f[pretext].rho:.2f}{'†' if f[pretext].recalled else ''}" for f in found.values()]
+        rows.append([names.pretext_name(pretext), str(one.n), *cells])
+    note = (
+        f"Spearman's ρ of the paper's numbers over networks and widths. {RECALLED.replace('written', 'partly written')}"
+    )
+    return Table(["pretext", "networks", *comparisons], rows, notes=(note,))

@@ -46,18 +46,26 @@ class Jigsaw(PatchPretext):
 
     Reports the loss in nats (log 100 = 4.605 for a constant answer) and the accuracy in [0, 1] (chance 0.01), in
     training over the orders drawn, at evaluation over all orders of every image.
+
+    Args:
+        views: ViewSpec with patches.
+        options: JigsawOptions.
+        base: norm, bn_group and seed, as in PatchPretext.
+
+    Raises:
+        InputError: no patches, or permutations that do not fit their number.
     """
 
     Options = JigsawOptions
 
-    def __init__(self, backbone, *, views, options=None, norm="batch", seed=0):
+    def __init__(self, backbone, *, views, options=None, **base):
         check_grid("jigsaw", views)
         options = options or JigsawOptions()
         permutations = permutation_set(options, views.patch_grid**2)
         count, positions = permutations.shape
         few = f"task.permutations {options.permutations} is more than the {count} of the set; ask for fewer"
         require(options.permutations <= count, few)
-        super().__init__(backbone, count, positions, options=options, views=views, norm=norm, seed=seed)
+        super().__init__(backbone, count, positions, options.permutations, options=options, views=views, **base)
         self.permutations = permutations
 
     def train_step(self, batch):

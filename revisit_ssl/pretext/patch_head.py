@@ -1,4 +1,4 @@
-"""What Jigsaw and relative patch location share: nine patches, a vector for each, a small network on their sequence.
+"""What Jigsaw and relative patch location share: patches, a vector for each, a small network on their sequence.
 
 Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1, and the official self_supervision/patch_utils.py.
 """
@@ -51,12 +51,8 @@ def concat_patches(vectors, order):
     Returns:
         float [B * M, C * K]; row = image * M + order, column = channel * K + position.
     """
-    m, k = order.shape[-2:]
-    if len(order.shape) == 2:
-        ordered = tf.gather(vectors, order, axis=1)
-    else:
-        ordered = tf.gather(vectors, order, axis=1, batch_dims=1)  # [B, M, K, C]
-    return tf.reshape(tf.transpose(ordered, [0, 1, 3, 2]), [-1, vectors.shape[2] * k])
+    ordered = tf.gather(vectors, order, axis=1, batch_dims=len(order.shape) - 2)  # [B, M, K, C]
+    return tf.reshape(tf.transpose(ordered, [0, 1, 3, 2]), [-1, vectors.shape[2] * order.shape[-1]])
 
 
 class PatchHead(keras.layers.Layer):
@@ -69,19 +65,19 @@ class PatchHead(keras.layers.Layer):
         classes: int.
         options: PatchOptions.
         norm: as Recipe.norm.
+        group: rows normalised together in training (ghost batches); None: all.
     """
 
-    def __init__(self, classes, options, norm="batch"):
+    def __init__(self, classes, options, norm="batch", group=None):
         super().__init__(name="patch_head", dtype="float32")
         self.rate = options.dropout
-        dense = {"dtype": "float32"}
         self.hidden = keras.layers.Dense(
             options.hidden, bias_initializer=keras.initializers.Constant(0.1),
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), name="hidden", **dense,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="hidden",
         )  # fmt: skip
-        self.norm = normalisation(norm, options.head_bn_momentum, 1e-5, "hidden_norm", dtype="float32")
+        self.norm = normalisation(norm, options.head_bn_momentum, 1e-5, "hidden_norm", "float32", group)
         self.logits = keras.layers.Dense(
-            classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), name="logits", **dense
+            classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="logits"
         )
 
     def build(self, input_shape):
@@ -114,29 +110,36 @@ class PatchPretext(Pretext):
         positions: int, patch vectors that the head sees at once.
         options: PatchOptions.
         views: ViewSpec with patches.
-        norm: as Recipe.norm, for the head.
+        rows: int, rows that the head sees of each image in training.
+        norm, bn_group: as in Recipe, for the head, whose ghost batches are of the same images as the trunk's.
+
+    Raises:
+        InputError: a ghost batch that is not of whole images.
     """
 
     Options = PatchOptions
 
-    def __init__(self, backbone, classes, positions, *, options, views, norm="batch", seed=0):
+    def __init__(self, backbone, classes, positions, rows, *, options, views, norm="batch", bn_group=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)
+        images, rest = divmod(bn_group or 0, views.patch_grid**2)
+        require(rest == 0, f"bn_group {bn_group} is not a multiple of an image's {views.patch_grid**2} patches")
         self.options = options
         # The official network's own last layer; with the trunk's weight decay, hence not in the head.
         self.embedding = keras.layers.Dense(options.embed_dim, dtype="float32", name="embedding")
         self.embedding.build(backbone.output["pre_logits"].shape)
-        self.head = PatchHead(classes, options, norm)
+        self.head = PatchHead(classes, options, norm, images * rows or None)
         self.head.build((None, positions * options.embed_dim))
         self.ready("loss", "accuracy")
 
     @classmethod
     def from_recipe(cls, recipe, backbone, source):
-        return cls(backbone, options=recipe.task, norm=recipe.norm, views=recipe.views, seed=recipe.seed)
+        norm = {"norm": recipe.norm, "bn_group": recipe.bn_group}
+        return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed, **norm)
 
     def patches(self, crops, seed, **changes):
         """One jittered patch from each cell: float32 [B, s, s, 3] in [0, 1] -> [B * grid^2, p, p, 3], image-major.
 
-        Flip, colour and gray of the crop come first, as a change of every pixel may; ``changes`` as for ``augment``.
+        Changes of all pixels alike are made to the crop, before it is cut; ``changes`` as for ``augment``.
         """
         v = dataclasses.replace(self.view_spec, **changes)
         late = v.gray_probability if v.gray_per_patch else 0.0

@@ -18,15 +18,23 @@ class RelativePatch(PatchPretext):
     """Classifier of the pair (neighbour, centre): eight classes, the neighbour's cells in raster order.
 
     Reports the loss in nats (log 8 = 2.079 for a constant answer) and the accuracy in [0, 1] (chance 0.125).
+
+    Args:
+        views: ViewSpec with patches, one of them in the middle.
+        options: PatchOptions.
+        base: norm, bn_group and seed, as in PatchPretext.
+
+    Raises:
+        InputError: an even grid, or none.
     """
 
-    def __init__(self, backbone, *, views, options=None, norm="batch", seed=0):
+    def __init__(self, backbone, *, views, options=None, **base):
         check_grid("relative_patch", views, least=3)
         grid = views.patch_grid
         require(grid % 2 == 1, f"relative_patch needs an odd views.patch-grid, which has a centre; it is {grid}")
         pairs = neighbour_pairs(grid)
         options = options or PatchOptions()
-        super().__init__(backbone, len(pairs), 2, options=options, views=views, norm=norm, seed=seed)
+        super().__init__(backbone, len(pairs), 2, len(pairs), options=options, views=views, **base)
         self.pairs = pairs
 
     def train_step(self, batch):

@@ -59,10 +59,10 @@ def averaging():
     return keras.Model(image, {"pre_logits": keras.layers.GlobalAveragePooling2D()(image)})
 
 
-def make(task, views=VIEWS, norm="none", backbone=None, **options):
+def make(task, views=VIEWS, norm="none", backbone=None, bn_group=None, **options):
     pretext, kind = TASKS[task]
     options = kind(**{**OPTIONS, **({"permutations": 4} if task == "jigsaw" else {}), **options})
-    model = pretext(backbone or averaging(), views=views, options=options, norm=norm)
+    model = pretext(backbone or averaging(), views=views, options=options, norm=norm, bn_group=bn_group)
     model.compile(MomentumSGD(0.0))
     return model
 
@@ -141,6 +141,21 @@ def test_the_label_of_jigsaw_undoes_the_shuffling():
         np.testing.assert_array_equal(restored, cells)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_learns_where_colours_tell_the_cell(task):
+    keras.utils.set_random_seed(0)
+    few = {"permutation_count": 20} if task == "jigsaw" else {}
+    model = make(task, norm="batch", embed_dim=8, hidden=64, dropout=0.5, **few)
+    model.compile(MomentumSGD(0.1))
+    step = tf.function(model.train_step)
+    first = float(step({"image": coloured_cells(16)})["loss"])
+    assert first == pytest.approx(np.log(model.head.logits.units), abs=0.05)
+    for _ in range(40):
+        model.reset_metrics()
+        logs = step({"image": coloured_cells(16)})
+    assert float(logs["accuracy"]) > 0.9
+
+
 # --- the head -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +210,19 @@ def test_dropout_is_of_hidden_units_in_training_alone():
     dropped = head.classify(x, training=True, seed=(0, 1)).numpy()
     np.testing.assert_allclose(dropped[dropped > 0], (hidden / 0.75)[dropped > 0], rtol=1e-6)
     assert (dropped == 0).mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 1e4))
+
+
+@pytest.mark.parametrize(("task", "rows"), [("jigsaw", 4), ("relative_patch", 8)])
+def test_ghost_batches_of_the_head_are_those_of_the_trunk(task, rows):
+    keras.utils.set_random_seed(0)
+    model = make(task, norm="batch", bn_group=18)  # patches of two images
+    x = np.random.default_rng(0).normal(size=(6 * rows, model.head.hidden.kernel.shape[0])).astype(np.float32)
+    whole = model.head.classify(x, training=True)
+    alone = model.head.classify(x[2 * rows : 4 * rows], training=True)
+    np.testing.assert_allclose(whole[2 * rows : 4 * rows], alone, rtol=1e-4, atol=1e-6)
+    together = make(task, norm="batch")
+    together.head.set_weights(model.head.get_weights())
+    assert not np.allclose(together.head.classify(x, training=True), whole, rtol=1e-2)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -406,6 +434,7 @@ def test_pictures_of_relative_patch_show_neighbour_and_centre():
         ("jigsaw", {}, {"permutation_count": 5, "permutations": 6}, "task.permutations 6 is more than the 5"),
         ("jigsaw", {}, {"permutations": 0}, "task.permutations 0 must be at least 1"),
         ("jigsaw", {}, {"permutation_file": "/nowhere.bin"}, "no permutation file '/nowhere.bin'"),
+        ("jigsaw", {}, {"bn_group": 32}, "bn_group 32 is not a multiple of an image's 9 patches"),
         ("relative_patch", {}, {"dropout": 1.0}, r"task.dropout 1.0 must lie in \[0, 1\)"),
         ("relative_patch", {}, {"embed_dim": 0}, "task.embed_dim 0"),
         ("relative_patch", {}, {"hidden": 0}, "task.hidden 0"),

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import io
 import os
 import shlex
@@ -19,13 +20,15 @@ from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, from_json, override
-from revisit_ssl.recipes import PRESETS, get_recipe
-from revisit_ssl.results import reason
+from revisit_ssl.recipes import PRESETS, RECIPES, get_recipe
+from revisit_ssl.results import reason, write_results
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
     "cifar10": "CIFAR-10, ten minutes on two cores",
     "paper": "the paper's setting, for accelerators",
+    "v3-8": "the released 8-core configuration",
+    "gpu": "the paper's setting on one GPU, same learning-rate rule",
     "smoke": "seconds, tests the machinery, features worth nothing",
 }
 XLA = {"auto": None, "on": True, "off": False}
@@ -54,6 +57,8 @@ class Run:
     """knn:N looks at the features every N epochs: kNN accuracy, spread, effective rank, collapse."""
     skip_random: bool = False
     """Do not probe the untrained network (the row to beat)."""
+    features_dir: str | None = None
+    """Folder of extracted features, which several runs may share; default WORKDIR/features."""
 
 
 def main(arguments=None):
@@ -63,12 +68,15 @@ def main(arguments=None):
 
 
 def guarded(work, command):
-    """Runs ``work``; turns bad input, signals and TensorFlow's own errors into one line and an exit status."""
+    """Runs ``work``; turns bad input, signals and TensorFlow's own errors into one line and an exit status.
+
+    Returns:
+        What ``work`` returns where that is an exit status, else 0, or the error's.
+    """
     from revisit_ssl.training import Interrupted
 
     try:
-        work()
-        return 0
+        return work() or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -80,6 +88,9 @@ def guarded(work, command):
         again = command if "--resume" in command else f"{command} --resume"
         print(f"saved {stopped.checkpoint}\nresume with: {again}", file=sys.stderr)
         return 0 if stopped.signal == signal.SIGTERM else 130
+    except BrokenPipeError:  # whoever read this, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("stopped; nothing after the last checkpoint is kept. Go on with --resume", file=sys.stderr)
         return 130
@@ -91,26 +102,39 @@ def parse_run(arguments):
     first.error = refuse
     first.add_argument("--preset", default="sample")
     first.add_argument("--width", default=None)
+    first.add_argument("--backbone", default=None)
     known, rest = first.parse_known_args(arguments)
     if not rest or rest[0].startswith("-"):
         usage = f"usage: run.py PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(PRETEXTS))}"
         if "-h" in rest or "--help" in rest:
-            print(f"{usage}\n\n--preset {{{','.join(PRESETS)}}} (default sample):")
-            print("\n".join(f"  {name:8} {promise}" for name, promise in PROMISES.items()))
-            print("\nAll flags, with the preset's values:  run.py rotation --help")
+            print(usage)
+            print_choices()
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
-    recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width))
+    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags.
+    recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width), backbone=known.backbone)
+    presets = [name for name in PRESETS if f"{rest[0]}/{name}" in RECIPES]
     return read_flags(
         Run,
         rest[1:],
         default=Run(recipe=recipe, preset=known.preset),
         prog=f"run.py {rest[0]}",
         description=(
-            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
-            f"--preset {{{','.join(PRESETS)}}} and --width choose the values that the flags below start from."
+            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. --preset {{{','.join(presets)}}}, "
+            "--width and --backbone choose the values that the flags below start from."
         ),
     )
+
+
+def print_choices():
+    """The pretexts, each with the first line of its class, and the presets."""
+    print("\nPRETEXT:")
+    for name, pretext in PRETEXTS.items():
+        print(f"  {name:15} {inspect.getdoc(pretext).splitlines()[0]}")
+    print("\n--preset (default sample):")
+    for name in PRESETS:
+        print(f"  {name:15} {PROMISES[name]}")
+    print("\nAll flags, with the preset's values:  run.py rotation --help")
 
 
 def refuse(message):
@@ -140,20 +164,15 @@ def whole_number(name, text):
         raise InputError(f"{name} {text!r} is no whole number; expected 1, 2, 4, 8, 12, 16 …") from None
 
 
-def default_workdir(recipe):
-    """runs/rotation-revnet50-k1-toy_scenes-s0"""
-    data = recipe.dataset.replace("folder:", "").strip("/").replace("/", "_")
-    return os.path.join("runs", f"{recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}")
-
-
 def run(options):
     """Pretrain, probe, report."""
-    from revisit_ssl.evaluation import check_probes
+    from revisit_ssl.evaluation import check_probes, pretext_results
+    from revisit_ssl.runs import mark_finished, run_name, unmark_finished
     from revisit_ssl.training import pretrain
 
     recipe = options.recipe
     begun = time.perf_counter()
-    workdir = options.workdir or default_workdir(recipe)
+    workdir = options.workdir or os.path.join("runs", run_name(recipe))
     print(
         f"preset {options.preset} ({PROMISES[options.preset]}): {recipe.pretext} on {recipe.dataset} "
         f"with {recipe.backbone}, width {recipe.width}\nsetting: {recipe.source}\nwriting to {workdir}",
@@ -166,8 +185,14 @@ def run(options):
         xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
     )  # fmt: skip
     if is_chief():
+        unmark_finished(workdir)
+        if scores := pretext_results(recipe, workdir):
+            write_results(os.path.join(workdir, "results.jsonl"), scores)
         probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
-        print(f"{time.perf_counter() - begun:.0f} s in all")
+        seconds = time.perf_counter() - begun
+        untrained = not (options.skip_random and PRETEXTS[recipe.pretext].trains)
+        mark_finished(workdir, untrained=untrained, seconds=seconds)
+        print(f"{seconds:.0f} s in all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +213,8 @@ class Evaluation:
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     skip_random: bool = False
     """Do not probe the untrained network (the row to beat)."""
+    features_dir: str | None = None
+    """Folder of extracted features, such as the one that the runs of a sweep share; default WORKDIR/features."""
 
 
 def main_evaluate(arguments=None):
@@ -195,6 +222,64 @@ def main_evaluate(arguments=None):
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = shlex.join(["python", "experiments/evaluate.py", *arguments])
     return guarded(lambda: evaluate_saved(read_flags(Evaluation, arguments, prog="evaluate.py")), command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A grid of runs; every flag that is not listed here is handed to run.py for each of them."""
+
+    family: tyro.conf.Suppress[str] = "revisiting"
+    """Recipe family; the first argument."""
+    pretexts: tuple[str, ...] = ()
+    """Pretexts of the family, or supervised, random; none named: all of the family."""
+    backbones: tuple[str, ...] = ()
+    """Names in BACKBONES; none named: the preset's."""
+    widths: tuple[int, ...] = ()
+    """Widening factors; none named: the preset's."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds; all of the grid for the first one, then for the next."""
+    preset: str = "sample"
+    """Where the recipes' values come from."""
+    workdir: str | None = None
+    """Local folder of the runs' folders, their shared features and results.jsonl; default runs/sweep-FAMILY-PRESET."""
+    devices: tuple[str, ...] = ()
+    """GPUs (as CUDA_VISIBLE_DEVICES counts them) or cpu, one run on each; none named: one run, on what it finds."""
+    plan: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["--dry-run"])] = False
+    """Only print the plan."""
+    timing: bool = True
+    """Time a few steps of every setting for the plan's hours."""
+
+
+def main_sweep(arguments=None, *, run_script):
+    """Entry of experiments/sweep.py; returns the exit status: 0, 1 where a run failed, 2 for bad input, 130, 143."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = shlex.join(["python", "experiments/sweep.py", *arguments])
+    return guarded(lambda: run_sweep(arguments, run_script, command), command)
+
+
+def run_sweep(arguments, run_script, command):
+    """Parses and sweeps: family first, then the sweep's flags, then those of run.py, in any order."""
+    asked = bool({"-h", "--help"} & set(arguments))
+    if not asked and (not arguments or arguments[0].startswith("-")):
+        raise InputError("no recipe family given; usage: sweep.py revisiting [flags], all flags with --help")
+    options, overrides = read_flags(
+        Sweep,
+        ["--help"] if asked else arguments[1:],
+        prog="sweep.py revisiting",
+        description=(
+            "A grid of runs in child processes, resumable: the same command goes on where it was. Every flag that is "
+            "not listed here is handed to run.py for each run, such as --epochs 3 or --probes linear lbfgs."
+        ),
+        return_unknown_args=True,
+    )
+    from revisit_ssl.sweep import sweep  # after --help, which takes no TensorFlow
+
+    options = dataclasses.replace(options, family=arguments[0])
+    try:
+        return sweep(options, overrides, run_script=run_script, command=command)
+    except KeyboardInterrupt:  # while it was planning; later ones are handed on to the runs
+        print(f"stopped; go on with: {command}", file=sys.stderr)
+        return 130
 
 
 def evaluate_saved(options):
@@ -220,10 +305,11 @@ def probe_and_report(backbone, recipe, options):
 
     results = []
     trained = PRETEXTS[recipe.pretext].trains
+    places = {"workdir": options.workdir, "data_dir": options.data_dir, "features_dir": options.features_dir}
     if recipe.probes and trained:
-        results += evaluate(backbone, recipe, workdir=options.workdir, data_dir=options.data_dir)
+        results += evaluate(backbone, recipe, **places)
     if recipe.probes and not (trained and options.skip_random):
-        results += evaluate_random(recipe, workdir=options.workdir, data_dir=options.data_dir)
+        results += evaluate_random(recipe, **places)
     report = write_report(options.workdir, data_dir=options.data_dir)
     print_table(results)
     print(f"report: {report}")

@@ -98,11 +98,7 @@ def pretrain(
         model = build_pretext(recipe, source)
         if plan.total:
             compile_pretext(model, recipe, plan, xla)
-    if recipe.probes:
-        check_endpoints(model.backbone, recipe.endpoints)
-    if plan.total and not model.trains:
-        raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
-    check_input(model.backbone, NetworkInput.of(recipe), evaluation_view(recipe).size)
+    check_model(model, recipe, plan, strategy.num_replicas_in_sync)
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
@@ -226,6 +222,17 @@ def check_devices(recipe, strategy, xla):
         raise InputError(f"XLA cannot compile the whole step on {n} replicas; use --xla auto, or --strategy none")
     if xla and recipe.deterministic:
         raise InputError("--deterministic turns XLA off; choose one of --xla on and --deterministic")
+
+
+def check_model(model, recipe, plan, replicas=1):
+    """InputError for what the pretext, its network and the probes cannot do together; looks at no value of a weight."""
+    if recipe.probes:
+        check_endpoints(model.backbone, recipe.endpoints)
+    if plan.total and not model.trains:
+        raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
+    check_input(model.backbone, NetworkInput.of(recipe), evaluation_view(recipe).size)
+    if plan.total:
+        model.check_batch(recipe.batch_size // replicas, recipe.bn_group)
 
 
 def train(model, recipe, source, plan, start, strategy, callbacks):

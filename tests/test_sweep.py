@@ -1,0 +1,525 @@
+"""Sweeps: the grid, the plan, the state of a run's folder, restart, locks, signals and failures.
+
+A stand-in for run.py does what a test says it should, in tens of milliseconds; one test runs the real one.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+
+from revisit_ssl import get_recipe, jobs, runs, sweep, timing
+from revisit_ssl.checkpoints import save_checkpoint
+from revisit_ssl.command_line import Sweep, main_sweep
+from revisit_ssl.data import open_source
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import evaluate_random
+from revisit_ssl.recipe import to_json
+from revisit_ssl.results import Result, read_results, write_results
+from revisit_ssl.training import build_pretext, compile_pretext, export_backbone, plan_steps
+
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
+TINY = ["--backbones", "tiny", "--preset", "smoke", "--no-timing", *QUICK]
+
+# Acts out, attempt after attempt, what plays.json has for the run's name; where that has nothing more, it finishes.
+STAND_IN = """
+import json, os, pathlib, signal, sys, time
+workdir = pathlib.Path(sys.argv[sys.argv.index("--workdir") + 1])
+root = pathlib.Path(__file__).parent
+plays = json.loads((root / "plays.json").read_text())
+acts = plays.get(workdir.name, [])
+play = acts.pop(0) if acts else "finish"
+(root / "plays.json").write_text(json.dumps(plays))
+
+
+def note(what):
+    with open(root / "calls", "a") as calls:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        print(json.dumps([workdir.name, what, visible, time.time(), sys.argv[1:]]), file=calls)
+
+note(play)
+recipe = (root / "recipes" / workdir.name).read_text()
+
+def save():
+    (workdir / "recipe.json").write_text(recipe)
+    (workdir / "checkpoints").mkdir(exist_ok=True)
+    (workdir / "checkpoints" / "step-000000002.npz").write_bytes(b"")
+
+def stop(number, frame):
+    save()
+    print("saved")
+    sys.exit(0)
+
+if play.startswith("say "):
+    print(play[4:])
+    sys.exit(2)
+if play == "killed after a checkpoint":
+    save()
+    os.kill(os.getpid(), signal.SIGKILL)
+if play == "save and wait":
+    signal.signal(signal.SIGTERM, stop)
+    (root / "waiting").touch()
+    time.sleep(60)
+if play == "wait for go":
+    (root / "waiting").touch()
+    while not (root / "go").exists():
+        time.sleep(0.02)
+save()
+(workdir / "backbone.keras").write_bytes(b"")
+rows = json.loads((root / "rows").read_text())
+row = dict(rows, seed=json.loads(recipe)["seed"], pretext=json.loads(recipe)["pretext"])
+lines = [json.dumps(dict(row, weights=w)) for w in ("pretrained", "random")]
+(workdir / "results.jsonl").write_text("\\n".join(lines) + "\\n")
+(workdir / "finished.json").write_text('{"untrained": true}')
+time.sleep(0.1)
+note("end")
+"""
+
+ROW = Result(
+    pretext="rotation", backbone="tiny", width=1, dataset="digits", seed=0, steps=3, weights="pretrained",
+    endpoint="pre_logits", probe="knn", probe_dataset="digits", split="test", metric="top1", value=50.0,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch):
+    monkeypatch.setattr(jobs, "POLL", 0.02)
+
+
+class Stage:
+    """A folder with the stand-in, the recipes of a grid and what each run is to do."""
+
+    def __init__(self, root, arguments):
+        self.root = root
+        self.arguments = ["revisiting", *arguments, "--workdir", str(root / "sweep")]
+        self.script = root / "stand_in.py"
+        self.script.write_text(STAND_IN)
+        (root / "rows").write_text(json.dumps(dataclasses.asdict(ROW)))
+        (root / "recipes").mkdir()
+        self.play({})
+        self.names = []
+        for run in grid_of(*arguments, workdir=root / "sweep"):
+            (root / "recipes" / run.name).write_text(to_json(run.recipe))
+            self.names.append(run.name)
+
+    def play(self, plays):
+        (self.root / "plays.json").write_text(json.dumps(plays))
+
+    def sweep(self, *more):
+        return main_sweep([*self.arguments, *more], run_script=str(self.script))
+
+    def calls(self, *, ends=False):
+        """[(run, what it did, CUDA_VISIBLE_DEVICES, when, arguments)] of all runs that were started (or ended)."""
+        path = self.root / "calls"
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [call for call in found if (call[1] == "end") == ends]
+
+    def results(self):
+        return read_results(self.root / "sweep" / "results.jsonl")
+
+
+def grid_of(*arguments, workdir="nowhere"):
+    from revisit_ssl.command_line import read_flags
+
+    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(options, overrides, str(workdir))
+
+
+def when(path, act):
+    """Calls ``act`` once the file is there, in a thread."""
+
+    def wait():
+        until = time.monotonic() + 30
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+# The grid.
+
+
+def test_grid_is_every_combination_one_seed_after_the_other():
+    found = grid_of(
+        "--pretexts", "rotation", "exemplar", "--backbones", "resnet18", "vgg19_bn", "--widths", "1", "2", "--seeds",
+        "0", "3", "--preset", "cifar10", "--epochs", "2", "--probes", "linear", "knn",
+    )  # fmt: skip
+    wanted = [
+        f"{pretext}-{backbone}-k{width}-cifar10-s{seed}"
+        for seed in (0, 3) for pretext in ("rotation", "exemplar") for backbone in ("resnet18", "vgg19_bn")
+        for width in (1, 2)
+    ]  # fmt: skip
+    assert [run.name for run in found] == wanted
+    by_name = {run.name: run.recipe for run in found}
+    # The preset fits itself to the network: a VGG takes no stem.
+    assert by_name[wanted[0]].stem == "small" and by_name["rotation-vgg19_bn-k1-cifar10-s0"].stem is None
+    assert {r.epochs for r in by_name.values()} == {2.0} and {r.probes for r in by_name.values()} == {("linear", "knn")}
+
+
+def test_run_py_makes_the_planned_recipe_of_the_arguments_it_is_given():
+    from revisit_ssl.command_line import parse_run
+
+    for run in grid_of("--pretexts", "exemplar", "random", "--seeds", "4", "--widths", "2", "--optimizer.lr", "0.03"):
+        options = parse_run(run.arguments)
+        assert options.recipe == run.recipe and options.recipe.seed == 4 and options.recipe.optimizer.lr == 0.03
+        assert (
+            options.resume and options.workdir == f"nowhere/{run.name}" and options.features_dir == "nowhere/features"
+        )
+
+
+def test_without_names_a_family_is_all_of_its_pretexts_with_the_preset_s_network():
+    found = grid_of("--preset", "smoke")
+    assert [run.recipe.pretext for run in found] == ["rotation", "exemplar", "jigsaw", "relative_patch"]
+    assert {(run.recipe.backbone, run.recipe.width) for run in found} == {("resnet18", 1)}
+
+
+# The plan.
+
+
+def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
+    run = grid_of("--pretexts", "rotation", *TINY, "--endpoints", "block4", "pre_logits", "--probe-values", "64")[0]
+    facts = sweep.look_at(run)
+    recipe = run.recipe
+    source = open_source("digits", "train")
+    model = build_pretext(recipe, source)
+    compile_pretext(model, recipe, plan_steps(recipe, source))
+    written = os.path.getsize(save_checkpoint(tmp_path, model, 1))
+    assert 0 <= written - facts.state_bytes < 400 * len(model.weights + model.optimizer.variables)  # zip headers
+    export_backbone(model.backbone, str(tmp_path / "backbone.keras"))
+    assert facts.weight_bytes <= os.path.getsize(tmp_path / "backbone.keras")
+    evaluate_random(recipe, features_dir=tmp_path / "features", quiet=True)
+    stored = sum(np.load(path).nbytes for path in (tmp_path / "features").glob("*.npy"))
+    assert sweep.untrained_bytes([sweep.planned(run, "new", facts, None)], {run.setting: facts}) == stored
+    assert sweep.feature_bytes(run, facts) == stored / 2  # as initialised, and with statistics re-estimated
+    assert facts.steps == 3 and facts.images == 1200 + 200 + 397 and facts.train_images == 1200
+
+
+def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path):
+    run = grid_of(
+        "--pretexts", "rotation", "--preset", "smoke", "--probes", "linear", "lbfgs", "linear_images",
+        "--probe-schedule", "1", "2", "5", workdir=tmp_path,
+    )[0]  # fmt: skip
+    facts = sweep.Facts(
+        steps=1000, state_bytes=10**6, weight_bytes=10**5, widths={"a": 30, "b": 70}, images=5000, train_images=4000
+    )
+    timed = timing.StepTime(step=2.0, start=10.0, image=0.01)
+    networks = 3  # trained, untrained, untrained with statistics re-estimated
+    probing = 5000 * 0.01 + 2 * 5000 * 100 * 1e-6 + (5 * 4000 + 5000) * 0.01
+    whole = 20 + (1 + networks) * 10 + networks * probing
+    new = sweep.planned(run, "new", facts, timed)
+    assert new.steps == 1000 and new.seconds == pytest.approx(whole + 1000 * 2.0)
+    assert new.bytes == 3 * 10**6 + 10**5 + 4 * 5000 * 100
+    (pathlib.Path(run.workdir) / "checkpoints").mkdir(parents=True)
+    (pathlib.Path(run.workdir) / "checkpoints" / "step-000000400.npz").touch()
+    assert sweep.planned(run, "begun", facts, timed).seconds == pytest.approx(whole + 600 * 2.0)
+    assert sweep.planned(run, "trained", facts, timed).seconds == pytest.approx(whole)
+    assert sweep.planned(run, "finished", facts, timed).seconds == 0
+    assert sweep.planned(run, "new", facts, None).seconds is None
+    left = [new, dataclasses.replace(new, seconds=None)]
+    assert sweep.hours_of(left[:1], 1) == f"about {math.ceil(new.seconds / 60)} min"
+    assert sweep.hours_of(left, 1).startswith("at least") and sweep.hours_of(left[1:], 1) == "hours unknown"
+    hours = [dataclasses.replace(new, seconds=3600.0 * h) for h in (5, 1, 1, 1)]
+    assert sweep.hours_of(hours, 2) == "about 5.0 hours on 2 devices"  # not 4: one run is not divided
+    assert sweep.hours_of(hours, 1) == "about 8.0 hours"
+
+
+def test_untrained_features_are_counted_once_for_pretexts_that_share_them():
+    found = grid_of("--pretexts", "rotation", "supervised", "jigsaw", "--preset", "smoke", *QUICK)
+    facts = {run.setting: sweep.look_at(run) for run in found}
+    plan = [sweep.planned(run, "new", facts[run.setting], None) for run in found]
+    one = 4 * (1200 + 200 + 397) * 128
+    # Rotation and supervised share network and view; jigsaw's network has patch strides and sees patches.
+    assert sweep.untrained_bytes(plan, facts) == 2 * (2 * one)
+    assert sweep.untrained_bytes(plan[:2], facts) == 2 * one
+
+
+def test_a_plan_names_what_no_network_allows_before_anything_runs(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY])
+    stage.arguments += ["--backbones", "tiny", "vgg19_bn", "--stem", "small"]
+    assert stage.sweep() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: rotation-vgg19_bn-k1-digits: ") and "stem" in error
+    assert not stage.calls() and not (tmp_path / "sweep").exists()
+
+
+def test_plan_only_prints(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY, "--seeds", "0", "1"])
+    assert stage.sweep("--plan") == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[:3] for line in printed.splitlines()[2:4]] == [[name, "new", "3"] for name in stage.names]
+    assert "2 new; 2 left to run" in printed and "GB free" in printed
+    assert not stage.calls() and not (tmp_path / "sweep").exists()
+
+
+# The state of a folder.
+
+
+@pytest.fixture
+def finished(tmp_path):
+    recipe = get_recipe("rotation", "smoke", backbone="tiny")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000000012.npz").touch()
+    (tmp_path / "recipe.json").write_text(to_json(recipe))
+    (tmp_path / "backbone.keras").touch()
+    rows = [dataclasses.replace(ROW, weights=w) for w in ("pretrained", "random", "random, BN re-estimated")]
+    write_results(tmp_path / "results.jsonl", rows)
+    runs.mark_finished(tmp_path, untrained=True, seconds=1.0)
+    return recipe, tmp_path
+
+
+def test_a_run_is_finished_when_everything_is_there(finished):
+    recipe, folder = finished
+    assert runs.run_state(recipe, folder) == "finished"
+    assert runs.run_state(recipe, folder, untrained=False) == "finished"
+    (folder / "results.jsonl").unlink()
+    assert runs.run_state(recipe, folder) == "trained"
+
+
+def test_a_run_killed_between_training_and_the_last_probe_is_trained(finished):
+    recipe, folder = finished
+    runs.unmark_finished(folder)  # all rows may even be there: the report may not
+    assert runs.run_state(recipe, folder) == "trained"
+    (folder / "backbone.keras").unlink()
+    assert runs.run_state(recipe, folder) == "begun"
+    (folder / "checkpoints" / "step-000000012.npz").unlink()
+    assert runs.run_state(recipe, folder) == "new"
+
+
+def test_a_run_made_by_hand_without_the_untrained_network_lacks_it(finished):
+    recipe, folder = finished
+    runs.mark_finished(folder, untrained=False, seconds=1.0)
+    assert runs.run_state(recipe, folder) == "trained"
+    assert runs.run_state(recipe, folder, untrained=False) == "finished"
+    runs.mark_finished(folder, untrained=True, seconds=1.0)
+    write_results(folder / "other.jsonl", [r for r in read_results(folder / "results.jsonl") if r.weights != "random"])
+    (folder / "other.jsonl").rename(folder / "results.jsonl")  # somebody removed the rows
+    assert runs.run_state(recipe, folder) == "trained"
+
+
+def test_a_folder_of_another_recipe_is_refused(finished):
+    recipe, folder = finished
+    with pytest.raises(InputError, match="holds another recipe"):
+        runs.run_state(dataclasses.replace(recipe, epochs=7.0), folder)
+
+
+# Running.
+
+
+def test_every_run_once_and_all_rows_in_one_file(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", "supervised", *TINY, "--seeds", "0", "1"])
+    assert stage.sweep() == 0
+    assert [call[0] for call in stage.calls()] == stage.names
+    assert {(r.pretext, r.seed, r.weights) for r in stage.results()} == {
+        (p, s, w) for p in ("rotation", "supervised") for s in (0, 1) for w in ("pretrained", "random")
+    }
+    # Again: nothing is run; rows that are missing, as after a kill just before they were written, are added.
+    (tmp_path / "sweep" / "results.jsonl").write_text("")
+    capsys.readouterr()
+    assert stage.sweep() == 0
+    assert len(stage.calls()) == 4 and len(stage.results()) == 8
+    assert "4 finished; 0 left to run" in capsys.readouterr().out
+    # More seeds: only those.
+    more = Stage.__new__(Stage)
+    more.__dict__ = stage.__dict__ | {"arguments": [*stage.arguments, "--seeds", "1", "2"]}
+    for name in [name.replace("-s1", "-s2") for name in stage.names if name.endswith("-s1")]:
+        text = (tmp_path / "recipes" / name.replace("-s2", "-s1")).read_text().replace('"seed": 1', '"seed": 2')
+        (tmp_path / "recipes" / name).write_text(text)
+    assert more.sweep() == 0
+    assert sorted(call[0][-2:] for call in stage.calls()[4:]) == ["s2", "s2"]
+    assert len(stage.results()) == 12
+
+
+def test_one_run_at_a_time_or_one_on_each_device(tmp_path, monkeypatch):
+    def most_at_once():
+        events = [(call[3], 1) for call in stage.calls()] + [(call[3], -1) for call in stage.calls(ends=True)]
+        return max(np.cumsum([step for _, step in sorted(events)]))
+
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY, "--seeds", "0", "1", "2", "3"])
+    assert stage.sweep("--devices", "cpu") == 0
+    assert most_at_once() == 1 and {call[2] for call in stage.calls()} == {"-1"}
+    (tmp_path / "calls").unlink()
+    for name in stage.names:
+        (tmp_path / "sweep" / name / "finished.json").unlink()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    assert stage.sweep("--devices", "2", "7") == 0
+    assert most_at_once() == 2 and {call[2] for call in stage.calls()} == {"2", "7"}
+    assert sorted(call[0] for call in stage.calls()) == stage.names
+
+
+def test_a_failed_run_is_reported_and_stops_nothing(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY, "--seeds", "0", "1", "2", "3"])
+    a, b, c, d = stage.names
+    stage.play({a: ["say step 1\nerror: loss is nan at step 2\nbye"], b: ["killed after a checkpoint"], d: ["say odd"]})
+    assert stage.sweep() == 1
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    log = f"(log: {tmp_path}/sweep/{{}}/run.log)"
+    assert lines[0] == f"failed: {a}: loss is nan at step 2 {log.format(a)}"
+    assert lines[1] == f"failed: {b}: killed by SIGKILL, perhaps for want of memory {log.format(b)}"
+    assert lines[2] == f"failed: {d}: odd {log.format(d)}" and len(lines) == 3
+    assert {r.seed for r in stage.results()} == {2}
+    assert "bye" in (tmp_path / "sweep" / a / "run.log").read_text()
+    # The same command tries what failed once more, and goes on from where it was.
+    assert stage.sweep() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:3] for line in printed[2:6]] == [
+        ["new", "3"],
+        ["begun", "1"],
+        ["finished", "-"],
+        ["new", "3"],
+    ]
+    assert [call[0] for call in stage.calls()] == [a, b, c, d, a, b, d]
+    assert all("--resume" in call[4] for call in stage.calls())
+    assert {r.seed for r in stage.results()} == {0, 1, 2, 3}
+
+
+def test_a_run_that_ends_well_without_being_finished_has_failed(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY])
+    stage.play({stage.names[0]: ["save and wait"]})
+    # SIGTERM to the run alone, as from a scheduler: it saves and exits with 0.
+    stage.script.write_text(STAND_IN.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"))
+    assert stage.sweep() == 1
+    assert "it was stopped before its end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_handed_on_and_the_same_command_goes_on(tmp_path, number, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY, "--seeds", "0", "1"])
+    stage.play({stage.names[0]: ["save and wait"]})
+    thread = when(tmp_path / "waiting", lambda: os.kill(os.getpid(), number))
+    assert stage.sweep() == 128 + number
+    thread.join()
+    err = capsys.readouterr().err
+    assert err.startswith("stopped; go on with: python experiments/sweep.py revisiting --pretexts rotation")
+    assert [call[0] for call in stage.calls()] == stage.names[:1]
+    assert "saved" in (tmp_path / "sweep" / stage.names[0] / "run.log").read_text()
+    assert stage.sweep() == 0
+    assert "begun" in capsys.readouterr().out
+    assert [call[0] for call in stage.calls()] == [stage.names[0], *stage.names]
+
+
+def test_one_sweep_in_a_folder(tmp_path, capsys):
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY])
+    with jobs.only_here(str(tmp_path / "sweep")):
+        assert stage.sweep() == 2
+        assert f"another sweep (process {os.getpid()}) works in" in capsys.readouterr().err
+        assert stage.sweep("--plan") == 0
+    # Of a process that is dead, or of whichever has its number now: the kernel has dropped its lock.
+    (tmp_path / "sweep" / "sweep.lock").write_text(f"{os.getppid()}\n")
+    assert stage.sweep() == 0
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys):
+    flags = ["--backbones", "resnet18", "--preset", "smoke", "--no-timing", *QUICK]
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
+    stage.play({stage.names[1]: ["wait for go"]})
+    code = (
+        "import sys; from revisit_ssl.command_line import main_sweep; main_sweep(sys.argv[2:], run_script=sys.argv[1])"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(stage.script), *stage.arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not (tmp_path / "waiting").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    parent.kill()  # not waited for: a dead process that nobody has waited for holds no lock either
+    log = tmp_path / "sweep" / stage.names[1] / "run.log"
+    assert jobs.is_taken(log), "the run outlives the sweep"
+    threading.Timer(1.0, (tmp_path / "go").touch).start()
+    assert stage.sweep() == 0
+    parent.wait()
+    out = capsys.readouterr().out
+    assert out.startswith(f"waiting for what a killed sweep left running: {stage.names[1]}")
+    assert "2 finished, 1 new; 1 left to run" in out
+    assert [call[0] for call in stage.calls()] == stage.names, "each run once"
+    assert {r.seed for r in stage.results()} == {0, 1, 2}
+    assert not jobs.is_taken(log)
+
+
+# Timing.
+
+
+def test_a_step_is_timed_without_the_first_ones(monkeypatch):
+    def fake_train(model, recipe, source, plan, start, strategy, callbacks):
+        (watch,) = callbacks
+        watch.set_model(types.SimpleNamespace(stop_training=False))
+        for batch in range(plan.total):
+            time.sleep(0.3 if batch < 2 else 0.02)
+            watch.on_train_batch_end(batch, {"loss": 1.0})
+            if watch.model.stop_training:
+                break
+        fake_train.steps = batch + 1
+
+    monkeypatch.setattr(timing, "train", fake_train)
+    monkeypatch.setattr(timing, "ENOUGH", 0.1)
+    found = timing.measure(get_recipe("rotation", "smoke", backbone="tiny"))
+    assert 0.02 <= found.step < 0.1 and found.start >= 0.6 and 0 < found.image < 1
+    assert 3 <= fake_train.steps < 12, "it ends when enough is known"
+
+
+def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path, monkeypatch, capsys):
+    found = grid_of("--pretexts", "rotation", "supervised", "--backbones", "tiny", "--widths", "1", "2", *QUICK,
+                    "--preset", "smoke", "--seeds", "0", "1")  # fmt: skip
+    asked = []
+
+    def ask(todo, device, ends, keep):
+        asked.append([run.setting for run in todo])
+        for i, run in enumerate(todo):
+            if run.recipe.pretext == "supervised" and run.recipe.width == 1:
+                return i, "killed by SIGKILL"
+            keep(run, {"step": float(run.recipe.width), "start": 0.0, "image": 0.0})
+        return len(todo), "it said nothing"
+
+    monkeypatch.setattr(sweep, "ask", ask)
+    times, untimed = sweep.time_settings(found, str(tmp_path), None)
+    names = [f"{p}-tiny-k{k}-digits" for k in (1, 2) for p in ("rotation", "supervised")]
+    assert asked == [names, names[2:]], "each setting once, whatever its seeds; the small ones first"
+    assert {name: time.step for name, time in times.items()} == {names[0]: 1.0, names[2]: 2.0, names[3]: 2.0}
+    assert untimed == {names[1]: "killed by SIGKILL"}
+    asked.clear()
+    sweep.time_settings(found, str(tmp_path), None)
+    assert asked == [names[1:2]], "the others are remembered"
+    (tmp_path / "timing.json").write_text("{")
+    asked.clear()
+    sweep.time_settings(found, str(tmp_path), None)
+    assert asked[0] == names, "a damaged file is made anew"
+
+
+# The real run.py.
+
+
+@pytest.mark.slow
+def test_a_sweep_of_real_runs(tmp_path, capsys):
+    arguments = ["revisiting", "--pretexts", "rotation", "--preset", "smoke", *QUICK, "--skip-random"]
+    arguments += ["--workdir", str(tmp_path)]
+    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    out, err = capsys.readouterr()
+    name = "rotation-resnet18-k1-digits-s0"
+    row = next(line.split() for line in out.splitlines() if line.startswith(name))
+    assert row[1:3] == ["new", "3"] and 0 < float(row[3]) < 20, "a timed step"
+    assert f"{name} finished in" in out and err == ""
+    found = read_results(tmp_path / "results.jsonl")
+    assert {r.weights for r in found} == {"pretrained"} and "knn" in {r.probe for r in found}
+    assert {r.metric for r in found if r.probe == "pretext"} == {"loss", "accuracy"}
+    assert found == read_results(tmp_path / name / "results.jsonl")
+    assert (tmp_path / name / "report.html").exists() and list((tmp_path / "features").glob("pre_logits-*.npy"))
+    before = (tmp_path / name / "run.log").read_text()
+    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    assert "1 finished; 0 left to run" in capsys.readouterr().out
+    assert (tmp_path / name / "run.log").read_text() == before

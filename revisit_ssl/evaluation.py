@@ -192,12 +192,12 @@ def recipe_id(recipe):
 
 
 def setting_id(recipe):
-    """Eight hex digits that the seeds of one setting share.
+    """Eight hex digits that the seeds of one setting share, whatever else its Result says of probe, data and split.
 
     Taken of what is not at its default, so that a field that the class gets later does not part old runs from new.
     """
-    probes = {f.name for f in dataclasses.fields(recipe) if f.name.startswith("probe")}
-    values = {name: v for name, v in chosen(recipe).items() if name not in probes | {"endpoints", "seed", "source"}}
+    said = {"probes", "endpoints", "probe_dataset", "probe_fraction", "probe_balanced", "probe_split", "probe_schedule"}
+    values = {name: v for name, v in chosen(recipe).items() if name not in said | {"seed", "source"}}
     values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -30,8 +30,8 @@ class Result:
         seconds: wall time of the probe.
         converged: the optimiser's own word, None where it gives none.
         date (UTC), commit, hardware, recipe (its hash): where the number comes from.
-        setting: hash of the recipe without its seed, its probes and its text: results that share it are draws of one
-            thing and may be averaged. Empty in lines written before it was.
+        setting: hash of the recipe without its seed, its text and what a line says of its probe: lines that agree in
+            it and in those fields are draws of one thing and may be averaged. Empty in lines written before it was.
         representation_size: values of pre_logits, None where it was not written.
     """
 

@@ -4,7 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from revisit_ssl.report.names import network_name, pretext_name
+from revisit_ssl.report.names import network_name, pretext_name, probe_name
 from revisit_ssl.report.tables import Group, spread
 
 
@@ -94,11 +94,11 @@ def hidden(cells):
 def described(cell, other):
     """What tells a setting from another: 2,106 steps, recipe 1a2b3c4d."""
     g, o = cell.group, other.group
+    mine, its = g.recipe or g.setting, o.recipe or o.setting
     parts = [f"{g.steps:,} steps"] if g.steps is not None else []
     parts += [f"{g.split} split"] if g.split != o.split else []
-    parts += [cell.probe] if cell.probe != other.probe else []
-    # Without a hash in the results there is only what else differs.
-    parts += [f"recipe {g.recipe or g.setting}"] if (g.recipe or g.setting) and g.steps == o.steps else []
+    parts += [probe_name(cell.probe)] if cell.probe != other.probe else []
+    parts += [f"recipe {mine}"] if mine and mine != its and g.steps == o.steps else []
     return ", ".join(parts) or "a run from elsewhere"
 
 

@@ -255,9 +255,10 @@ def grouped(results):
     recipes, schedules = {}, {}
     for r in results:
         schedules.setdefault(r.probe, set()).add(r.schedule)
-        if r.weights not in RANDOM:
+        if r.weights not in RANDOM and not r.setting:
             recipes.setdefault((shared(r), r.probe, r.schedule, r.endpoint, r.seed), set()).add(r.recipe)
-    # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them.
+    # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them. Results
+    # that name their setting say it themselves.
     mixed = {key[0] for key, found in recipes.items() if len(found) > 1}
     views = {r.recipe: r.pretext for r in results if r.weights not in RANDOM}
     groups = {}

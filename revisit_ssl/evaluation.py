@@ -6,6 +6,8 @@ import json
 import os
 import sys
 
+import tensorflow as tf
+
 from revisit_ssl import results
 from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.data import open_source
@@ -25,7 +27,7 @@ from revisit_ssl.training import (
 )
 
 
-def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrained", quiet=False):
+def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None, weights="pretrained", quiet=False):
     """Probes every endpoint of the recipe with every probe of the recipe.
 
     Hyper-parameters are chosen on the validation split; each number is of the recipe's probe_split (test, unless it
@@ -36,6 +38,7 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
         recipe: Recipe; its views, probes, endpoints, probe_dataset and probe_fraction count here.
         workdir: keeps features/ (so that they are extracted once) and results.jsonl; None keeps nothing.
         data_dir: where TFDS data sets lie.
+        features_dir: local folder for the features instead, which several runs may share, at the same time too.
         weights: what to call these weights in the results.
 
     Returns:
@@ -49,10 +52,11 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     check_frozen(backbone)
     sources = labelled_sources(recipe, data_dir)
     steps = trained_steps(workdir)
+    size = representation_size(backbone)
     found = []
 
     def keep(score, endpoint, name):
-        new = as_results(score, recipe, steps, weights, endpoint, name)
+        new = as_results(score, recipe, steps, size, weights, endpoint, name)
         found.extend(new)
         if workdir is not None:
             results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
@@ -60,7 +64,9 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
     feature_probes = [name for name in recipe.probes if name not in image_probes]
     if feature_probes:
-        splits = {split: features_of(backbone, recipe, source, workdir) for split, source in sources.items()}
+        splits = {
+            split: features_of(backbone, recipe, source, workdir, features_dir) for split, source in sources.items()
+        }
         for endpoint in recipe.endpoints:
             data = [
                 FeatureSplit(splits[split][endpoint], sources[split].labels, f"{endpoint} of {split}")
@@ -81,23 +87,49 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, weights="pretrain
     return found
 
 
-def evaluate_random(recipe, *, workdir=None, data_dir=None, quiet=False):
+def evaluate_random(recipe, *, workdir=None, data_dir=None, features_dir=None, quiet=False):
     """The same network and seed without training, as initialised and with BatchNorm statistics of 2,048 images.
 
     Returns:
         [Result]; the better of the two is the row to beat.
     """
-    found = evaluate(
-        freeze(build_backbone(recipe)), recipe, workdir=workdir, data_dir=data_dir, weights="random", quiet=quiet
-    )
+    options = {"workdir": workdir, "data_dir": data_dir, "features_dir": features_dir, "quiet": quiet}
+    found = evaluate(freeze(build_backbone(recipe)), recipe, weights="random", **options)
     if recipe.norm != "none":
         backbone = build_backbone(recipe)
         source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
         reestimate_batch_norm(backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
-        found += evaluate(
-            freeze(backbone), recipe, workdir=workdir, data_dir=data_dir, weights="random, BN re-estimated", quiet=quiet
-        )
+        found += evaluate(freeze(backbone), recipe, weights="random, BN re-estimated", **options)
     return found
+
+
+def pretext_results(recipe, workdir):
+    """The pretext's own score on validation images, which training wrote into pretext.json, as results.
+
+    Returns:
+        [Result] with probe "pretext", endpoint "" and split "val": accuracies in percent, losses as they are; [] where
+        the run has no such score (a baseline, a set without validation images).
+
+    Raises:
+        InputError: pretext.json is damaged.
+    """
+    path = os.path.join(str(workdir), "pretext.json")
+    if not tf.io.gfile.exists(path):
+        return []
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    try:
+        scores = {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None
+    shared = of_run(recipe, trained_steps(workdir)) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
+    return [
+        results.Result(
+            metric=name, value=round(value * 100 if "accuracy" in name else value, 6), probe="pretext", endpoint="",
+            split="val", **shared,
+        )
+        for name, value in scores.items()
+    ]  # fmt: skip
 
 
 def labelled_sources(recipe, data_dir):
@@ -166,14 +198,15 @@ def image_geometry(recipe):
     return {"size": size, "resize": round(size * 224 / 192), "eval_view": evaluation_view(recipe)}
 
 
-def features_of(backbone, recipe, source, workdir):
-    """{endpoint: float32 [N, d]} of a source; kept in workdir/features where that is a local folder."""
+def features_of(backbone, recipe, source, workdir, features_dir=None):
+    """{endpoint: float32 [N, d]} of a source; kept in features_dir, else in workdir/features where that is local."""
     # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
-    local = workdir is not None and "://" not in str(workdir)
+    if features_dir is None and workdir is not None and "://" not in str(workdir):
+        features_dir = os.path.join(str(workdir), "features")
     return extract_features(
         backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe),
         network_input=NetworkInput.of(recipe),
-        cache_dir=os.path.join(str(workdir), "features") if local else None,
+        cache_dir=features_dir,
         max_values=recipe.probe_values, pooling=recipe.probe_pooling,
     )  # fmt: skip
 
@@ -220,23 +253,38 @@ def say(quiet, text):
         print(text, file=sys.stderr, flush=True)
 
 
-def as_results(score, recipe, steps, weights, endpoint, probe):
-    shared = {
-        "pretext": recipe.pretext if weights == "pretrained" else "random",
+def of_run(recipe, steps):
+    """The fields of a Result that say which run a number is of."""
+    return {
+        "pretext": recipe.pretext,
         "backbone": recipe.backbone,
         "width": recipe.width,
         "dataset": recipe.dataset,
         "seed": recipe.seed,
-        "steps": steps if weights == "pretrained" else 0,
+        "steps": steps,
+        "recipe": recipe_id(recipe),
+        "setting": setting_id(recipe),
+    } | results.provenance()
+
+
+def representation_size(backbone):
+    """Values of pre_logits, or None where a network has no such endpoint."""
+    output = backbone.output.get("pre_logits")
+    return None if output is None else int(output.shape[-1])
+
+
+def as_results(score, recipe, steps, size, weights, endpoint, probe):
+    shared = of_run(recipe, steps) | {
+        "representation_size": size,
         "weights": weights,
         "endpoint": endpoint,
         "probe_dataset": recipe.probe_dataset or recipe.dataset,
         "labels": recipe.probe_fraction or 1.0,
         "split": recipe.probe_split,
         "seconds": round(score.seconds, 2),
-        "recipe": recipe_id(recipe),
-        "setting": setting_id(recipe),
-    } | results.provenance()
+    }
+    if weights != "pretrained":
+        shared |= {"pretext": "random", "steps": 0}
     paper = {name.removeprefix("paper_"): value for name, value in score.extra.items() if name.startswith("paper_")}
     extra = {name: value for name, value in score.extra.items() if not name.startswith("paper_")}
     scores = {"top1": score.top1, "top5": score.top5}

@@ -79,9 +79,14 @@ def _part(listing, split, *, with_test):
     if len(rows) == 0:
         count = len(listing.paths)
         raise InputError(f"{count} images are too few to hold out a {split} split; make sub-folders train, val, test")
+    return take(listing, rows, split)
+
+
+def take(listing, rows, name):
+    """The Listing of the images ``rows`` (int [n]); ``name`` goes into its fingerprint."""
     labels = None if listing.labels is None else listing.labels[rows]
     paths = [listing.paths[i] for i in rows]
-    return Listing(paths, labels, listing.class_names, f"{listing.fingerprint}-{split}")
+    return Listing(paths, labels, listing.class_names, f"{listing.fingerprint}-{name}")
 
 
 def _join(a, b):

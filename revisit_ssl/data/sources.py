@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from revisit_ssl.data import folders, splits, toy_scenes  # toy_scenes registers itself with TFDS
+from revisit_ssl.data import folders, places, splits, toy_scenes  # toy_scenes registers itself with TFDS
 from revisit_ssl.errors import InputError
 
 SPLITS = ("train", "val", "trainval", "test")
@@ -26,7 +26,7 @@ class DatasetSpec:
     """Where a data set comes from and how it is divided.
 
     Attributes:
-        tfds: TFDS name, with its configuration; None for scikit-learn's digits.
+        tfds: TFDS name, with its configuration; None for scikit-learn's digits and for Places205.
         splits: {"train" | "val" | "trainval" | "test": TFDS slice}; a missing key is a split that does not exist.
         label: feature that holds one class per image; None: none, or several per image.
         by_hand: what has to be fetched by hand before TFDS can make it.
@@ -67,6 +67,7 @@ DATASETS = {
     "imagenette_subset160": DatasetSpec(
         "imagenette_subset160", _divided("train", ":4500", "4500:", "validation"), public=False
     ),
+    "places205": DatasetSpec(None, {split: split for split in SPLITS}),  # see places.list_split
     "places365_small": DatasetSpec("places365_small", _divided("train", ":-50000", "-50000:", "validation")),
     "voc": DatasetSpec(
         "voc/2007",
@@ -260,13 +261,15 @@ def _open(name, split, place, fraction=None, balanced=False, seed=0):
         rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
         return _keep_if_small(source.subset(rows))
     if name.startswith("folder:"):
-        return _open_folder(name, split, place)
+        return _open_listing(name, split, folders.list_split(place, split))
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
     if split not in DATASETS[name].splits:
         raise InputError(f"{name} has no split {split!r}; one of {', '.join(DATASETS[name].splits)}")
-    if DATASETS[name].tfds is None:
+    if name == "digits":
         return _open_digits(name, split)
+    if name == "places205":
+        return _open_listing(name, split, places.list_split(os.path.join(place, "places205"), split))
     try:
         return _open_tfds(name, split, place)
     except tf.errors.OpError as error:
@@ -284,8 +287,7 @@ def resolve_data_dir(data_dir=None):
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
-def _open_folder(name, split, root):
-    listing = folders.list_split(root, split)
+def _open_listing(name, split, listing):
     with tf.device("CPU"):
         paths = tf.constant(listing.paths)
     return Source(

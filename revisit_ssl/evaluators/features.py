@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import zlib
 
@@ -18,7 +19,7 @@ from revisit_ssl.evaluators.base import blocks, check_endpoints, check_finite, c
 from revisit_ssl.evaluators.pooling import POOLINGS
 from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.recipe import require
-from revisit_ssl.results import discard, reason, write_atomically
+from revisit_ssl.results import discard, reason
 
 _log = logging.getLogger(__name__)
 
@@ -174,14 +175,14 @@ class _Memory:
 
 
 class _File:
-    """A .npy file written front to back under a temporary name.
+    """A .npy file written front to back under a temporary name, then its .json; several processes may do so at once.
 
     Not through a memory map: writing to a mapped page on a full disk kills the process with SIGBUS, ``write`` raises.
     """
 
     def __init__(self, path, rows, key):
         self.path, self.rows, self.key = path, rows, key
-        self.partial = f"{path}.partial-{os.getpid()}"
+        self.partial = f"{path}.partial-{secrets.token_hex(4)}"  # process numbers repeat between machines
         self.file, self.width, self.checksum = None, None, 0
 
     def append(self, values, name):
@@ -202,13 +203,17 @@ class _File:
         np.lib.format.write_array_header_1_0(self.file, header)
 
     def finish(self):
+        facts = {"shape": [self.rows, self.width], "crc32": self.checksum, "key": self.key}
+        notes = f"{self.partial}.json"
         try:
             self.file.close()
-            os.replace(self.partial, self.path)
+            with open(notes, "w") as file:
+                file.write(json.dumps(facts, indent=2) + "\n")
+            os.replace(notes, f"{self.path}.json")
+            os.replace(self.partial, self.path)  # last: what is there counts
         except OSError as error:
+            discard(notes)
             raise self._full(error) from None
-        facts = {"shape": [self.rows, self.width], "crc32": self.checksum, "key": self.key}
-        write_atomically(f"{self.path}.json", json.dumps(facts, indent=2) + "\n")
         return np.load(self.path, mmap_mode="r")
 
     def abandon(self):

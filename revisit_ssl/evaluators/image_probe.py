@@ -73,7 +73,7 @@ class LinearImages(ImageProbe):
         features = self._features(backbone, endpoints, network_input)
         batch_size = min(self.batch_size, train.num_examples)
         heads = self._heads(features, num_classes, seed)
-        score = self._scorer(features, heads, view)
+        score = self._scorer(features, heads, view, min(self.eval_batch_size, val.num_examples))
         looks = curve_epochs(self.schedule, train.num_examples, val.num_examples)
         curves, val_scores = {name: [] for name in endpoints}, {}
 
@@ -172,7 +172,7 @@ class LinearImages(ImageProbe):
 
         return features_of
 
-    def _scorer(self, features_of, heads, view):
+    def _scorer(self, features_of, heads, view, batch_size):
         """Function: a source -> {endpoint: logits [N, C]} of the present heads on the images that ``view`` gives."""
 
         @tf.function(jit_compile=use_xla())
@@ -182,7 +182,7 @@ class LinearImages(ImageProbe):
 
         def score(source):
             parts = {name: [] for name in heads}
-            for images, n in padded_batches(source, min(self.eval_batch_size, source.num_examples), view):
+            for images, n in padded_batches(source, batch_size, view):
                 for name, values in logits(images).items():
                     parts[name].append(values.numpy()[:n])
             found = {name: np.concatenate(values) for name, values in parts.items()}

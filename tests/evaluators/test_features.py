@@ -86,6 +86,21 @@ def test_all_endpoints_in_one_pass_and_only_what_is_missing(tmp_path, monkeypatc
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".json", ".npy", ".npy"]
 
 
+def test_two_processes_may_write_the_same_features(tmp_path):
+    """Both write at once, the later one is kept; nothing half-written is ever under the final name."""
+    values, path = np.random.default_rng(0).random((4, 3)).astype("f4"), str(tmp_path / "block1-0.npy")
+    first, second = (module._File(path, 4, {}) for _ in range(2))
+    for rows in (values[:2], values[2:]):
+        first.append(rows, "block1")
+        second.append(rows, "block1")
+        assert module._load(path) is None
+    np.testing.assert_array_equal(first.finish(), values)
+    np.testing.assert_array_equal(module._load(path), values)
+    np.testing.assert_array_equal(second.finish(), values)
+    np.testing.assert_array_equal(module._load(path), values)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["block1-0.npy", "block1-0.npy.json"]
+
+
 def test_another_network_source_or_setting_is_computed_anew(tmp_path):
     base = {"cache_dir": tmp_path}
     extract(network(), images(), **base)

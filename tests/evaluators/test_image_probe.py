@@ -17,7 +17,8 @@ from revisit_ssl.evaluators.representation import NetworkInput
 
 def trunk():
     image = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="conv")(image)
+    initial = keras.initializers.GlorotUniform(0)
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", kernel_initializer=initial, name="conv")(image)
     x = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(image, {"block1": x, "pre_logits": keras.layers.GlobalAveragePooling2D(name="mean")(x)})
     model.get_layer("norm").moving_mean.assign([0.1, -0.2, 0.3, 0.0])
@@ -182,8 +183,8 @@ def test_a_network_of_patches_learns_from_their_mean(monkeypatch):
 def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
     """A run that is cut short after an epoch scores what the curve says of that epoch."""
     backbone, (train, val, test) = trunk(), splits()
-    probe = dataclasses.replace(PROBE, lr=0.5, schedule=(2, 3, 5))
-    score = probe(backbone, train, val, test, **CALL)["pre_logits"]
+    probe = dataclasses.replace(PROBE, lr=3.0, schedule=(2, 3, 5))
+    score = probe(backbone, train, val, test, **CALL)["block1"]
     curve = score.extra["curve"]
     # 48 images in training, 24 of val: 0.2 * 5 * 48 / 24 = 2 looks of their own, after 3 and 5 epochs.
     assert [epoch for epoch, _ in curve] == [2, 3, 5] and curve[-1][1] == score.extra["val_top1"]
@@ -191,7 +192,7 @@ def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
     seen = []
     real = module.padded_batches
     monkeypatch.setattr(module, "padded_batches", lambda s, *a: seen.append(s.split) or real(s, *a))
-    short = dataclasses.replace(probe, schedule=(2, 3, 3))(backbone, train, val, test, **CALL)["pre_logits"]
+    short = dataclasses.replace(probe, schedule=(2, 3, 3))(backbone, train, val, test, **CALL)["block1"]
     assert short.extra["val_top1"] == curve[1][1] and seen == ["val", "val", "test"]
 
 

@@ -3,6 +3,7 @@
 ``python tests/test_bad_inputs.py`` prints the table of inputs and lines.
 """
 
+import contextlib
 import pathlib
 import re
 import shutil
@@ -11,8 +12,10 @@ import tempfile
 import numpy as np
 import pytest
 
-from revisit_ssl.command_line import main, main_evaluate
+from revisit_ssl.command_line import main, main_evaluate, main_sweep
+from revisit_ssl.jobs import only_here
 
+LOCKS = contextlib.ExitStack()
 SMOKE = ["--preset", "smoke", "--max-steps", "2"]
 
 
@@ -38,6 +41,20 @@ def damaged_unfinished(folder):
     run = damaged(folder, "checkpoints/*.npz")
     (run / "backbone.keras").unlink()
     return run
+
+
+def swept(folder):
+    """A sweep's folder with a run of another recipe."""
+    target = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    finished(folder).rename(target / "rotation-resnet18-k1-digits-s0")
+    return target
+
+
+def held(folder):
+    """A sweep's folder in which one is at work, as long as the tests are."""
+    target = tempfile.mkdtemp(dir=folder)
+    LOCKS.enter_context(only_here(target))
+    return target
 
 
 def images(folder, count=24, broken=False, labelled=False):
@@ -125,7 +142,49 @@ EVALUATIONS = [
         "probes need labels",
     ),
 ]
-CASES = [(main, *case) for case in RUNS] + [(main_evaluate, *case) for case in EVALUATIONS]
+GRID = ["revisiting", "--preset", "smoke"]
+SWEEPS = [
+    ("sweep: no family", ["--pretexts", "rotation"], "no recipe family given"),
+    ("sweep: unknown family", ["moco"], "unknown family 'moco'; one of revisiting"),
+    ("sweep: pretext of no such family", [*GRID, "--pretexts", "simclr"], "family revisiting has no pretext 'simclr'"),
+    ("sweep: unknown flag", [*GRID, "--epoch", "3"], "Unrecognized options: --epoch"),
+    ("sweep: a flag that it decides", [*GRID, "--seed", "3"], "--seed is decided by the sweep: use --seeds"),
+    ("sweep: width in words", [*GRID, "--widths", "wide"], "Error parsing --widths"),
+    ("sweep: width 0", [*GRID, "--widths", "0"], "width 0 must be at least 1"),
+    ("sweep: negative seed", [*GRID, "--seeds", "-1"], "seed -1 must lie in"),
+    (
+        "sweep: unknown backbone",
+        [*GRID, "--backbones", "resnet19"],
+        "rotation-resnet19-k1-digits: unknown backbone 'resnet19'",
+    ),
+    (
+        "sweep: a stem for VGG",
+        [*GRID, "--backbones", "resnet18", "vgg19_bn", "--stem", "small"],
+        "rotation-vgg19_bn-k1-digits: stem 'small'; a VGG has no such option",
+    ),
+    ("sweep: data set not there", [*GRID, "--dataset", "imagenet2012"], "imagenet2012"),
+    ("sweep: GPU not there", [*GRID, "--devices", "99"], "no device '99'; one of"),
+    ("sweep: a device twice", [*GRID, "--devices", "cpu", "cpu"], "device cpu is named twice"),
+    ("sweep: a bucket", [*GRID, "--workdir", "gs://bucket/sweep"], "its locks and logs need a local folder"),
+    ("sweep: workdir is a file", lambda f: [*GRID, "--workdir", str(finished(f) / "log.csv")], "cannot write to"),
+    (
+        "sweep: folder of another recipe",
+        lambda f: [*GRID, "--pretexts", "rotation", "--max-steps", "2", "--workdir", str(swept(f))],
+        "holds another recipe (probes: () there, ('linear', 'knn') here)",
+    ),
+    ("sweep: another one in its folder", lambda f: [*GRID, "--workdir", held(f)], "works in"),
+]
+
+
+def main_of_sweep(arguments):
+    return main_sweep(arguments, run_script="no/such/run.py")
+
+
+CASES = [
+    (entry, *case)
+    for entry, cases in ((main, RUNS), (main_evaluate, EVALUATIONS), (main_of_sweep, SWEEPS))
+    for case in cases
+]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +194,7 @@ def scratch(tmp_path_factory):
 
 def arguments_of(entry, line, folder):
     arguments = line(folder) if callable(line) else list(line)
-    if entry is main and arguments and "--workdir" not in arguments:
+    if entry is not main_evaluate and arguments and "--workdir" not in arguments:
         arguments += ["--workdir", tempfile.mkdtemp(dir=folder)]
     return arguments
 
@@ -158,7 +217,6 @@ def test_one_clear_line(entry, what, line, words, scratch, capsys, monkeypatch):
 
 def table():
     """The table of bad inputs in Markdown."""
-    import contextlib
     import io
 
     folder = pathlib.Path(tempfile.mkdtemp())
@@ -172,6 +230,7 @@ def table():
             entry(arguments)
         text = next(text for text in errors.getvalue().splitlines() if text.startswith("error: "))
         text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text.removeprefix("error: "))
+        text = re.sub(r"process \d+", "process 1234", text)
         text = text.replace(str(pathlib.Path.home()), "~").replace("|", "\\|")
         print(f"| {what} | {text} |", flush=True)
 

@@ -5,8 +5,11 @@ import pathlib
 
 import pytest
 
-from revisit_ssl.command_line import main, main_evaluate
+from revisit_ssl.command_line import PROMISES, main, main_evaluate, main_sweep, parse_run
+from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.recipes import PRESETS, get_recipe
 from revisit_ssl.results import read_results
+from revisit_ssl.runs import run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpoints", "pre_logits"]
@@ -27,8 +30,32 @@ def test_run_says_its_preset_first_and_ends_with_a_table_and_a_report(tmp_path, 
     assert (tmp_path / "run" / "report.html").exists()
 
 
+def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
+    import revisit_ssl.evaluation
+
+    workdir, features = tmp_path / "run", tmp_path / "features"
+    command = ["rotation", *QUICK, "--probes", "knn", "--workdir", str(workdir), "--features-dir", str(features)]
+    recipe = parse_run(command).recipe
+    assert main([*command, "--skip-random"]) == 0
+    scores = {r.metric: r.value for r in read_results(workdir / "results.jsonl") if r.probe == "pretext"}
+    assert set(scores) == {"loss", "accuracy"} and 0 < scores["accuracy"] <= 100
+    assert list(features.glob("pre_logits-*.npy"))
+    assert run_state(recipe, workdir, untrained=False) == "finished" and run_state(recipe, workdir) == "trained"
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # stopped while it is probed once more: not finished any longer
+        patched.setattr(revisit_ssl.evaluation, "evaluate_random", die)
+        assert main([*command, "--resume"]) == 130
+    assert run_state(recipe, workdir, untrained=False) == "trained"
+    assert main([*command, "--resume"]) == 0
+    assert run_state(recipe, workdir) == "finished"
+
+
 def test_every_number_says_what_it_is_of(supervised):
     found = read_results(supervised / "results.jsonl")
+    found = [r for r in found if r.probe != "pretext"]
     assert {(r.pretext, r.weights) for r in found} == {
         ("supervised", "pretrained"), ("random", "random"), ("random", "random, BN re-estimated"),
     }  # fmt: skip
@@ -58,6 +85,41 @@ def test_random_is_a_pretext_like_any_other(tmp_path, capsys):
     arguments = ["--preset", "smoke", "--backbone", "tiny", "--endpoints", "pre_logits", "--probes", "knn"]
     assert main(["random", *arguments, "--workdir", workdir]) == 0
     assert {r.steps for r in read_results(f"{workdir}/results.jsonl")} == {0}
+
+
+def test_every_preset_has_its_promise():
+    assert set(PROMISES) == set(PRESETS)
+
+
+def test_a_preset_is_fitted_to_the_width_and_the_network_that_other_flags_name():
+    recipe = parse_run(
+        ["rotation", "--backbone=vgg19_bn", "--preset", "cifar10", "--width", "2", "--epochs", "1"]
+    ).recipe
+    assert recipe == get_recipe("rotation", "cifar10", width=2, backbone="vgg19_bn", epochs=1.0)
+    assert recipe.stem is None and get_recipe("rotation", "cifar10").stem == "small"
+
+
+def test_help_lists_every_pretext_with_what_it_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in PRETEXTS:
+        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines), name
+
+
+def test_help_names_only_the_presets_that_the_pretext_has(capsys):
+    with pytest.raises(SystemExit):
+        main(["supervised", "--help"])
+    assert "--preset {sample,cifar10,paper,smoke}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_sweep_s_help(capsys):
+    for arguments in (["--help"], ["revisiting", "--help"]):
+        with pytest.raises(SystemExit) as left:
+            main_sweep(arguments, run_script="run.py")
+        assert left.value.code == 0
+        printed = capsys.readouterr().out
+        assert all(flag in printed for flag in ("--pretexts", "--plan", "--devices", "--dry-run"))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["rotation", "--help"]])

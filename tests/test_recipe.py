@@ -139,7 +139,7 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
     ("call", "words"),
     [
         (lambda: get_recipe("rotatoin"), "unknown pretext 'rotatoin'; one of"),
-        (lambda: get_recipe("rotation", "papr"), "unknown preset 'papr' for rotation; one of cifar10, paper"),
+        (lambda: get_recipe("rotation", "papr"), "unknown preset 'papr' for rotation; one of cifar10, gpu, paper"),
         (lambda: get_recipe("rotation", width=0), "width 0 must be at least 1"),
         (lambda: get_recipe("rotation", optimizer__rate=1.0), "OptimizerSpec has no field 'rate'"),
         (lambda: get_recipe("rotation", batch_size=0), "batch_size 0 must be at least 1"),

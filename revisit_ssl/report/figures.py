@@ -64,30 +64,36 @@ def accuracy_curves(results):
             lines.setdefault(key, {})[r.seed] = r.extra["val_top1"]
     styles = Styles(drawn)
     schedules = unique((r.probe, r.schedule) for r in drawn)
-    dashes = {schedule: DASHES[i % len(DASHES)] for i, schedule in enumerate(schedules)}
+    looks = {schedule: {"linestyle": DASHES[i % len(DASHES)]} for i, schedule in enumerate(schedules)}
+    one = len(styles.backbones) == 1  # then colours are free to tell the schedules
+    if one:
+        looks = {schedule: {"color": list(COLORS.values())[i % 6]} for i, schedule in enumerate(schedules)}
     with rc_context(STYLE):
         figure, grid = panel_grid(panels, {data: f"{names.data_name(*data)}\nval top-1 (%)" for data in panels})
         for panel, data, pretext in grid:
             for (backbone, k, probe, schedule, steps), seeds in panels[data].get(pretext, {}).items():
                 shared = sorted(set.intersection(*(set(curve) for curve in seeds.values())))
                 means = [statistics.fmean(curve[e] for curve in seeds.values()) for e in shared]
-                look = styles.line(backbone, k) | {"linestyle": dashes[probe, schedule]}
+                look = styles.line(backbone, k) | (looks[probe, schedule] if len(schedules) > 1 else {})
+                look["marker"] = look["marker"] if len(styles.widths) > 1 else None
                 panel.plot(shared, means, **look, markevery=max(1, len(shared) // 6))
                 final = lines.get((data, pretext, backbone, k, steps))
                 if final:
-                    panel.axhline(statistics.fmean(final.values()), color=styles.color(backbone), linewidth=1, ls=":")
+                    color = SOFT if one else styles.color(backbone)
+                    panel.axhline(statistics.fmean(final.values()), color=color, linewidth=1, ls=":")
             panel.set_xlabel("epoch of the SGD probe")
         handles = styles.handles()
         if len(schedules) > 1:
-            named = [(f"{names.probe_name(p)} {epochs(s)}".strip(), dashes[p, s]) for p, s in schedules]
-            handles += [Line2D([], [], color=SOFT, linestyle=dash, label=label) for label, dash in named]
+            handles = handles[1:] if one else handles
+            for schedule, look in looks.items():
+                label = f"{names.probe_name(schedule[0])} {epochs(schedule[1])}".strip()
+                handles.append(Line2D([], [], **{"color": SOFT, "linewidth": 1.5, "label": label} | look))
         if lines:
             handles.append(Line2D([], [], color=SOFT, linestyle=":", linewidth=1, label="L-BFGS"))
         legend(figure, handles)
         picture = png(figure)
-    caption = (
-        "Validation accuracy on pre_logits over the epochs of the SGD probe (the supplement's Figure 1), seeds' mean."
-    )
+    caption = "Validation accuracy on pre_logits over the epochs of the SGD probe (the supplement's Figure 1): "
+    caption += f"{', '.join(map(names.network_name, styles.backbones))}, seeds' mean."
     if lines:
         caption += " Dotted: the L-BFGS probe of the same network on the same validation images."
     return Picture("accuracy_curves", picture, caption, FOLDER)

@@ -22,6 +22,7 @@ with quiet_import():
     import numpy as np
     import tensorflow as tf
 
+    from revisit_ssl.errors import InputError
     from revisit_ssl.results import provenance, write_atomically
 
 
@@ -43,9 +44,15 @@ def timed(work):
 
 
 def row(what, ours, theirs, unit, rival, target=None, **more):
-    return {"what": what, "ours": ours, "theirs": theirs, "ratio": ours / theirs, "unit": unit, "rival": rival} | (
+    """None for a side that was stopped."""
+    ratio = ours / theirs if ours is not None and theirs is not None else None
+    return {"what": what, "ours": ours, "theirs": theirs, "ratio": ratio, "unit": unit, "rival": rival} | (
         {"target": target} if target else {}
     ) | more  # fmt: skip
+
+
+def shown(value, unit):
+    return f"{value:.3g} {unit}" if value is not None else f"stopped at {LIMIT // 1024} GB"
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -203,44 +210,97 @@ def bench_startup():
 
 MEMORY = """
 import re, sys, time
-import numpy as np, tensorflow as tf
+import tensorflow as tf
 from revisit_ssl.backbones import BACKBONES
-name, recompute, width, batch = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
-options = {"recompute": True} if recompute else {}
-model = BACKBONES[name](width, input_shape=(64, 64, 3), stem="small", **options)
-images = tf.random.stateless_uniform([batch, 64, 64, 3], [0, 1])
+name, width, batch, side = sys.argv[1], *map(int, sys.argv[2:5])
+gpu = bool(tf.config.list_physical_devices("GPU"))
+options = {"recompute": True} if sys.argv[5:] else {}
+model = BACKBONES[name](width, input_shape=(side, side, 3), stem="paper" if gpu else "small", **options)
+images = tf.random.stateless_uniform([batch, side, side, 3], [0, 1])
 
-@tf.function
+@tf.function(jit_compile=gpu)
 def step():
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(model(images, training=True)["pre_logits"]))
     return [tf.reduce_sum(g) for g in tape.gradient(loss, model.trainable_variables)]
 
-def peak():
+def held(what):
     # Not ru_maxrss: a child inherits that from its parent. KiB.
-    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
+    if gpu:
+        return tf.config.experimental.get_memory_info("GPU:0")[{"VmRSS": "current", "VmHWM": "peak"}[what]] / 1024
+    return int(re.search(what + r":\\s+(\\d+)", open("/proc/self/status").read()).group(1))
 
-before = peak()
-step()
+before = held("VmRSS")
+[value.numpy() for value in step()]
 times = []
 for _ in range(3):
-    begun = time.perf_counter(); step(); times.append(time.perf_counter() - begun)
-print((peak() - before) / 1024, sorted(times)[1])
+    begun = time.perf_counter()
+    [value.numpy() for value in step()]
+    times.append(time.perf_counter() - begun)
+print((held("VmHWM") - before) / 1024, sorted(times)[1])
 """
+LIMIT = 10 * 1024  # MB that a child may hold
 
 
-def bench_memory(width=1, batch=256):
-    """RevNet50 with and without recomputation, 64 px: peak memory of a step above that of the built network (Linux)."""
-    found = {}
-    for recompute in (True, False):
-        command = [sys.executable, "-c", MEMORY, "revnet50", str(recompute), str(width), str(batch)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found[recompute] = [float(x) for x in output.split()[-2:]]
-    rival = "stored activations"
-    return [
-        row("RevNet50 with recomputation: memory", found[True][0], found[False][0], "MB", rival, target=0.5),
-        row("RevNet50 with recomputation: time", found[True][1] * 1000, found[False][1] * 1000, "ms/step", rival, 1.5),
-    ]
+def bench_memory(rounds=3):
+    """RevNet50 that recomputes its activations against one that stores them and ResNets of the same width.
+
+    Memory: peak of a training step above what the built network holds; of the process (64 px, 3x3/2 stem, Linux; the
+    traced graph, 80 to 100 MB, is in it), or of the allocator where there is a GPU (224 px). Each network in a process
+    of its own, in turn.
+    """
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    rivals = {
+        "stored activations": ["revnet50"], "ResNet50 v2": ["resnet50_v2"], "ResNet50 v1": ["resnet50_v1"],
+    }  # fmt: skip
+    networks = {"ours": ["revnet50", "recompute"], **rivals}
+    rows = []
+    for width, batch, side in [(4, 128, 224), (8, 64, 224)] if gpu else [(1, 256, 64), (4, 96, 64)]:
+        found = {who: [] for who in networks}
+        for _ in range(rounds):
+            for who, (name, *recompute) in networks.items():
+                if None not in found[who]:
+                    size = [str(width), str(batch), str(side)]
+                    found[who].append(capped([sys.executable, "-c", MEMORY, name, *size, *recompute], LIMIT))
+        memory, seconds = ({who: median_of(values, i) for who, values in found.items()} for i in (0, 1))
+        what, size = f"RevNet50 {width}x with recomputation", {"batch": batch, "side": side}
+        for rival in rivals:
+            targets = (0.5, 1.5) if rival == "stored activations" else (None, None)
+            rows.append(row(f"{what}: memory", memory["ours"], memory[rival], "MB", rival, targets[0], **size))
+            rows.append(row(f"{what}: time", seconds["ours"], seconds[rival], "s/step", rival, targets[1], **size))
+    return rows
+
+
+def median_of(values, i):
+    """Median of the i-th numbers; None where a child was stopped."""
+    return None if None in values else statistics.median(value[i] for value in values)
+
+
+def capped(command, limit):
+    """The numbers on the last line that ``command`` prints, or None: stopped since it held more than ``limit`` MB."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, **pipes) as child:
+        stopped = False
+        while child.poll() is None and not stopped:
+            time.sleep(0.02)
+            stopped = resident(child.pid) > limit
+        if stopped:
+            child.kill()
+        output, errors = child.communicate()
+    if stopped:
+        return None
+    if child.returncode:
+        raise InputError(f"a benchmark's process failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
+    return [float(number) for number in output.splitlines()[-1].split()]
+
+
+def resident(pid):
+    """MB of memory that a process holds; 0 where it has ended, or the system does not say (no Linux)."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, IndexError):
+        return 0.0
 
 
 BENCHES = {
@@ -263,16 +323,15 @@ def main():
     rows = []
     tf.get_logger().setLevel("ERROR")  # tracing anew for each pair is what is wanted here
     print("| what | ours | theirs | ratio | target | rival | more |\n|---|---|---|---|---|---|---|", flush=True)
-    for name in options.what:
+    # Memory first: on a GPU the other comparisons would make this process take it all.
+    for name in sorted(options.what, key="memory".__ne__):
         for r in BENCHES[name]():
             target = f"≤ {r['target']}" if "target" in r else ""
             known = ("what", "ours", "theirs", "ratio", "unit", "rival", "target")
-            more = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in r.items() if name not in known)
-            print(
-                f"| {r['what']} | {r['ours']:.3g} {r['unit']} | {r['theirs']:.3g} {r['unit']} | {r['ratio']:.2f} "
-                f"| {target} | {r['rival']} | {more} |",
-                flush=True,
-            )
+            more = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in r.items() if name not in known)
+            sides = f"{shown(r['ours'], r['unit'])} | {shown(r['theirs'], r['unit'])}"
+            ratio = f"{r['ratio']:.2f}" if r["ratio"] is not None else ""
+            print(f"| {r['what']} | {sides} | {ratio} | {target} | {r['rival']} | {more} |", flush=True)
             rows.append(r | provenance())
     if options.out:
         write_atomically(options.out, "".join(json.dumps(r) + "\n" for r in rows))

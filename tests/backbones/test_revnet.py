@@ -1,10 +1,14 @@
 """Reversible blocks: their formula, their inverse, and recomputation against plain backpropagation."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context  # the graph as it runs, after all optimisation, is not public
 
+from revisit_ssl.backbones import revnet
 from revisit_ssl.backbones.revnet import PadChannels, ReversibleBlock, revnet50
 from revisit_ssl.distribute import get_strategy
 
@@ -110,6 +114,53 @@ def test_recomputation_under_xla():
     assert_close_gradients(results[1][0], results[0][0], 1e-4)
     for ours, theirs in zip(results[1][1], results[0][1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def count_convolutions(recompute, xla):
+    """(convolutions after all optimisation, forward ones among them that wait for the gradient)."""
+    block, x = small_block(recompute), block_input()
+
+    @tf.function(jit_compile=xla)
+    def step(x, upstream):
+        variables = [v.value for v in block.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = block(x, training=True)
+        return y, tape.gradient(y, [x, *variables], output_gradients=upstream)
+
+    if xla:
+        compiled = step.experimental_get_compiler_ir(x, x)(stage="optimized_hlo")
+        # A 1x1 convolution may have become a matrix product; no other product is in the block.
+        return len(re.findall(r" (?:convolution|dot)\(", compiled)), None
+    context.context().enable_graph_collection()
+    step(x, x)
+    graphs = context.context().export_run_metadata().function_graphs
+    context.context().disable_graph_collection()
+    nodes = [node for graph in graphs for node in graph.post_optimization_graph.node]
+    late = {node.name for node in nodes if node.name.startswith("upstream")}
+    assert late
+    for _ in nodes:
+        more = {n.name for n in nodes if any(i.lstrip("^").split(":")[0] in late for i in n.input)} - late
+        if not more:
+            break
+        late |= more
+    convolutions = [node for node in nodes if "Conv2D" in node.op]
+    return len(convolutions), sum(node.op == "Conv2D" and node.name in late for node in convolutions)
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_compilers_keep_the_recomputation_apart_from_the_forward_pass(xla, monkeypatch):
+    # Three convolutions in each of two branches; the output of the first branch's last one no gradient needs again.
+    again = 2 * 3 - 1
+    stored, _ = count_convolutions(False, xla)
+    assert stored == 3 * 6  # forward, and the gradients of input and kernel
+    total, late = count_convolutions(True, xla)
+    assert total == stored + again
+    assert late in (None, again), "recomputed before there is a gradient to use it for"
+    # Without the dependency XLA merges a unit, and the plain graph recomputes as soon as the forward pass is over.
+    monkeypatch.setattr(revnet, "_after", lambda gradient, x: x)
+    total, late = count_convolutions(True, xla)
+    assert total < stored + again if xla else late == 0
 
 
 def test_recomputation_on_two_replicas_equals_one_device():

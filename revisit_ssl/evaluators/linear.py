@@ -97,9 +97,11 @@ class Linear(FeatureProbe):
 
         def watch(epoch):
             if epoch in looks:
-                for kernel, bias, curve in zip(kernels.numpy(), biases.numpy(), curves, strict=True):
-                    scores = _scores(val.features, standardizer, kernel, bias)
-                    curve.append([epoch, topk_percent(scores, val.labels, 1)])
+                # One product for all candidates: [N, G * C].
+                side_by_side = np.concatenate(kernels.numpy(), axis=1)
+                scores = _scores(val.features, standardizer, side_by_side, biases.numpy().ravel())
+                for own, curve in zip(np.split(scores, count, axis=1), curves, strict=True):
+                    curve.append([epoch, topk_percent(own, val.labels, 1)])
 
         train_candidates(
             train.features, train.labels, standardizer, [kernels, biases], loss,

@@ -73,7 +73,7 @@ def train_candidates(
 def curve_epochs(schedule, train_rows, val_rows):
     """Epochs after which a probe looks at val for its accuracy curve (supplement Figure 1).
 
-    At most 40 at equal distances, fewer where they would cost more than a fifth of the images seen in training; then
+    At most 40 at equal distances, fewer where they would cost more than a tenth of the images seen in training; then
     both drops of the rate and the end.
 
     Args:
@@ -84,7 +84,7 @@ def curve_epochs(schedule, train_rows, val_rows):
         ascending ints in [1, end], the last is the end.
     """
     end = schedule[2]
-    points = max(1, min(40, end, int(0.2 * end * train_rows / val_rows)))
+    points = max(1, min(40, end, int(0.1 * end * train_rows / val_rows)))
     return sorted({*(-(-i * end // points) for i in range(1, points + 1)), *map(round, schedule)} - {0})
 
 

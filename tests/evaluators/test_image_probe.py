@@ -186,7 +186,7 @@ def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
     probe = dataclasses.replace(PROBE, lr=3.0, schedule=(2, 3, 5))
     score = probe(backbone, train, val, test, **CALL)["block1"]
     curve = score.extra["curve"]
-    # 48 images in training, 24 of val: 0.2 * 5 * 48 / 24 = 2 looks of their own, after 3 and 5 epochs.
+    # 48 images in training, 24 of val: 0.1 * 5 * 48 / 24 = 1 look of its own at the end, and those at the drops.
     assert [epoch for epoch, _ in curve] == [2, 3, 5] and curve[-1][1] == score.extra["val_top1"]
     assert len({top1 for _, top1 in curve}) > 1
     seen = []

@@ -95,7 +95,7 @@ def test_looks_at_val_are_few_and_hold_the_drops(schedule):
     looks = curve_epochs(schedule, 1231121, 50046)
     assert looks == sorted(looks) and set(schedule) <= set(looks) and looks[-1] == schedule[2]
     assert 40 <= len(looks) <= 42 and looks[0] >= 1 and max(np.diff([0, *looks])) <= np.ceil(schedule[2] / 40)
-    # A tenth of the labels: not more than a fifth of the images that training sees, besides drops and end.
+    # A tenth of the labels: not more than a tenth of the images that training sees, besides drops and end.
     assert len(curve_epochs((30, 50, 70), 10000, 50000)) <= 2 + 3
     assert curve_epochs((0, 0, 1), 10, 1000) == [1]
 

@@ -160,12 +160,12 @@ def is_taken(path):
         return False
 
 
-def wait_for_orphans(folder, say):
-    """Waits for children of a killed parent, which still work in sub-folders of ``folder``; ``say`` is told so."""
+def wait_for_orphans(folder):
+    """Waits for children of a killed parent, which still work in sub-folders of ``folder``, and says so."""
     told = False
     while names := [os.path.basename(os.path.dirname(p)) for p in glob.glob(_logs(folder)) if is_taken(p)]:
         if not told:
-            say(f"waiting for what a killed sweep left running: {', '.join(sorted(names))}")
+            print(f"waiting for what a killed sweep left running: {', '.join(sorted(names))}", flush=True)
         told = True
         time.sleep(POLL)
 

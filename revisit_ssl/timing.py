@@ -8,7 +8,11 @@ because TensorFlow keeps the memory of an accelerator until its process ends.
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import dataclass
 
@@ -16,12 +20,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl import jobs
+from revisit_ssl.command_line import XLA
 from revisit_ssl.data import open_source
 from revisit_ssl.distribute import get_strategy, use_xla
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import setting_id
 from revisit_ssl.evaluators.features import use_xla as compile_frozen
 from revisit_ssl.evaluators.representation import NetworkInput, images_at_once, represent
-from revisit_ssl.recipe import from_json
+from revisit_ssl.recipe import from_json, require, to_json
+from revisit_ssl.results import provenance, write_atomically
 from revisit_ssl.training import (
     Plan,
     build_pretext,
@@ -36,6 +44,7 @@ from revisit_ssl.training import (
 WARM_UP = 2  # steps that trace, compile and fill the pipeline
 MOST_STEPS = 30
 ENOUGH = 2.0  # seconds of steps
+TIMING_MINUTES = 10  # settings that have no timing by then are planned without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +110,95 @@ def _image_seconds(backbone, recipe):
     begun = time.perf_counter()
     forward(images)["pre_logits"].numpy()
     return (time.perf_counter() - begun) / len(images)
+
+
+def time_settings(runs, workdir, device):
+    """Times a step of every setting of the runs, in a child process; what was timed before is read from timing.json.
+
+    Returns:
+        ({setting: StepTime}, {setting: why it could not be timed}).
+
+    Raises:
+        InputError: a setting that no run could have.
+    """
+    path = os.path.join(workdir, "timing.json")
+    cache, untimed = read_timing(path), {}
+    settings = {run.setting: run for run in runs}
+    keys = {name: timing_key(run, device) for name, run in settings.items()}
+    # The small networks first, in case the time is not enough for all.
+    missing = sorted((r for n, r in settings.items() if keys[n] not in cache), key=lambda run: run.recipe.width)
+    if missing:
+        print(f"timing a step of {len(missing)} settings (kept for the next time) …", flush=True)
+    ends = time.monotonic() + 60 * TIMING_MINUTES
+
+    def keep(run, answer):
+        cache[keys[run.setting]] = answer
+        write_atomically(path, json.dumps(cache, indent=2) + "\n")
+
+    while missing:
+        answered, failure = ask(missing, device, ends, keep)
+        missing = missing[answered:]
+        if time.monotonic() >= ends:
+            untimed |= {run.setting: f"not within {TIMING_MINUTES} minutes" for run in missing}
+            break
+        if missing:  # the first of them ended the child
+            untimed[missing.pop(0).setting] = failure
+    return {name: StepTime(**cache[key]) for name, key in keys.items() if key in cache}, untimed
+
+
+def ask(runs, device, ends, keep):
+    """Has the runs' settings timed by one child, in their order; (how many were, why not all of them).
+
+    Raises:
+        InputError: the child refused a setting.
+    """
+    questions = [
+        {
+            "recipe": to_json(run.recipe), "data_dir": run.options.data_dir, "strategy": run.options.strategy,
+            "xla": XLA[run.options.xla],
+        }
+        for run in runs
+    ]  # fmt: skip
+    answered, code = 0, None
+    with tempfile.TemporaryFile("w+", errors="replace") as errors, subprocess.Popen(
+        [sys.executable, "-m", "revisit_ssl.timing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        text=True, env=jobs.environment_for(device),
+    ) as child:  # fmt: skip
+        timer = threading.Timer(max(0.0, ends - time.monotonic()), child.kill)
+        timer.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it ended before it had read them
+                child.stdin.write(json.dumps(questions))
+                child.stdin.close()
+            for line in child.stdout:
+                keep(runs[answered], json.loads(line))
+                answered += 1
+            code = child.wait()
+        finally:
+            timer.cancel()
+            child.kill()
+        errors.seek(0)
+        failure = jobs.exit_reason(code, errors.read())
+    require(code != 2, f"{runs[min(answered, len(runs) - 1)].setting}: {failure}")
+    return answered, failure
+
+
+def read_timing(path):
+    """{key: fields of StepTime} of timing.json; {} where there is none, or a damaged one."""
+    fields = {f.name for f in dataclasses.fields(StepTime)}
+    try:
+        with open(path) as file:
+            cache = json.load(file)
+        return {key: values for key, values in cache.items() if set(values) == fields}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def timing_key(run, device):
+    """What a timing is of: the setting, and where and how it runs."""
+    where = "all" if device is None else "cpu" if device == "cpu" else "gpu"
+    hardware = provenance()["hardware"]
+    return f"{run.setting} {setting_id(run.recipe)} {run.options.strategy} {run.options.xla} {where} of {hardware}"
 
 
 def main():

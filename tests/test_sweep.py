@@ -18,7 +18,7 @@ import types
 import numpy as np
 import pytest
 
-from revisit_ssl import get_recipe, jobs, runs, sweep, timing
+from revisit_ssl import get_recipe, jobs, planning, runs, sweep, timing
 from revisit_ssl.checkpoints import save_checkpoint
 from revisit_ssl.command_line import Sweep, main_sweep
 from revisit_ssl.data import open_source
@@ -192,7 +192,7 @@ def test_without_names_a_family_is_all_of_its_pretexts_with_the_preset_s_network
 
 def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
     run = grid_of("--pretexts", "rotation", *TINY, "--endpoints", "block4", "pre_logits", "--probe-values", "64")[0]
-    facts = sweep.look_at(run)
+    facts = planning.look_at(run)
     recipe = run.recipe
     source = open_source("digits", "train")
     model = build_pretext(recipe, source)
@@ -203,8 +203,8 @@ def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
     assert facts.weight_bytes <= os.path.getsize(tmp_path / "backbone.keras")
     evaluate_random(recipe, features_dir=tmp_path / "features", quiet=True)
     stored = sum(np.load(path).nbytes for path in (tmp_path / "features").glob("*.npy"))
-    assert sweep.untrained_bytes([sweep.planned(run, "new", facts, None)], {run.setting: facts}) == stored
-    assert sweep.feature_bytes(run, facts) == stored / 2  # as initialised, and with statistics re-estimated
+    assert planning.untrained_bytes([planning.planned(run, "new", facts, None)], {run.setting: facts}) == stored
+    assert planning.feature_bytes(run, facts) == stored / 2  # as initialised, and with statistics re-estimated
     assert facts.steps == 3 and facts.images == 1200 + 200 + 397 and facts.train_images == 1200
 
 
@@ -213,38 +213,38 @@ def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path)
         "--pretexts", "rotation", "--preset", "smoke", "--probes", "linear", "lbfgs", "linear_images",
         "--probe-schedule", "1", "2", "5", workdir=tmp_path,
     )[0]  # fmt: skip
-    facts = sweep.Facts(
+    facts = planning.Facts(
         steps=1000, state_bytes=10**6, weight_bytes=10**5, widths={"a": 30, "b": 70}, images=5000, train_images=4000
     )
     timed = timing.StepTime(step=2.0, start=10.0, image=0.01)
     networks = 3  # trained, untrained, untrained with statistics re-estimated
     probing = 5000 * 0.01 + 2 * 5000 * 100 * 1e-6 + (5 * 4000 + 5000) * 0.01
     whole = 20 + (1 + networks) * 10 + networks * probing
-    new = sweep.planned(run, "new", facts, timed)
+    new = planning.planned(run, "new", facts, timed)
     assert new.steps == 1000 and new.seconds == pytest.approx(whole + 1000 * 2.0)
     assert new.bytes == 3 * 10**6 + 10**5 + 4 * 5000 * 100
     (pathlib.Path(run.workdir) / "checkpoints").mkdir(parents=True)
     (pathlib.Path(run.workdir) / "checkpoints" / "step-000000400.npz").touch()
-    assert sweep.planned(run, "begun", facts, timed).seconds == pytest.approx(whole + 600 * 2.0)
-    assert sweep.planned(run, "trained", facts, timed).seconds == pytest.approx(whole)
-    assert sweep.planned(run, "finished", facts, timed).seconds == 0
-    assert sweep.planned(run, "new", facts, None).seconds is None
+    assert planning.planned(run, "begun", facts, timed).seconds == pytest.approx(whole + 600 * 2.0)
+    assert planning.planned(run, "trained", facts, timed).seconds == pytest.approx(whole)
+    assert planning.planned(run, "finished", facts, timed).seconds == 0
+    assert planning.planned(run, "new", facts, None).seconds is None
     left = [new, dataclasses.replace(new, seconds=None)]
-    assert sweep.hours_of(left[:1], 1) == f"about {math.ceil(new.seconds / 60)} min"
-    assert sweep.hours_of(left, 1).startswith("at least") and sweep.hours_of(left[1:], 1) == "hours unknown"
+    assert planning.hours_of(left[:1], 1) == f"about {math.ceil(new.seconds / 60)} min"
+    assert planning.hours_of(left, 1).startswith("at least") and planning.hours_of(left[1:], 1) == "hours unknown"
     hours = [dataclasses.replace(new, seconds=3600.0 * h) for h in (5, 1, 1, 1)]
-    assert sweep.hours_of(hours, 2) == "about 5.0 hours on 2 devices"  # not 4: one run is not divided
-    assert sweep.hours_of(hours, 1) == "about 8.0 hours"
+    assert planning.hours_of(hours, 2) == "about 5.0 hours on 2 devices"  # not 4: one run is not divided
+    assert planning.hours_of(hours, 1) == "about 8.0 hours"
 
 
 def test_untrained_features_are_counted_once_for_pretexts_that_share_them():
     found = grid_of("--pretexts", "rotation", "supervised", "jigsaw", "--preset", "smoke", *QUICK)
-    facts = {run.setting: sweep.look_at(run) for run in found}
-    plan = [sweep.planned(run, "new", facts[run.setting], None) for run in found]
+    facts = {run.setting: planning.look_at(run) for run in found}
+    plan = [planning.planned(run, "new", facts[run.setting], None) for run in found]
     one = 4 * (1200 + 200 + 397) * 128
     # Rotation and supervised share network and view; jigsaw's network has patch strides and sees patches.
-    assert sweep.untrained_bytes(plan, facts) == 2 * (2 * one)
-    assert sweep.untrained_bytes(plan[:2], facts) == 2 * one
+    assert planning.untrained_bytes(plan, facts) == 2 * (2 * one)
+    assert planning.untrained_bytes(plan[:2], facts) == 2 * one
 
 
 def test_a_plan_names_what_no_network_allows_before_anything_runs(tmp_path, capsys):
@@ -486,18 +486,18 @@ def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path
             keep(run, {"step": float(run.recipe.width), "start": 0.0, "image": 0.0})
         return len(todo), "it said nothing"
 
-    monkeypatch.setattr(sweep, "ask", ask)
-    times, untimed = sweep.time_settings(found, str(tmp_path), None)
+    monkeypatch.setattr(timing, "ask", ask)
+    times, untimed = timing.time_settings(found, str(tmp_path), None)
     names = [f"{p}-tiny-k{k}-digits" for k in (1, 2) for p in ("rotation", "supervised")]
     assert asked == [names, names[2:]], "each setting once, whatever its seeds; the small ones first"
     assert {name: time.step for name, time in times.items()} == {names[0]: 1.0, names[2]: 2.0, names[3]: 2.0}
     assert untimed == {names[1]: "killed by SIGKILL"}
     asked.clear()
-    sweep.time_settings(found, str(tmp_path), None)
+    timing.time_settings(found, str(tmp_path), None)
     assert asked == [names[1:2]], "the others are remembered"
     (tmp_path / "timing.json").write_text("{")
     asked.clear()
-    sweep.time_settings(found, str(tmp_path), None)
+    timing.time_settings(found, str(tmp_path), None)
     assert asked[0] == names, "a damaged file is made anew"
 
 

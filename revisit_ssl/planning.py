@@ -1,0 +1,213 @@
+"""The plan of a sweep: how many steps, hours and bytes are left of each run, known before the first one begins."""
+
+import math
+import os
+import shutil
+from dataclasses import dataclass
+
+from revisit_ssl.backbones import without_values
+from revisit_ssl.checkpoints import list_checkpoints, step_of
+from revisit_ssl.command_line import Run
+from revisit_ssl.data import open_source
+from revisit_ssl.evaluation import check_probes, labelled_sources, probe
+from revisit_ssl.evaluators import PROBES, ImageProbe
+from revisit_ssl.evaluators.representation import NetworkInput, feature_widths
+from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.runs import run_name
+from revisit_ssl.training import build_pretext, check_model, evaluation_view, plan_steps, try_views
+
+# Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
+# (experiments/results/cifar10.jsonl, two cores). An allowance: with more classes or penalties it is too little.
+PROBE_SECONDS = 1e-6
+PROCESS_SECONDS = 20  # imports, the report and its pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRun:
+    """One run of the grid.
+
+    Attributes:
+        options: Run, what run.py will make of ``arguments``.
+        arguments: list of str for run.py.
+        workdir: the run's folder.
+    """
+
+    options: Run
+    arguments: list
+    workdir: str
+
+    @property
+    def recipe(self):
+        return self.options.recipe
+
+    @property
+    def name(self):
+        return run_name(self.recipe)
+
+    @property
+    def setting(self):
+        """Its name without the seed: what needs to be built and timed once."""
+        return self.name.rpartition("-s")[0]
+
+    @property
+    def untrained(self):
+        """Whether the untrained network is probed too."""
+        return not (self.options.skip_random and PRETEXTS[self.recipe.pretext].trains)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a setting without running it.
+
+    Attributes:
+        steps: of a whole run.
+        state_bytes: of a checkpoint.
+        weight_bytes: of backbone.keras.
+        widths: {endpoint: values of its features}.
+        images: labelled images that are put through the network, of all splits.
+        train_images: labelled images of the training split.
+    """
+
+    steps: int
+    state_bytes: int
+    weight_bytes: int
+    widths: dict
+    images: int
+    train_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run with what is left of it: steps; seconds, None where it could not be timed; bytes of its own."""
+
+    run: GridRun
+    state: str
+    steps: int = 0
+    step_seconds: float | None = None
+    seconds: float | None = 0.0
+    bytes: int = 0
+
+
+def look_at(run):
+    """Facts of a run's setting, with all checks that need no values of the network.
+
+    Raises:
+        InputError: options that the network, the pretext or the probes refuse; data that are not there.
+    """
+    recipe, data_dir = run.recipe, run.options.data_dir
+    check_probes(recipe, data_dir)
+    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    plan = plan_steps(recipe, source)
+    model = without_values(lambda: build_pretext(recipe, source))
+    check_model(model, recipe, plan)
+    try_views(model, source)
+    weights, trained = (
+        4 * sum(math.prod(v.shape) for v in group) for group in (model.weights, model.trainable_variables)
+    )
+    widths, images = {}, {"train": 0}
+    if recipe.probes:
+        size, known = evaluation_view(recipe).size, NetworkInput.of(recipe)
+        widths = feature_widths(model.backbone, size, known, recipe.probe_values, recipe.probe_pooling)
+        images = {split: source.num_examples for split, source in labelled_sources(recipe, data_dir).items()}
+    return Facts(
+        steps=plan.total,
+        state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each
+        weight_bytes=4 * sum(math.prod(v.shape) for v in model.backbone.weights),
+        widths={name: widths[name] for name in recipe.endpoints if name in widths},
+        images=sum(images.values()),
+        train_images=images["train"],
+    )
+
+
+def planned(run, state, facts, timing):
+    """What is left of a run, as Planned; ``timing`` is the StepTime of its setting, or None."""
+    if state == "finished":
+        return Planned(run=run, state=state)
+    recipe, steps = run.recipe, facts.steps
+    if state == "trained":
+        steps = 0
+    elif checkpoints := list_checkpoints(os.path.join(run.workdir, "checkpoints")):
+        steps -= step_of(checkpoints[-1])
+    # Two checkpoints are kept while a third is written.
+    needed = 3 * facts.state_bytes + facts.weight_bytes
+    if PRETEXTS[recipe.pretext].trains:
+        needed += feature_bytes(run, facts)
+    if timing is None:
+        return Planned(run=run, state=state, steps=steps, seconds=None, bytes=needed)
+    probes = [probe(name, recipe) for name in recipe.probes]
+    on_images = [p for p in probes if isinstance(p, ImageProbe)]
+    on_features = len(probes) - len(on_images)
+    values = facts.images * sum(facts.widths.values())
+    probing = on_features * values * PROBE_SECONDS + (facts.images * timing.image if on_features else 0)
+    probing += sum((p.schedule[-1] * facts.train_images + facts.images) * timing.image for p in on_images)
+    networks = PRETEXTS[recipe.pretext].trains + run.untrained * (1 if recipe.norm == "none" else 2)
+    # Each network is traced anew for its features, about as long as building and tracing the training step takes.
+    seconds = PROCESS_SECONDS + (1 + networks) * timing.start + steps * timing.step + networks * probing
+    return Planned(run=run, state=state, steps=steps, step_seconds=timing.step, seconds=seconds, bytes=needed)
+
+
+def feature_bytes(run, facts):
+    """Size of the features of one network, at every endpoint; 0 where all probes see images."""
+    needed = any(not issubclass(PROBES[name], ImageProbe) for name in run.recipe.probes)
+    return 4 * facts.images * sum(facts.widths.values()) if needed else 0
+
+
+def untrained_bytes(plan, facts):
+    """Size of the features of the untrained networks, which the pretexts share where network and view are the same."""
+    sizes = {}
+    for run in (p.run for p in plan if p.state != "finished" and p.run.untrained):
+        recipe = run.recipe
+        same = (
+            recipe.backbone, recipe.width, recipe.seed, recipe.stem, recipe.root_stride, recipe.strides,
+            evaluation_view(recipe), NetworkInput.of(recipe),
+        )  # fmt: skip
+        sizes[same] = (1 if recipe.norm == "none" else 2) * feature_bytes(run, facts[run.setting])
+    return sum(sizes.values())
+
+
+def describe(plan, facts, workdir, devices):
+    """The plan as text: a table of the runs, then hours and disk."""
+    head = ["run", "state", "steps left", "s/step", "hours", "GB"]
+    rows = [head]
+    for p in plan:
+        done = p.state == "finished"
+        step = "?" if p.step_seconds is None else f"{p.step_seconds:.3f}"
+        hours = "?" if p.seconds is None else f"{p.seconds / 3600:.2f}"
+        rows.append(
+            [p.run.name, p.state, *(["-"] * 4 if done else [str(p.steps), step, hours, f"{p.bytes / 1e9:.2f}"])]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = []
+    for row in rows:
+        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells))
+    left = [p for p in plan if p.state != "finished"]
+    states = [p.state for p in plan]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "trained", "begun", "new") if s in states)
+    lines.append(f"{counts}; {len(left)} left to run{f': {hours_of(left, devices)}' if left else ''}")
+    if left:
+        needed, free = sum(p.bytes for p in left) + untrained_bytes(plan, facts), free_bytes(workdir)
+        lines.append(f"disk: {needed / 1e9:.1f} GB at most, {free / 1e9:.1f} GB free")
+        if needed > free:
+            lines.append("warning: that may not be enough; a run that finds the disk full fails and can be resumed")
+    return "\n".join(lines)
+
+
+def hours_of(left, devices):
+    """about 1.6 hours; "at least" where something was not timed."""
+    seconds = [p.seconds for p in left if p.seconds is not None]
+    if not seconds:
+        return "hours unknown"
+    about = "about" if len(seconds) == len(left) else "at least"
+    # One run is never divided over the devices.
+    seconds = max(sum(seconds) / devices, *seconds)
+    length = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{math.ceil(seconds / 60)} min"
+    return f"{about} {length}" + (f" on {devices} devices" if devices > 1 else "")
+
+
+def free_bytes(folder):
+    """Free space where the folder is, or will be."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return shutil.disk_usage(folder).free

@@ -18,7 +18,7 @@ from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.cells import own_size
 from revisit_ssl.report.figures import correlations, scatter_points
 from revisit_ssl.report.paper import rank_agreement
-from revisit_ssl.report.tables import RANDOM, unique
+from revisit_ssl.report.tables import RANDOM, probed, unique
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decidable at this scale"
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
@@ -54,7 +54,7 @@ class Study:
     def __init__(self, results, dataset):
         self.dataset = dataset
         self.results = [r for r in results if r.dataset == dataset]
-        wanted = [r for r in self.results if r.weights not in RANDOM and r.metric == "top1" and r.probe != "pretext"]
+        wanted = [r for r in probed(self.results) if r.weights not in RANDOM and (r.metric, r.split) == ("top1", "test")]
         most = {}
         for r in wanted:
             key = (r.pretext, r.backbone, r.width, r.representation_size)

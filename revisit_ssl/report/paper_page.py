@@ -5,10 +5,12 @@ import os
 from revisit_ssl import results as storage
 from revisit_ssl.errors import InputError
 from revisit_ssl.report import figures
-from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Text, as_html, as_markdown
+from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text, as_html, as_markdown
+from revisit_ssl.report.claims import claims
+from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.paper import agreement_table, paper_tables, printed_tables
 from revisit_ssl.report.study import runs_table, study_tables
-from revisit_ssl.report.tables import RANDOM
+from revisit_ssl.report.tables import RANDOM, unique
 
 TITLE = "Revisiting Self-Supervised Visual Representation Learning: the paper's numbers and ours"
 FIGURES = {
@@ -49,6 +51,8 @@ def page_blocks(results, paper="revisiting"):
     blocks = [*summary(results, theirs, paper)]
     if ours:
         blocks += [Heading("Our runs"), *tables_of(ours, folded=later_probes(ours))]
+    for dataset in unique(r.dataset for r in results if r.weights not in RANDOM):
+        blocks += weighed(results, dataset)
     pictures, missing = drawn(results)
     blocks += [Heading("Figures"), *pictures, *([Text("Left out:"), Bullets(missing)] if missing else [])]
     blocks += [Heading("The paper's tables, with our runs of the same setting"), *tables_of(theirs)]
@@ -80,6 +84,15 @@ def summary(results, theirs, paper):
 
 def ours_of(table, row):
     return [cell for name, cell in zip(table.columns, row, strict=True) if name == "ours"]
+
+
+def weighed(results, dataset):
+    """The paper's claims by our runs on one data set: verdicts in a table, the numbers behind each one folded."""
+    found = claims(results, dataset)
+    rows = [[f"{c.number}", c.text, f"**{c.verdict}**", c.reason] for c in found]
+    behind = [Folded(f"{c.number}. {c.text}", c.table) for c in found if c.table.rows]
+    heading = Heading(f"The paper's nine claims, by our runs on {dataset_name(dataset)}")
+    return [heading, Table(["", "claim", "verdict", "by what"], rows, labels=4), *behind]
 
 
 def tables_of(tables, folded=()):

@@ -128,4 +128,5 @@ class Exemplar(Pretext):
         seed, n = (self.seed, 0), self.options.crops
         crops = self.cut({name: batch[name][:4] for name in batch}, seed)["image"]
         images = self.augment_crops(crops, seed, normalize="none")
-        return [(f"a row, {n} crops of one image, is a class", images.numpy(), [f"crop {i + 1}" for i in range(n)] * 4)]
+        names = [f"crop {i + 1}" for i in range(n)] * crops.shape[0]
+        return [(f"a row, {n} crops of one image, is a class", images.numpy(), names)]

@@ -103,10 +103,11 @@ def test_evaluation_compares_different_crops_with_fixed_draws():
 
 
 def test_it_learns_to_find_crops_of_the_same_image():
-    # Flat images of eight faint tints under strong changes of brightness: what is to be learnt is to ignore those.
+    # Eight faint tints, each from dark on the left to bright on the right: to be learnt is to ignore the brightness.
     tints = 0.5 + 0.04 * np.stack([np.cos(np.arange(8) * np.pi / 4 + turn) for turn in (0, 2.1, 4.2)], -1)
-    images = tf.constant(np.tile(np.uint8(tints * 255)[:, None, None], [1, 16, 16, 1]))
-    views = ViewSpec(size=8, crop="resized", color="jitter", jitter=(0.5, 0, 0, 0))
+    ramp = np.linspace(-0.3, 0.3, 16)[None, None, :, None]
+    images = tf.constant(np.tile(np.uint8((tints[:, None, None] + ramp) * 255), [1, 16, 1, 1]))
+    views = ViewSpec(size=4, crop="random", flip=False, color="none")
     model = exemplar(views, crops=4, embed_dim=8)
     model.compile(optimizer=keras.optimizers.Adam(0.03))
 
@@ -124,8 +125,8 @@ def test_it_learns_to_find_crops_of_the_same_image():
 
 def test_pictures_show_every_crop_in_the_range_of_a_picture():
     model = exemplar(ViewSpec(size=16, crop="resized", normalize="standardize"), crops=5)
-    ((_, images, names),) = model.pictures({"image": tf.constant((noise(6, 20, 20, 3) * 255).astype(np.uint8))})
-    assert images.shape == (20, 16, 16, 3) and len(names) == 20 and images.min() >= 0 and images.max() <= 1
+    ((_, images, names),) = model.pictures({"image": tf.constant((noise(3, 20, 20, 3) * 255).astype(np.uint8))})
+    assert images.shape == (15, 16, 16, 3) and len(names) == 15 and images.min() >= 0 and images.max() <= 1
 
 
 def test_bad_options_are_refused():

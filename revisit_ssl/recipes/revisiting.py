@@ -294,7 +294,8 @@ def smoke(pretext, width, backbone):
     if pretext in ("jigsaw", "relative_patch"):
         views = dataclasses.replace(small_patches(30, 8), eval_method="squash", eval_resize=32, eval_size=24)
         few = {"permutations": 4, "permutation_count": 20} if pretext == "jigsaw" else {}
-        recipe = dataclasses.replace(recipe, views=views, task=options(pretext, embed_dim=16, hidden=32, head_bn_momentum=0.9, **few))
+        task = options(pretext, embed_dim=16, hidden=32, head_bn_momentum=0.9, **few)
+        recipe = dataclasses.replace(recipe, views=views, task=task)
     return fitted(recipe)
 
 

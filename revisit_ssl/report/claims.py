@@ -54,7 +54,7 @@ class Study:
     def __init__(self, results, dataset):
         self.dataset = dataset
         self.results = [r for r in results if r.dataset == dataset]
-        wanted = [r for r in probed(self.results) if r.weights not in RANDOM and (r.metric, r.split) == ("top1", "test")]
+        wanted = [r for r in probed(self.results) if r.weights not in RANDOM and r.split == "test"]
         most = {}
         for r in wanted:
             key = (r.pretext, r.backbone, r.width, r.representation_size)

@@ -30,14 +30,44 @@ def test_notebook_is_valid_and_stripped(path):
             assert cell.outputs == [] and cell.execution_count is None
 
 
-@pytest.mark.slow
-def test_first_run_from_top_to_bottom(tmp_path):
-    path = ROOT / "notebooks" / "00_first_run.ipynb"
-    notebook = with_parameters(nbformat.read(path, as_version=4), PRESET="smoke", WORKDIR=str(tmp_path / "run"))
-    NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+def executed(name, **parameters):
+    """What the notebook shows, run from top to bottom with these parameters: [{mime type: data}]."""
+    notebook = with_parameters(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4), **parameters)
+    NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    shown = [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
+    return [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
+
+
+@pytest.mark.slow
+def test_first_run(tmp_path):
+    shown = executed("00_first_run", PRESET="smoke", WORKDIR=str(tmp_path / "run"))
     assert sum("image/png" in data for data in shown) == 4
     tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
     assert len(tables) == 1 and "ours (digits, linear)" in tables[0] and "paper (ImageNet" in tables[0]
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_pretext_tasks(tmp_path):
+    shown = executed("01_pretext_tasks", PRESET="smoke", WORKDIR=str(tmp_path / "run"), SHOWN=32)
+    # Views and curves of four pretexts; answers and confusions of rotation, neighbours, places, puzzles.
+    assert sum("image/png" in data for data in shown) == 4 * 2 + 5
+    assert not any("has no picture" in data.get("text/markdown", "") for data in shown)
+
+
+@pytest.mark.slow
+def test_probes_and_width(tmp_path):
+    shown = executed("02_probes_and_width", PRESET="smoke", WORKDIR=str(tmp_path / "run"), FEW_LABELS=0.5)
+    assert sum("image/png" in data for data in shown) == 2
+    tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
+    assert [sum(f"resnet18 k={width}" in table for table in tables) for width in (1, 2)] == [1, 1]
+    assert "| 50% |" in tables[-1] and "| k = 1 | k = 2 |" in tables[-1]
+
+
+@pytest.mark.slow
+def test_paper_vs_ours():
+    shown = executed("03_paper_vs_ours")
+    tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
+    assert any("55.4" in table and "38.7" in table for table in tables), "the paper's Table 2"
+    assert sum(table.startswith(f"**{i}. ") for table in tables for i in range(1, 10)) == 9
+    assert sum("image/png" in data for data in shown) >= 2

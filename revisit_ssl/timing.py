@@ -128,7 +128,7 @@ def time_settings(runs, workdir, device):
     # The small networks first, in case the time is not enough for all.
     missing = sorted((r for n, r in settings.items() if keys[n] not in cache), key=lambda run: run.recipe.width)
     if missing:
-        print(f"timing a step of {len(missing)} settings (kept for the next time) …", flush=True)
+        print(f"timing a step of {len(missing)} settings (kept in {path}) …", flush=True)
     ends = time.monotonic() + 60 * TIMING_MINUTES
 
     def keep(run, answer):

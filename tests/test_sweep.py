@@ -218,7 +218,7 @@ def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path)
     )
     timed = timing.StepTime(step=2.0, start=10.0, image=0.01)
     networks = 3  # trained, untrained, untrained with statistics re-estimated
-    probing = 5000 * 0.01 + 2 * 5000 * 100 * 1e-6 + (5 * 4000 + 5000) * 0.01
+    probing = 5000 * 0.01 + 2 * 5000 * 100 * 3.3e-7 + (5 * 4000 + 5000) * 0.01
     whole = 20 + (1 + networks) * 10 + networks * probing
     new = planning.planned(run, "new", facts, timed)
     assert new.steps == 1000 and new.seconds == pytest.approx(whole + 1000 * 2.0)

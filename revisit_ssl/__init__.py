@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "InputError": "errors",
+    "NetworkInput": "evaluators",
     "compare": "report",
     "evaluate": "evaluation",
     "evaluate_random": "evaluation",
@@ -20,6 +21,7 @@ _HOMES = {
     "load_backbone": "backbones",
     "load_pretext": "training",
     "pretrain": "training",
+    "represent": "evaluators",
     "write_report": "report",
 }
 __all__ = sorted(_HOMES)

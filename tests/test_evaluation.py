@@ -43,6 +43,13 @@ def test_features_are_extracted_once(tmp_path, passes):
     assert passes[3:] == [(split, "block4") for split in ("train", "val", "test")]
     evaluate(again, override(recipe, probe_fraction=0.5), workdir=tmp_path / "run", quiet=True)
     assert passes[6:] == [("train", "pre_logits")]
+    # Another pooling is another feature: 8 x 8 x 16 values in cells of 2 x 2, or in 6 x 6 bins.
+    pooled = override(recipe, endpoints=("block4",), probe_values=600)
+    for pooling, width in (("max", 4 * 4 * 16), ("adaptive_max", 6 * 6 * 16)):
+        evaluate(again, override(pooled, probe_pooling=pooling), workdir=tmp_path / "run", quiet=True)
+        stored = max((tmp_path / "run" / "features").glob("block4-*.npy"), key=lambda path: path.stat().st_mtime_ns)
+        assert np.load(stored, mmap_mode="r").shape[1] == width
+    assert len(passes) == 7 + 6
 
 
 def test_runs_share_a_folder_of_features(tmp_path, passes):

@@ -58,10 +58,11 @@ def test_nine_patches_equal_a_loop(combine, pooling):
     for name in model.output:
         assert found[name].shape == (5, widths[name]) and found[name].dtype == tf.float32
         np.testing.assert_allclose(found[name], [e[name] for e in expected], rtol=1e-4, atol=1e-4)
-    # The same in a graph whose number of images is not known, and from floats.
-    traced = tf.function(lambda x: represent(model, x, known), input_signature=[tf.TensorSpec([None, 26, 26, 3])])
-    again, wide = traced(images / np.float32(255)), represent(model, images, known)
-    np.testing.assert_allclose(again["block1"], wide["block1"], rtol=1e-4, atol=1e-4)
+    # The same in a graph whose number of images is not known, compiled, and from floats.
+    wide, pixels = represent(model, images, known), images / np.float32(255)
+    for signature, compiled in ([tf.TensorSpec([None, 26, 26, 3])], False), (None, True):
+        traced = tf.function(lambda x: represent(model, x, known), input_signature=signature, jit_compile=compiled)
+        np.testing.assert_allclose(traced(pixels)["block1"], wide["block1"], rtol=1e-4, atol=1e-4)
 
 
 def test_undivided_images():

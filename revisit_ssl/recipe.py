@@ -69,6 +69,9 @@ class ViewSpec:
     """Random horizontal flip."""
     color: Literal["inception", "jitter", "none"] = "inception"
     """inception: brightness +-32/255, then saturation x U[0.5, 1.5]; jitter: the four colour changes, random order."""
+    color_order: Literal["fixed", "random"] = "fixed"
+    """inception: brightness first, or either for each image. Disputed: versions of the official preprocessing differ;
+    the one that the official code calls has the fixed order."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     """jitter: strengths of brightness, contrast, saturation, hue."""
     jitter_probability: float = 1.0
@@ -137,6 +140,8 @@ class Recipe:
     """Strides of blocks 2, 3, 4; None: 2, 2, 2. The official patch tasks take 2, 2, 1; no text says so."""
     stride_on_second: bool = False
     """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
+    endpoints_after_pool: bool = False
+    """RevNets: block1 to block3 after the pooling that follows them (the authors' later code), not before it."""
     representation_size: int | None = None
     """RevNets: size of pre_logits through one more layer (the paper's Figure 6); None: 512 * width."""
     task: TaskOptions = field(default_factory=TaskOptions)

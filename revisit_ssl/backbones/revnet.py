@@ -20,6 +20,7 @@ def revnet50(
     last_relu=True,
     recompute=False,
     representation_size=None,
+    endpoints_after_pool=False,
     input_shape=(None, None, 3),
     stem="paper",
     root_stride=None,
@@ -39,11 +40,12 @@ def revnet50(
             a third more time, the same gradients up to rounding. The weights do not depend on it.
         representation_size: d of pre_logits through one more 1x1 convolution, BN and ReLU (the paper's Figure 6, as in
             the authors' S4L code); None: 512k. Its kernel, "revnet_representation", is not weight-decayed there.
+        endpoints_after_pool: give block1..block3 after the pooling and doubling that follows them, as S4L; the official
+            code gives them before.
         input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
 
     Returns:
-        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" (before the pooling
-        that follows them) and "pre_logits" [B,d]; all float32 but after_root under mixed precision.
+        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" [B,h,w,c] and "pre_logits" [B,d]; all float32 but after_root under mixed precision.
 
     Raises:
         InputError: a bad option.
@@ -67,6 +69,8 @@ def revnet50(
                 pool = keras.layers.AveragePooling2D(2, padding="same", dtype="float32", name=f"block{block}_pool")
                 x = pool(x)
             x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
+            if endpoints_after_pool:
+                endpoints[f"block{block - 1}"] = x
         zeros = channels // 4 if block > 1 else 0
         options = {"bn_group": bn_group, "recompute": recompute, "zeros": zeros, "name": f"block{block}"}
         x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, **options)(x)

@@ -88,7 +88,7 @@ class Pretext(keras.Model):
         if v.flip:
             images = random_flip(images, fold(seed, 101))
         if v.color == "inception":
-            images = inception_color(images, fold(seed, 102))
+            images = inception_color(images, fold(seed, 102), order=v.color_order)
         elif v.color == "jitter":
             b, c, s, h = v.jitter
             images = color_jitter(

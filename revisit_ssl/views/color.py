@@ -291,14 +291,20 @@ def random_solarize(images, seed, *, probability, threshold=0.5):
     return draws.select(chosen, solarize(images, threshold), images)
 
 
-def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5)):
+def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5), order="fixed"):
     """Fast colour mode of the Inception preprocessing: shift by U[+-32/255], then HSV saturation by U[.5, 1.5], clip.
 
-    In this fixed order and without a clip in between (slim ``inception_preprocessing.py``, ``fast_mode=True``).
+    In this fixed order and without a clip in between (slim ``inception_preprocessing.py``, ``fast_mode=True``); order
+    "random": for each image in this one or the other, as older versions of that file.
     """
+    _check("colour order", order, ("fixed", "random"))
     deltas = draws.uniform(draws.fold(seed, 0), [_batch(images)], -brightness, brightness)
     factors = draws.uniform(draws.fold(seed, 1), [_batch(images)], *saturation)
-    return _clip(adjust_saturation(adjust_brightness(images, deltas, mode="shift"), factors, mode="hsv"))
+    fixed = adjust_saturation(adjust_brightness(images, deltas, mode="shift"), factors, mode="hsv")
+    if order == "random":
+        other = adjust_brightness(adjust_saturation(images, factors, mode="hsv"), deltas, mode="shift")
+        fixed = draws.select(draws.bernoulli(draws.fold(seed, 2), [_batch(images)], 0.5), other, fixed)
+    return _clip(fixed)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------

@@ -250,3 +250,17 @@ def test_representation_size():
     assert model.count_params() - revnet50(1, **OPTIONS).count_params() == 512 * 96 + 4 * 96
     assert "revnet_representation/kernel" in [v.path for v in model.trainable_variables]
     assert np.min(model(images(2))["pre_logits"]) >= 0
+
+
+def test_endpoints_after_the_pooling_are_half_as_large_and_twice_as_deep():
+    before, after = (revnet50(1, input_shape=(64, 64, 3), endpoints_after_pool=flag) for flag in (False, True))
+    shapes = [{name: tuple(x.shape[1:]) for name, x in model.output.items()} for model in (before, after)]
+    assert shapes[0]["block1"] == (16, 16, 64) and shapes[1]["block1"] == (8, 8, 128)
+    assert shapes[0]["block4"] == shapes[1]["block4"] == (2, 2, 512)
+    after.set_weights(before.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
+    ours, theirs = before(images), after(images)
+    np.testing.assert_array_equal(ours["pre_logits"], theirs["pre_logits"])
+    pooled = np.asarray(ours["block1"]).reshape(2, 8, 2, 8, 2, 64).mean(axis=(2, 4))
+    zeros = np.zeros([2, 8, 8, 32], np.float32)
+    np.testing.assert_allclose(theirs["block1"], np.concatenate([zeros, pooled, zeros], axis=-1), rtol=1e-5, atol=1e-6)

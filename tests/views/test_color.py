@@ -345,3 +345,15 @@ def test_jitter_parts():
 def test_wrong_arguments(make, message):
     with pytest.raises(InputError, match=message):
         make(tf.ones([1, 4, 4, 3]))
+
+
+def test_inception_color_in_random_order_is_for_each_image_one_order_or_the_other():
+    images = tf.random.stateless_uniform([64, 4, 4, 3], [5, 6])
+    fixed, mixed = (color.inception_color(images, 9, order=order).numpy() for order in ("fixed", "random"))
+    same = np.isclose(fixed, mixed, atol=1e-6).all(axis=(1, 2, 3))
+    assert 0.3 < same.mean() < 0.7
+    deltas = draws.uniform(draws.fold(9, 0), [64], -32 / 255, 32 / 255).numpy()
+    factors = draws.uniform(draws.fold(9, 1), [64], 0.5, 1.5).numpy()
+    for i in np.flatnonzero(~same):
+        other = tf.image.adjust_saturation(images[i], factors[i]) + deltas[i]
+        np.testing.assert_allclose(mixed[i], np.clip(other, 0, 1), atol=2e-5)

@@ -1,8 +1,8 @@
 """What a frozen network makes of an image: its input range, patches where it was trained on patches, pooled endpoints.
 
 A network of the patch tasks sees an image as 3 x 3 patches without gaps (spec D.5; supplement 2; official
-`get_patch_representation`): every patch goes through it alone, every endpoint is pooled for each patch, and the mean
-over the nine is the image's feature. All probes, the training monitor and the BatchNorm re-estimation go through here.
+patch_utils.py): every patch goes through it alone, every endpoint is pooled for each patch, and the mean over the nine
+is the image's feature. All probes, the training monitor and the BatchNorm re-estimation go through here.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ class NetworkInput:
 
     def values(self, max_values):
         """Most values that an endpoint may have for one row, so that an image has at most ``max_values``."""
-        # Deviation: with "concat" the official code means to pool each patch to a ninth and does not.
+        # Deviation: the official code means to pool further before "concat", and does not.
         return max(1, max_values // self.rows) if self.combine == "concat" else max_values
 
 

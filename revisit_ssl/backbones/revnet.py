@@ -45,7 +45,8 @@ def revnet50(
         input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
 
     Returns:
-        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" [B,h,w,c] and "pre_logits" [B,d]; all float32 but after_root under mixed precision.
+        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" [B,h,w,c] and
+        "pre_logits" [B,d]; all float32 but after_root under mixed precision.
 
     Raises:
         InputError: a bad option.

@@ -182,6 +182,8 @@ def probe(name, recipe):
     if name in ("linear", "linear_images"):
         changes["scale_lr"] = recipe.probe_scale_lr
         changes |= {"batch_size": recipe.probe_batch_size} if recipe.probe_batch_size else {}
+    if name in ("lbfgs", "mlp"):
+        changes["penalty_scale"] = recipe.probe_penalty
     return dataclasses.replace(made, **changes)
 
 

@@ -192,6 +192,10 @@ class Recipe:
     1024, a comment in the code 2048."""
     probe_scale_lr: bool = True
     """SGD probes: learning rate 0.1 * batch / 256 (supplement, code); off: 0.1, which is all that the text says."""
+    probe_penalty: float = 100.0
+    """lbfgs, mlp: the paper's penalty is this / (rows * columns) of each kernel. Disputed: the text does not say if the
+    cross entropy is a mean over the N images or a sum; it is a mean here, as with a sum (this / N here) the penalty
+    would vanish. Nor if the bias is penalised: it is not here."""
     endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
     """Layers whose features the probes get."""
     source: str = ""
@@ -219,6 +223,7 @@ class Recipe:
         share = self.probe_fraction
         require(share is None or 0 < share <= 1, f"probe_fraction {share} must lie in (0, 1]")
         require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
+        require(self.probe_penalty >= 0, f"probe_penalty {self.probe_penalty} must not be negative")
         require(not probes or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
         # A probe that chooses its numbers on the validation split must not be scored there.
         chooses = self.probe_split == "val" and self.probe_setting != "paper"

@@ -26,7 +26,9 @@ class LBFGS(FeatureProbe):
     """
 
     mode: Literal["select", "paper"] = "select"
-    """paper: penalty 100 / (d * num_classes) on raw features. select: standardised features, penalty chosen on val."""
+    """paper: penalty_scale / (d * num_classes) on raw features. select: standardised features, penalty chosen on val."""
+    penalty_scale: float = 100.0
+    """Numerator of the paper's penalty, for a cross entropy that is a mean over images and a bias that is free."""
     penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     """select: the candidates, tried from strong to weak; at equal accuracy on val the strongest wins."""
     patience: int = 2
@@ -52,7 +54,7 @@ class LBFGS(FeatureProbe):
         require(usable, f"lbfgs: penalties {self.penalties}; expected one or more numbers from 0 up")
         started = time.perf_counter()
         train, val, test = check_splits((train, val, test), num_classes)
-        paper_penalty = 100.0 / (train.features.shape[1] * num_classes)
+        paper_penalty = self.penalty_scale / (train.features.shape[1] * num_classes)
         if self.mode == "paper":
             penalty, extra = paper_penalty, {}
             fit = self._fit(LogisticRegression(train.features, train.labels, num_classes, dtype=self.dtype), penalty)

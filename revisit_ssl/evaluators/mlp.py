@@ -35,7 +35,9 @@ class MLP(FeatureProbe):
     learning_rates: tuple[float, ...] = (0.01, 0.03)
     """Candidates; not scaled with the batch size. At equal accuracy on val the first wins."""
     penalties: tuple[float, ...] | None = (1e-3, 1e-4)
-    """Candidates for both kernels; None: the paper's 100 / (rows * columns) for each kernel."""
+    """Candidates for both kernels; None: the paper's penalty_scale / (rows * columns) for each kernel."""
+    penalty_scale: float = 100.0
+    """Numerator of the paper's penalty."""
     batch_size: int = 512
     """Rows per step; the number of training rows where that is smaller."""
     epochs: int = 20
@@ -62,7 +64,8 @@ class MLP(FeatureProbe):
         standardizer = Standardizer.fit(train.features, self.standardize)
         batch_size = min(self.batch_size, len(train.features))
         sizes = (train.features.shape[1] * self.hidden, self.hidden * num_classes)
-        pairs = [tuple(100.0 / s for s in sizes)] if self.penalties is None else [(p, p) for p in self.penalties]
+        papers = tuple(self.penalty_scale / s for s in sizes)
+        pairs = [papers] if self.penalties is None else [(p, p) for p in self.penalties]
         candidates = list(product(self.learning_rates, pairs))
         weights = self._train(train, standardizer, num_classes, batch_size, candidates, seed)
         found = []

@@ -1,5 +1,6 @@
 """The L-BFGS probe against the stored optimum of the specification's problem, and against scikit-learn."""
 
+import dataclasses
 import pathlib
 import warnings
 
@@ -82,6 +83,15 @@ def test_paper_mode_is_the_paper_penalty_on_raw_features():
     assert score.hyperparameters["penalty"] == 100 / (8 * CLASSES) == GOLDEN["f64_lambda_100_over_MC__lambda"]
     np.testing.assert_allclose(score.top1, 100 * GOLDEN["lambda_100_over_MC__test_accuracy"], rtol=1e-6)
     assert score.top5 is None and score.converged
+
+
+def test_penalty_scale_turns_the_mean_over_images_into_a_sum():
+    # mean + (s / N) / (M C) |W|^2 has the minimum of sum + s / (M C) |W|^2.
+    train = FeatureSplit(GOLDEN["train_features"], GOLDEN["train_labels"])
+    probe = dataclasses.replace(LBFGS.paper(), penalty_scale=100 / len(train.features))
+    score = probe(train, train, train, num_classes=CLASSES)
+    assert score.hyperparameters["penalty"] == 100 / len(train.features) / (8 * CLASSES)
+    assert score.extra["objective"] < LBFGS.paper()(train, train, train, num_classes=CLASSES).extra["objective"]
 
 
 def blobs(rows, seed, width=16, classes=6, spread=2.0, scale=1.0):

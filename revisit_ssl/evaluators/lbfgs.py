@@ -26,7 +26,7 @@ class LBFGS(FeatureProbe):
     """
 
     mode: Literal["select", "paper"] = "select"
-    """paper: penalty_scale / (d * num_classes) on raw features. select: standardised features, penalty chosen on val."""
+    """paper: penalty_scale / (d * num_classes) on raw features. select: standardised, the penalty chosen on val."""
     penalty_scale: float = 100.0
     """Numerator of the paper's penalty, for a cross entropy that is a mean over images and a bias that is free."""
     penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -1,6 +1,8 @@
 """Recipes: JSON there and back, overrides, every registered one builds and names its source."""
 
 import dataclasses
+import pathlib
+import re
 
 import pytest
 
@@ -11,7 +13,7 @@ from revisit_ssl.evaluators import PROBES
 from revisit_ssl.published import load_published
 from revisit_ssl.recipe import Recipe, from_json, override, to_json
 from revisit_ssl.recipes import RECIPES, get_recipe, revisiting
-from revisit_ssl.training import build_backbone
+from revisit_ssl.training import build_backbone, flatten
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -163,3 +165,12 @@ def test_bad_recipe_says_what_may_come(call, words):
 def test_recipe_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe(pretext="rotation").width = 2
+
+
+def test_every_disputed_value_is_a_field_of_some_recipe():
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "disputed.md").read_text()
+    flags = set(re.findall(r"`--([a-z0-9.-]+)`", text))
+    known = set()
+    for pretext in ("exemplar", "jigsaw"):
+        known |= {name.replace("_", "-") for name in flatten(get_recipe(pretext, "paper"))}
+    assert len(flags) > 20 and flags <= known, flags - known

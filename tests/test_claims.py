@@ -60,12 +60,25 @@ def test_ranking_needs_two_networks_that_change_places():
     assert verdict(3, same) == OPEN
 
 
-@pytest.mark.parametrize(("own", "linear", "expected"), [(80.5, 45, HOLDS), (70, 45, OPEN), (80, 50.1, OPEN)])
+def test_ranking_is_told_by_two_pretexts_of_networks_of_one_width():
+    networks = ("revnet50", "resnet50_v2", "vgg19_bn", "resnet18")
+    rotation = [row(40 + 5 * i, backbone=b) for i, b in enumerate(networks)]
+    exemplar = [row(30 + 5 * i, "exemplar", b) for i, b in enumerate(networks)]
+    assert claims(rotation)[2].verdict == OPEN
+    assert claims([*rotation, *exemplar])[2].verdict == FAILS
+    wide = [row(60, backbone="revnet50", width=2), row(20, "exemplar", "revnet50", 2), row(45, "exemplar")]
+    assert verdict(3, wide) == OPEN
+
+
+@pytest.mark.parametrize(
+    ("own", "linear", "expected"), [(80.5, 45, HOLDS), (77, 45, OPEN), (70, 45, FAILS), (80, 50.1, OPEN)]
+)
 def test_without_last_relu(own, linear, expected):
     score = {"probe": "pretext", "metric": "accuracy", "endpoint": "", "split": "val"}
     rows = [row(50, backbone="resnet50_v2"), row(linear, backbone="resnet50_v2_minus")]
     rows += [row(80, backbone="resnet50_v2", **score), row(own, backbone="resnet50_v2_minus", **score)]
     assert verdict(4, rows) == expected
+    assert verdict(4, rows[:2]) == OPEN
 
 
 def test_layers():
@@ -73,12 +86,21 @@ def test_layers():
         names = ("block1", "block2", "block3", "block4", "pre_logits")
         return [row(v, pretext, backbone, endpoint=e) for v, e in zip(scores, names, strict=True)]
 
-    rising = net("resnet50_v2", (30, 35, 40, 44, 45))
+    rising = net("resnet50_v2", (30, 35, 40, 42, 45))
     peaked = net("vgg19_bn", (30, 35, 40, 38, 30))
     assert verdict(5, [*rising, *peaked]) == HOLDS
+    assert verdict(5, net("resnet50_v2", (30, 35, 40, 44, 44))) == OPEN
+    assert verdict(5, net("vgg19_bn", (30, 35, 40, 44, 50))) == FAILS
     assert verdict(5, net("resnet50_v2", (30, 45, 40, 38, 35))) == FAILS
     skip = [row(44, "exemplar"), row(40, "exemplar", "resnet18_no_skip")]
-    assert "leads the one without by +4.0 points" in claims([*SEEDS, *rising, *skip])[4].reason
+    reason = claims([*SEEDS, *rising, *skip])[4].reason
+    assert reason.startswith("2 of 2 clearly so")
+    assert "ResNet18 over the one without skips: 1 of 1, 0 against (+4.0 points)" in reason
+    revnets = [row(v, p, b) for v, p, b in ((50, "rotation", "revnet50"), (60, "rotation", "resnet50_v2"))]
+    revnets += [row(v, p, b) for v, p, b in ((50, "jigsaw", "revnet50"), (40, "jigsaw", "resnet50_v2"))]
+    claim = claims([*SEEDS, *revnets])[4]
+    assert claim.verdict == FAILS
+    assert "RevNet50 over ResNet50 v2: 0 of 1, 1 against (-10.0 points)" in claim.reason
 
 
 def test_pretext_accuracy_within_and_across_networks():
@@ -92,6 +114,8 @@ def test_pretext_accuracy_within_and_across_networks():
     claim = claims([r for r in rows])[5]
     assert claim.verdict == HOLDS
     assert "1.00 within a network" in claim.reason
+    supervised = [row(80, "supervised"), row(81, "supervised", **score)]
+    assert claims(supervised)[5].verdict == OPEN
 
 
 def test_mlp():
@@ -125,3 +149,13 @@ def test_only_test_accuracies_of_trained_networks_are_weighed():
 def test_where_a_network_was_trained_twice_the_longer_run_counts():
     rows = [row(10, width=2, steps=10), row(60, width=2, steps=1000)]
     assert Study([*SEEDS, *rows], "cifar10").score("rotation", "resnet18", 2) == 60
+
+
+def test_two_recipes_of_one_length_are_never_averaged():
+    rows = [row(60, width=2, seed=0), row(62, width=2, seed=1), row(10, width=2, setting="another")]
+    assert Study(rows, "cifar10").score("rotation", "resnet18", 2) == 61
+
+
+def test_relative_gain_of_width_beside_that_of_the_supervised_network():
+    rows = [row(55, width=2), row(80, "supervised"), row(84, "supervised", width=2)]
+    assert "relative gain +10 %, of the supervised network +5 %" in claims([*SEEDS, *rows])[0].reason

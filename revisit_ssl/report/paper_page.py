@@ -6,7 +6,7 @@ from revisit_ssl import results as storage
 from revisit_ssl.errors import InputError
 from revisit_ssl.report import figures
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text, as_html, as_markdown
-from revisit_ssl.report.claims import claims
+from revisit_ssl.report.claims import RULE, claims
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.paper import agreement_table, paper_tables, printed_tables
 from revisit_ssl.report.study import runs_table, study_tables
@@ -67,9 +67,10 @@ def summary(results, theirs, paper):
     runs = {(r.recipe, r.seed) for r in results if r.weights not in RANDOM}
     filled = sum(bool(cell) for _, table in theirs for row in table.rows for cell in ours_of(table, row))
     printed = sum(r["metric"] in ("top1", "top5") for r in printed_tables(paper) if "Table" in r["table"])
+    datasets = {r.dataset for r in results if r.weights not in RANDOM}
     numbers = [
-        (f"{len(runs)}", "runs of ours"),
-        (f"{len({r.dataset for r in results if r.weights not in RANDOM})}", "data sets they were trained on"),
+        (f"{len(runs)}", "run of ours" if len(runs) == 1 else "runs of ours"),
+        (f"{len(datasets)}", f"data set{'' if len(datasets) == 1 else 's'} they were trained on"),
         (f"{printed}", "numbers of the paper's tables"),
         (f"{filled}", "cells beside them with a number of ours"),
     ]
@@ -92,7 +93,7 @@ def weighed(results, dataset):
     rows = [[f"{c.number}", c.text, f"**{c.verdict}**", c.reason] for c in found]
     behind = [Folded(f"{c.number}. {c.text}", c.table) for c in found if c.table.rows]
     heading = Heading(f"The paper's nine claims, by our runs on {dataset_name(dataset)}")
-    return [heading, Table(["", "claim", "verdict", "by what"], rows, labels=4), *behind]
+    return [heading, Table(["", "claim", "verdict", "by what"], rows, labels=4, notes=(RULE,)), *behind]
 
 
 def tables_of(tables, folded=()):

@@ -216,12 +216,17 @@ class Recipe:
             fits = v.patch_size is not None and 4 <= v.patch_size <= cell
             require(fits, f"views.patch_size {v.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
         require(self.bn_group is None or self.bn_group >= 1, f"bn_group {self.bn_group} must be at least 1")
+        momentum, epsilon = self.bn_momentum, self.bn_epsilon
+        require(momentum is None or 0 <= momentum < 1, f"bn_momentum {momentum} must lie in [0, 1)")
+        require(epsilon is None or 0 < epsilon < float("inf"), f"bn_epsilon {epsilon} must be a finite number above 0")
         require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
         for name in ("jitter_probability", "gray_probability"):
             require(0 <= getattr(v, name) <= 1, f"views.{name} {getattr(v, name)} must lie in [0, 1]")
         require(self.optimizer.lr >= 0, f"optimizer.lr {self.optimizer.lr} must not be negative")
         share = self.probe_fraction
         require(share is None or 0 < share <= 1, f"probe_fraction {share} must lie in (0, 1]")
+        batch = self.probe_batch_size
+        require(batch is None or batch >= 1, f"probe_batch_size {batch} must be at least 1")
         require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
         require(self.probe_penalty >= 0, f"probe_penalty {self.probe_penalty} must not be negative")
         require(not probes or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")

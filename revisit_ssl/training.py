@@ -230,7 +230,9 @@ def check_model(model, recipe, plan, replicas=1):
         check_endpoints(model.backbone, recipe.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
-    check_input(model.backbone, NetworkInput.of(recipe), evaluation_view(recipe).size)
+    size = evaluation_view(recipe).size
+    check_input(model.backbone, NetworkInput.of(recipe), size)
+    NetworkInput.of_training(recipe).side(size)  # of images for BatchNorm, also where probes see them undivided
     if plan.total:
         model.check_batch(recipe.batch_size // replicas, recipe.bn_group)
 
@@ -294,8 +296,12 @@ def evaluation_images(recipe, source, count):
 
 
 def try_views(model, source):
-    """Cuts two images of a set in memory, so that a crop that cannot be cut is refused before anything is written."""
-    if source.images is not None:
+    """Cuts two images of a set in memory, so that a crop that cannot be cut is refused before anything is written.
+
+    Of other sets, whose images differ in size, only the numbers of the crops are checked, as they are made.
+    """
+    crops = model.crops
+    if crops and source.images is not None:
         model.cut({"image": tf.constant(source.images[:2])}, (0, 0))
 
 

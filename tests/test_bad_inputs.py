@@ -113,6 +113,33 @@ RUNS = [
         ["rotation", *SMOKE, "--strategy", "mirrored", "--batch-size", "9"],
         "does not divide over 2 replicas",
     ),
+    ("Exemplar's groups", ["exemplar", *SMOKE, "--task.loss-group", "5"], "does not divide the 32 images of a device"),
+    (
+        "Exemplar of one image a step",
+        ["exemplar", *SMOKE, "--batch-size", "1", "--task.loss-group", "None"],
+        "1 image on a device has no negatives",
+    ),
+    (
+        "patches of a task without any",
+        ["rotation", *SMOKE, "--views.patch-grid", "3", "--views.patch-size", "8"],
+        "rotation trains on whole crops",
+    ),
+    ("patch larger than its cell", ["jigsaw", *SMOKE, "--views.patch-size", "20"], "from 4 to the 10 pixels of a cell"),
+    ("patches for a VGG", ["jigsaw", *SMOKE, "--backbone", "vgg19_bn"], "VGG19 wants fixed sides of at least 32"),
+    ("ghost batches", ["relative_patch", *SMOKE, "--bn-group", "27"], "bn_group 27 does not divide the 288 rows"),
+    (
+        "probe images smaller than their patches",
+        ["jigsaw", *SMOKE, "--views.eval-size", "16", "--views.eval-combine", "whole"],
+        "16 pixels hold no 3x3 patches of 8; set --views.eval-size 24",
+    ),
+    (
+        "crop larger than resized files",
+        lambda f: ["jigsaw", *SMOKE, "--probes", "--batch-size=4", "--views.resize-to=20", "--dataset", images(f)],
+        "A 30-pixel crop does not fit into resize_to=20",
+    ),
+    ("permutation file not there", ["jigsaw", *SMOKE, "--task.permutation-file", "no.bin"], "no permutation file"),
+    ("stride of other units", ["rotation", *SMOKE, "--backbone", "resnet50_v1", "--stride-on-second"], "bottlenecks"),
+    ("probe batch size 0", ["rotation", *SMOKE, "--probe-batch-size", "0"], "probe_batch_size 0 must be at least 1"),
     ("loss that diverges", ["rotation", *SMOKE, "--optimizer.lr", "1e30", "--max-steps", "9"], "last good checkpoint"),
     ("finished workdir", lambda f: ["rotation", *SMOKE, "--probes", "--workdir", str(finished(f))], "add --resume"),
     (

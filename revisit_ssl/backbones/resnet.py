@@ -5,6 +5,7 @@ import functools
 import keras
 
 from revisit_ssl.backbones.parts import Parts, check_strides, check_width, image_input
+from revisit_ssl.errors import InputError
 
 RESNET18, RESNET50 = (2, 2, 2, 2), (3, 4, 6, 3)
 # PyTorch's layer default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and "Kaiming normal, fan_out".
@@ -100,6 +101,8 @@ def resnet(
     """
     check_width(width)
     check_strides(root_stride, strides)
+    if stride_on_second and bottleneck:
+        raise InputError(f"stride_on_second is for the basic units of a ResNet18; {name} has bottlenecks, leave it off")
     parts = Parts(norm, bn_momentum, bn_epsilon, initializer, bn_group=bn_group)
     inputs = image_input(input_shape)
     x = parts.root(inputs, 16 * width, stem, root_stride, activate=not preactivation)

@@ -31,6 +31,8 @@ class Pretext(keras.Model):
     """Dataclass of the method's own recipe fields (``Recipe.task``)."""
     trains = True
     """False for a baseline that only builds its network."""
+    cuts_patches = False
+    """True where the network is trained on the patches of ``views.patch_grid``."""
 
     def __init__(self, backbone, *, views=None, seed=0):
         super().__init__(name=type(self).__name__.lower())
@@ -52,10 +54,14 @@ class Pretext(keras.Model):
     @property
     def rows_per_image(self):
         """Rows of the network's training batch that come from one image."""
-        return self.view_spec.patch_grid**2
+        return 1
 
     def check_batch(self, images, bn_group=None):
         """InputError where ``images`` on a device are no training batch; ``bn_group`` is the recipe's."""
+        grid = self.view_spec.patch_grid
+        # Probes would cut patches that the network has never seen.
+        whole = f"{self.name} trains on whole crops, not on the patches of views.patch-grid {grid}; leave it at 1"
+        require(grid == 1 or self.cuts_patches, whole)
         rows = images * self.rows_per_image
         fits = bn_group is None or rows % bn_group == 0
         require(fits, f"bn_group {bn_group} does not divide the {rows} rows ({images} images) of a device")

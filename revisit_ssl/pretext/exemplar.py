@@ -40,6 +40,7 @@ class ExemplarOptions(TaskOptions):
     def __post_init__(self):
         require(self.crops >= 2, f"task.crops {self.crops} must be at least 2: a crop needs another one to be near to")
         require(self.embed_dim >= 1, f"task.embed_dim {self.embed_dim} must be at least 1")
+        require(0 <= self.margin < float("inf"), f"task.margin {self.margin} must be a finite number from 0 up")
         group = self.loss_group
         require(group is None or group >= 2, f"task.loss_group {group} must be at least 2 images: one has no negatives")
 
@@ -79,6 +80,7 @@ class Exemplar(Pretext):
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
         group = self.options.loss_group or images
+        require(group >= 2, f"{images} image on a device has no negatives; exemplar needs at least 2, raise batch-size")
         require(images % group == 0, f"task.loss_group {group} does not divide the {images} images of a device")
 
     def train_step(self, batch):

@@ -36,6 +36,7 @@ class JigsawOptions(PatchOptions):
     def __post_init__(self):
         super().__post_init__()
         require(self.permutations >= 1, f"task.permutations {self.permutations} must be at least 1")
+        require(self.permutation_seed >= 0, f"task.permutation_seed {self.permutation_seed} must not be negative")
 
 
 class Jigsaw(PatchPretext):

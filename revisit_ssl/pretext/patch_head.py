@@ -118,6 +118,7 @@ class PatchPretext(Pretext):
     """
 
     Options = PatchOptions
+    cuts_patches = True
 
     def __init__(self, backbone, classes, positions, rows, *, options, views, norm="batch", bn_group=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)
@@ -135,6 +136,10 @@ class PatchPretext(Pretext):
     def from_recipe(cls, recipe, backbone, source):
         norm = {"norm": recipe.norm, "bn_group": recipe.bn_group}
         return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed, **norm)
+
+    @property
+    def rows_per_image(self):
+        return self.view_spec.patch_grid**2
 
     def patches(self, crops, seed, **changes):
         """One jittered patch from each cell: float32 [B, s, s, 3] in [0, 1] -> [B * grid^2, p, p, 3], image-major.

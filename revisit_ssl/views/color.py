@@ -170,8 +170,8 @@ def normalize_input(images, mode):
     if mode == "pm1":
         return images * 2.0 - 1.0
     if mode == "standardize":
-        # The range decides only how flat an image must be to meet the floor of the deviation. Official patch tasks
-        # standardise 0..255, where the floor is 0.0026 grey levels at 224 px; their Exemplar [-1, 1], where it is 0.33.
+        # Deviation: the official Exemplar standardises [-1, 1], the patch tasks 0..255; here both do the latter. It
+        # matters for flat images alone: the floor of the deviation is 0.33 grey levels there, 0.0026 here (224 px).
         return standardize(images * 255.0)
     return normalize(images) if mode == "imagenet" else images
 

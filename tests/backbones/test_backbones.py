@@ -250,6 +250,7 @@ def test_bfloat16(small_models, tmp_path):
         ("revnet50", 1, {"strides": (2, 2)}, "three of 1 or 2"),
         ("resnet18", 1, {"strides": (2, 2, 3)}, "three of 1 or 2"),
         ("resnet18", 1, {"root_stride": 4}, "None, 1, 2"),
+        ("resnet50_v1", 1, {"stride_on_second": True}, "basic units of a ResNet18; resnet50_v1 has bottlenecks"),
         ("resnet18", 1, {"input_shape": (32, 32)}, "height, width, channels"),
         ("revnet50", 1, {"representation_size": 0}, "at least 1"),
         ("vgg19_bn", 1, {"input_shape": (None, None, 3)}, "fixed sides"),

@@ -134,9 +134,14 @@ def test_bad_options_are_refused():
         ({"crops": 1}, "task.crops 1 must be at least 2"),
         ({"embed_dim": 0}, "task.embed_dim 0"),
         ({"loss_group": 1}, "one has no negatives"),
+        ({"margin": float("nan")}, "task.margin nan must be a finite number from 0 up"),
     ):
         with pytest.raises(InputError, match=message):
             ExemplarOptions(**options)
+    with pytest.raises(InputError, match="1 image on a device has no negatives"):
+        exemplar(ViewSpec(size=8)).check_batch(1)
+    with pytest.raises(InputError, match="exemplar trains on whole crops, not on the patches of views.patch-grid 3"):
+        exemplar(ViewSpec(size=24, patch_grid=3, patch_size=8)).check_batch(8)
     model = exemplar(ViewSpec(size=8), loss_group=4)
     model.check_batch(8, bn_group=32)
     with pytest.raises(InputError, match="loss_group 4 does not divide the 6 images"):

@@ -433,6 +433,7 @@ def test_pictures_of_relative_patch_show_neighbour_and_centre():
         ("jigsaw", {"patch_grid": 4, "patch_size": 5}, {}, "a puzzle of 16 patches"),
         ("jigsaw", {}, {"permutation_count": 5, "permutations": 6}, "task.permutations 6 is more than the 5"),
         ("jigsaw", {}, {"permutations": 0}, "task.permutations 0 must be at least 1"),
+        ("jigsaw", {}, {"permutation_seed": -1}, "task.permutation_seed -1 must not be negative"),
         ("jigsaw", {}, {"permutation_file": "/nowhere.bin"}, "no permutation file '/nowhere.bin'"),
         ("jigsaw", {}, {"bn_group": 32}, "bn_group 32 is not a multiple of an image's 9 patches"),
         ("relative_patch", {}, {"dropout": 1.0}, r"task.dropout 1.0 must lie in \[0, 1\)"),

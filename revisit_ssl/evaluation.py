@@ -220,8 +220,8 @@ def trained_steps(workdir):
 
 
 def recipe_id(recipe):
-    """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
-    same = {"probes": (), "endpoints": (), "probe_dataset": None, "probe_fraction": None, "probe_balanced": False}
+    """Eight hex digits that are the same for recipes that train the same weights and differ in what a Result says."""
+    same = {"probes": (), "endpoints": (), "probe_dataset": None, "probe_fraction": None}
     plain = dataclasses.replace(recipe, probe_split="test", **same)
     return hashlib.sha256(to_json(plain).encode()).hexdigest()[:8]
 
@@ -231,7 +231,7 @@ def setting_id(recipe):
 
     Taken of what is not at its default, so that a field that the class gets later does not part old runs from new.
     """
-    said = {"probes", "endpoints", "probe_dataset", "probe_fraction", "probe_balanced", "probe_split", "probe_schedule"}
+    said = {"probes", "endpoints", "probe_dataset", "probe_fraction", "probe_split", "probe_schedule"}
     values = {name: v for name, v in chosen(recipe).items() if name not in said | {"seed", "source"}}
     values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

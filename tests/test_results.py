@@ -64,7 +64,8 @@ def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
     for changes in same:
         assert setting_id(override(plain, **changes)) == setting_id(plain), changes
     others = [{"epochs": 7}, {"width": 2}, {"optimizer__lr": 0.7}, {"views__eval_size": 24}, {"pretext": "supervised"}]
-    others += [{"probe_setting": "paper"}, {"probe_pooling": "avg"}]  # the same weights measured in another way
+    # The same weights measured in another way; a Result does not say that its labels were drawn class by class.
+    others += [{"probe_setting": "paper"}, {"probe_pooling": "avg"}, {"probe_balanced": True}]
     found = {setting_id(plain)} | {setting_id(override(plain, **changes)) for changes in others}
     assert len(found) == 1 + len(others)
 

@@ -237,7 +237,7 @@ def correlation_table(results, probe=None):
         rows.append([names.data_name(*data), names.pretext_name(pretext), *(mine.get(n, "") for n in ("", *networks))])
     note = (
         "Spearman's ρ between a pretext's own accuracy and linear accuracy, over runs (their number in "
-        "brackets); a dash for fewer than three runs."
+        "brackets); a dash for fewer than three runs, and across networks where there is one."
     )
     columns = ["data", "pretext", "across networks", *map(names.network_name, networks)]
     return Table(columns, rows, labels=2, notes=(note,))
@@ -430,7 +430,10 @@ def scatter_points(results, probe=None):
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho over the runs of a panel, network "", or of one network in it; nan for fewer than three."""
+    """Spearman's rho over the runs of a panel, network "", or of one network in it; nan for fewer than three.
+
+    Across networks it is nan for one network too.
+    """
 
     data: tuple
     pretext: str
@@ -451,7 +454,7 @@ def correlations(points):
         for network in ("", *networks):
             mine = [run for run in runs if network in ("", run.backbone)]
             x, y = [run.x for run in mine], [run.y for run in mine]
-            known = len(mine) > 2 and len(set(x)) > 1 and len(set(y)) > 1
+            known = len(mine) > 2 and len(set(x)) > 1 and len(set(y)) > 1 and (network or len(networks) > 1)
             rho = float(spearmanr(x, y).statistic) if known else math.nan
             found.append(Correlation(data, pretext, network, rho, len(mine)))
     return found

@@ -290,9 +290,12 @@ def as_results(score, recipe, steps, size, weights, endpoint, probe):
     paper = {name.removeprefix("paper_"): value for name, value in score.extra.items() if name.startswith("paper_")}
     extra = {name: value for name, value in score.extra.items() if not name.startswith("paper_")}
     scores = {"top1": score.top1, "top5": score.top5}
-    found = as_rows(scores, probe, score.hyperparameters, score.converged, extra, shared)
+    numbers = score.hyperparameters
+    if probe == "linear" and recipe.probe_schedule:  # by this name Results of several schedules are told apart
+        numbers = numbers | {"schedule": recipe.probe_schedule}
+    found = as_rows(scores, probe, numbers, score.converged, extra, shared)
     if paper:  # the paper's penalty beside the chosen one
-        numbers = score.hyperparameters | {"mode": "paper", "penalty": paper["penalty"]}
+        numbers = numbers | {"mode": "paper", "penalty": paper["penalty"]}
         found += as_rows(paper, f"{probe}_paper", numbers, paper["converged"], {}, shared)
     return found
 

@@ -12,6 +12,7 @@ from revisit_ssl.evaluation import evaluate, evaluate_random, labelled_sources, 
 from revisit_ssl.evaluators import PROBES, NetworkInput, features, represent
 from revisit_ssl.recipe import override
 from revisit_ssl.recipes import get_recipe
+from revisit_ssl.report.tables import group
 from revisit_ssl.results import read_results
 from revisit_ssl.training import build_backbone, evaluation_images, export_backbone, freeze, pretrain
 
@@ -148,6 +149,16 @@ def test_ten_percent_of_a_set(tmp_path):
     assert np.bincount(balanced.labels).tolist() == [12] * 10
     (row, *_) = evaluate(freeze(build_backbone(low)), low, quiet=True)
     assert (row.labels, row.split) == (0.1, "val")
+
+
+def test_schedules_of_a_probe_on_features_are_different_measurements():
+    recipe = get_recipe("rotation", "smoke", **TINY | {"probes": ("linear", "knn")})
+    backbone, schedules = freeze(build_backbone(recipe)), ((1, 2, 3), (2, 4, 6))
+    rows = [r for s in schedules for r in evaluate(backbone, override(recipe, probe_schedule=s), quiet=True)]
+    linear = [r for r in rows if r.probe == "linear" and r.metric == "top1"]
+    assert [r.schedule for r in linear] == list(schedules) and len({r.setting for r in rows}) == 1
+    assert {r.schedule for r in rows if r.probe == "knn"} == {None}
+    assert {probe for g in group(linear) for probe, _ in g.scores} == {"linear 1/2/3", "linear 2/4/6"}
 
 
 def test_pretext_score_becomes_results(tmp_path):

@@ -62,6 +62,12 @@ def test_class_folders(make_folder):
         assert source.class_names == tuple(classes)
         assert all(f"/class{c:03}/" in p.decode() for p, c in zip(source.paths.numpy(), source.labels, strict=True))
     assert all("/val/" in p.decode() for p in found["test"].paths.numpy())
+    # The official test images change nothing: they have no labels.
+    make_folder({"places205/test/0.png": (4, 4)}, "data")
+    open_source.cache_clear()
+    for split, source in found.items():
+        again = open_source("places205", split, data_dir=str(root))
+        assert (again.paths.numpy() == source.paths.numpy()).all(), split
 
 
 def test_what_is_missing_is_said(official, make_folder, tmp_path):

@@ -26,7 +26,8 @@ RULE = (
     "A claim is read as differences that it says are positive. One is clear when it is larger than two standard "
     "deviations of a difference of two runs, as the settings with several seeds show it "
     f"({NO_SEEDS_NOISE:g} points where none has). The claim holds when more than half are clear and none is clearly "
-    "against it; it does not hold when more are against it than for it; else it is not decidable at this scale."
+    "against it; it does not hold when more are against it than for it; else it is not decidable at this scale. "
+    "Claims 3 and 6 to 9 have rules of their own, stated in brackets."
 )
 
 
@@ -204,9 +205,13 @@ def ranking(study):
                 f"{names.network_name(*a)} leads {names.network_name(*b)} by {names.pretext_name(signs[True])}, "
                 f"trails it by {names.pretext_name(signs[False])}"
             )
-    reason = "; ".join(swaps) or (
-        f"no two networks of one width change places clearly; {comparable} pairs are clearly apart by two pretexts "
-        "(does not hold: more than 3)"
+    reason = (
+        f"{'; '.join(swaps)} (holds: one clear swap)"
+        if swaps
+        else (
+            f"no two networks of one width change places clearly; {comparable} pairs are clearly apart by two pretexts "
+            "(does not hold: more than 3)"
+        )
     )
     verdict = HOLDS if swaps else FAILS if comparable > 3 else OPEN
     columns = ["network", *map(names.pretext_name, pretexts)]

@@ -17,7 +17,7 @@ from revisit_ssl.evaluators.base import check_endpoints, check_frozen
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
 from revisit_ssl.evaluators.representation import NetworkInput
-from revisit_ssl.recipe import require, to_json
+from revisit_ssl.recipe import require
 from revisit_ssl.training import (
     REESTIMATE_IMAGES,
     build_backbone,
@@ -133,7 +133,7 @@ def pretext_results(recipe, workdir):
 
 
 def labelled_sources(recipe, data_dir):
-    """{"train", "val", "test"} of the probe set.
+    """{"train", "val", "test"} of the probe set; with probe_train trainval "val" is in "train" and measures nothing.
 
     Raises:
         InputError: it has no labels.
@@ -141,8 +141,8 @@ def labelled_sources(recipe, data_dir):
     name = recipe.probe_dataset or recipe.dataset
     sources = {
         "train": open_source(
-            name, "train", data_dir=data_dir, fraction=recipe.probe_fraction, balanced=recipe.probe_balanced,
-            seed=recipe.seed,
+            name, recipe.probe_train, data_dir=data_dir, fraction=recipe.probe_fraction,
+            balanced=recipe.probe_balanced, seed=recipe.seed,
         ),
         "val": open_source(name, "val", data_dir=data_dir, seed=recipe.seed),
         "test": open_source(name, recipe.probe_split, data_dir=data_dir, seed=recipe.seed),
@@ -219,11 +219,15 @@ def trained_steps(workdir):
     return step_of(paths[-1]) if paths else None
 
 
+# Fields of ViewSpec that only probes see.
+EVALUATION_VIEW = {"probe_normalize", "eval_method", "eval_resize", "eval_size", "eval_combine"}
+
+
 def recipe_id(recipe):
-    """Eight hex digits that are the same for recipes that train the same weights and differ in what a Result says."""
-    same = {"probes": (), "endpoints": (), "probe_dataset": None, "probe_fraction": None}
-    plain = dataclasses.replace(recipe, probe_split="test", **same)
-    return hashlib.sha256(to_json(plain).encode()).hexdigest()[:8]
+    """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
+    values = {name: v for name, v in chosen(recipe).items() if not name.startswith("probe")}
+    values["views"] = {name: v for name, v in values.get("views", {}).items() if name not in EVALUATION_VIEW}
+    return digest({name: v for name, v in values.items() if name not in ("endpoints", "source")})
 
 
 def setting_id(recipe):
@@ -233,6 +237,11 @@ def setting_id(recipe):
     """
     said = {"probes", "endpoints", "probe_dataset", "probe_fraction", "probe_split", "probe_schedule"}
     values = {name: v for name, v in chosen(recipe).items() if name not in said | {"seed", "source"}}
+    return digest(values)
+
+
+def digest(values):
+    """Eight hex digits of plain values, whatever their order."""
     values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -174,6 +174,8 @@ class Recipe:
     """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
     probe_balanced: bool = False
     """Draw that share class by class; the paper's text does not say, so uniformly by default."""
+    probe_train: Literal["train", "trainval"] = "train"
+    """Split that probes are fitted on. trainval: the paper's Table 2; needs probe_setting paper, probe_split test."""
     probe_split: Literal["test", "val"] = "test"
     """Split that is scored. val: what every table of the paper but Table 2 reports; needs probe_setting paper."""
     probes: tuple[str, ...] = ("linear",)
@@ -233,6 +235,11 @@ class Recipe:
         # A probe that chooses its numbers on the validation split must not be scored there.
         chooses = self.probe_split == "val" and self.probe_setting != "paper"
         require(not chooses, "probe_split val needs --probe-setting paper, which chooses nothing on it")
+        whole = self.probe_train == "trainval"
+        held = self.probe_setting == "paper" and self.probe_split == "test"
+        require(not whole or held, "probe_train trainval needs --probe-setting paper and --probe-split test")
+        grouped = self.bn_group is None or self.norm == "batch"
+        require(grouped, f"bn_group {self.bn_group} needs norm batch, not {self.norm}")
 
 
 def require(condition, message):

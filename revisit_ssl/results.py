@@ -72,6 +72,7 @@ class Result:
         return (
             self.pretext, self.backbone, self.width, self.dataset, self.seed, self.steps, self.weights, self.endpoint,
             self.probe, self.schedule, self.probe_dataset, self.labels, self.split, self.metric, self.recipe,
+            self.setting,
         )  # fmt: skip
 
 

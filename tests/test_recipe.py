@@ -9,6 +9,7 @@ import pytest
 from revisit_ssl import backbones
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import labelled_sources
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.published import load_published
 from revisit_ssl.recipe import Recipe, from_json, override, to_json
@@ -91,6 +92,12 @@ def test_one_gpu_normalises_the_rows_of_one_of_the_papers_cores():
     assert groups == {"rotation": 32, "exemplar": 128, "jigsaw": 288, "relative_patch": 288}
 
 
+def test_table_2_is_fitted_on_train_and_val_together():
+    recipe = get_recipe("rotation", "smoke", probe_setting="paper", probe_train="trainval")
+    rows = {name: source.num_examples for name, source in labelled_sources(recipe, None).items()}
+    assert rows == {"train": 1400, "val": 200, "test": 397}
+
+
 def test_published_settings_are_the_columns_of_the_tables():
     settings = revisiting.published_settings()
     # 6 networks x (4 + 3 + 2 + 2 widths)
@@ -148,6 +155,9 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
         (lambda: get_recipe("rotation", seed=-1), "seed -1 must lie in"),
         (lambda: get_recipe("rotation", epochs=float("inf")), "epochs inf must be a finite number"),
         (lambda: get_recipe("rotation", views__jitter=(0.4, 0.4, 0.4, 0.9)), "hue at most 0.5"),
+        (lambda: get_recipe("rotation", probe_train="trainval"), "probe_train trainval needs --probe-setting paper"),
+        (lambda: get_recipe("rotation", "paper", probe_train="trainval"), "and --probe-split test"),
+        (lambda: get_recipe("rotation", bn_group=8, norm="none"), "bn_group 8 needs norm batch, not none"),
         (lambda: get_recipe("rotation", probe_split="val"), "probe_split val needs --probe-setting paper"),
         (lambda: get_recipe("rotation", probe_fraction=1.5), r"probe_fraction 1.5 must lie in \(0, 1\]"),
         (lambda: get_recipe("rotation", probe_batch_size=0), "probe_batch_size 0 must be at least 1"),

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import setting_id
+from revisit_ssl.evaluation import recipe_id, setting_id
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.recipes import get_recipe
 from revisit_ssl.results import Result, environment, provenance, read_results, write_atomically, write_results
@@ -68,6 +68,20 @@ def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
     others += [{"probe_setting": "paper"}, {"probe_pooling": "avg"}, {"probe_balanced": True}]
     found = {setting_id(plain)} | {setting_id(override(plain, **changes)) for changes in others}
     assert len(found) == 1 + len(others)
+
+
+def test_a_recipes_hash_is_of_what_decides_the_weights():
+    plain = get_recipe("rotation", "smoke")
+    probed = [
+        {"probes": ("knn",), "endpoints": ("block1",)},
+        {"probe_setting": "paper", "probe_pooling": "avg", "probe_schedule": (3, 5, 7), "probe_penalty": 1.0},
+        {"probe_fraction": 0.5, "probe_balanced": True, "probe_dataset": "toy_scenes"},
+        {"views__eval_size": 24, "views__eval_method": "squash", "views__probe_normalize": "none"},
+        {"source": "x"},
+    ]
+    assert {recipe_id(override(plain, **changes)) for changes in probed} == {recipe_id(plain)}
+    others = [{"seed": 1}, {"views__size": 24}, {"bn_group": 4}, {"optimizer__lr": 0.7}, {"width": 2}]
+    assert len({recipe_id(plain)} | {recipe_id(override(plain, **changes)) for changes in others}) == 1 + len(others)
 
 
 def test_a_setting_outlives_new_fields():

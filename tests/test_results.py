@@ -98,9 +98,13 @@ def test_old_lines_are_read_and_new_fields_come_back(tmp_path):
     path.write_text(json.dumps(old) + "\n")
     (read,) = read_results(path)
     assert (read.setting, read.representation_size) == ("", None) and read == ONE
-    new = dataclasses.replace(ONE, setting="abc", representation_size=512)
+    new = dataclasses.replace(ONE, representation_size=512)
     write_results(path, [new])
     assert read_results(path) == [new]
+    # The same weights probed in another way are another measurement.
+    other = dataclasses.replace(new, setting="abc")
+    write_results(path, [other])
+    assert read_results(path) == [new, other]
 
 
 def test_sgd_schedules_are_different_measurements(tmp_path):

@@ -19,7 +19,7 @@ import tyro
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import PRETEXTS
-from revisit_ssl.recipe import Recipe, from_json, override
+from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.recipes import PRESETS, RECIPES, get_recipe
 from revisit_ssl.results import reason, write_results
 
@@ -209,6 +209,12 @@ class Evaluation:
     """Labelled set: a name in DATASETS or folder:/path."""
     probe_fraction: float | None = None
     """Share of the labelled training images that the probes may use."""
+    probe_setting: Literal["select", "paper"] | None = None
+    """select: hyper-parameters chosen on the validation split; paper: the supplement's."""
+    probe_schedule: tuple[int, int, int] | None = None
+    """SGD probes: epochs of both decays and the end, such as 30 50 70, 120 140 160 or 480 500 520."""
+    probe_pooling: Literal["max", "avg", "adaptive_max"] | None = None
+    """How large endpoints are pooled."""
     data_dir: str | None = None
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     skip_random: bool = False
@@ -285,15 +291,11 @@ def run_sweep(arguments, run_script, command):
 def evaluate_saved(options):
     """Loads, probes, reports."""
     from revisit_ssl.backbones import load_backbone
-    from revisit_ssl.training import freeze
+    from revisit_ssl.training import freeze, read_recipe
 
-    path = os.path.join(options.workdir, "recipe.json")
-    if not tf.io.gfile.exists(path):
-        raise InputError(f"no run at {options.workdir}: it has no recipe.json; give the workdir of a finished run")
-    with tf.io.gfile.GFile(path, "rb") as file:
-        recipe = from_json(file.read().decode(errors="replace"), path)
-    names = ("probes", "endpoints", "probe_dataset", "probe_fraction")
-    recipe = override(recipe, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+    recipe = read_recipe(options.workdir)
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Evaluation) if hasattr(recipe, f.name)}
+    recipe = override(recipe, **{name: value for name, value in given.items() if value is not None})
     backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
     probe_and_report(backbone, recipe, options)
 

@@ -173,7 +173,7 @@ def read_recipe(workdir):
     """
     path = os.path.join(str(workdir), "recipe.json")
     if not tf.io.gfile.exists(path):
-        raise InputError(f"no run at {workdir}: it has no recipe.json; give the workdir of a run")
+        raise InputError(f"no run at {workdir}: it has no recipe.json; give the workdir of a finished run")
     with tf.io.gfile.GFile(path, "rb") as file:
         return from_json(file.read().decode(errors="replace"), path)
 

@@ -2,13 +2,16 @@
 
 import importlib.util
 import pathlib
+import types
 
 import pytest
 
+from revisit_ssl import command_line
 from revisit_ssl.command_line import PROMISES, main, main_evaluate, main_sweep, parse_run
 from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.recipe import override, to_json
 from revisit_ssl.recipes import PRESETS, get_recipe
-from revisit_ssl.results import read_results
+from revisit_ssl.results import read_results, write_atomically
 from revisit_ssl.runs import run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -129,3 +132,15 @@ def test_help_names_the_presets(arguments, capsys):
     assert left.value.code == 0
     printed = capsys.readouterr().out
     assert "sample" in printed and "smoke" in printed and "cifar10" in printed
+
+
+def test_evaluate_takes_the_probes_fields_of_a_recipe(tmp_path, monkeypatch):
+    recipe = get_recipe("rotation", "smoke")
+    write_atomically(tmp_path / "recipe.json", to_json(recipe))
+    seen = []
+    monkeypatch.setattr("revisit_ssl.backbones.load_backbone", lambda path: types.SimpleNamespace())
+    monkeypatch.setattr(command_line, "probe_and_report", lambda backbone, recipe, options: seen.append(recipe))
+    flags = ["--probe-setting", "paper", "--probe-schedule", "3", "5", "7", "--probe-pooling", "avg", "--probes", "knn"]
+    assert main_evaluate([str(tmp_path), *flags]) == 0
+    wanted = {"probe_setting": "paper", "probe_schedule": (3, 5, 7), "probe_pooling": "avg", "probes": ("knn",)}
+    assert seen == [override(recipe, **wanted)]

@@ -645,3 +645,11 @@ def test_networks_and_tables_that_are_named_exist():
 
     assert set(names.NETWORKS) <= set(BACKBONES) and set(NETWORKS) <= set(names.NETWORKS)
     assert {layout.table for layout in paper.LAYOUTS} < {r["table"] for r in load_published()}
+
+
+def test_a_probe_with_and_without_a_schedule_keeps_its_name_and_its_place():
+    kind = {"dataset": "cifar10", "width": 1, "split": "test", "backbone": "revnet50"}
+    rows = [small(40.0, **kind), small(41.0, **kind, probe="lbfgs")]
+    rows += [small(42.0, **kind, hyperparameters={"schedule": (30, 50, 70)})]
+    titles = [title.partition(": ")[2] for title, _ in study_tables(rows)]
+    assert titles[:3] == ["linear on pre_logits", "L-BFGS on pre_logits", "linear 30/50/70 on pre_logits"]

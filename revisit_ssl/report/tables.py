@@ -267,7 +267,7 @@ def grouped(results):
         recipe = r.recipe if shared(r) in mixed else r.setting
         g = groups.setdefault((shared(r), view, recipe), Group(*shared(r), view=view, recipe=recipe))
         g.recipes.add(r.recipe)
-        probe = r.probe if len(schedules[r.probe]) == 1 else f"{r.probe} {epochs(r.schedule)}"
+        probe = r.probe if len(schedules[r.probe]) == 1 else f"{r.probe} {epochs(r.schedule)}".strip()
         g.scores.setdefault((probe, r.endpoint), {})[r.seed] = r.value
     found = list(groups.values())
     alone = [g for g in found if not any(o is not g and same_but_recipe(o, g) for o in found)]

@@ -1,6 +1,5 @@
 """The SGD loop of the linear and MLP probes against NumPy, their grids, and the paper's numbers."""
 
-import time
 
 import numpy as np
 import pytest
@@ -145,11 +144,3 @@ def test_glorot_law():
     limit = np.sqrt(6 / 400)
     assert np.abs(kernels).max() <= limit and kernels.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
     np.testing.assert_array_equal(kernels[0], kernels[2])
-
-
-def test_linear_probe_is_fast():
-    """5,000 features of 512 values, 10 classes, the default grid of ten candidates: 10 s at most on two cores."""
-    train, val = gaussians(5000, 0, 512, 10, 0.5), gaussians(1000, 1, 512, 10, 0.5)
-    started = time.perf_counter()
-    Linear()(train, val, val, num_classes=10, seed=0)
-    assert time.perf_counter() - started < 10

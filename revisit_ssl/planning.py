@@ -17,7 +17,7 @@ from revisit_ssl.runs import run_name
 from revisit_ssl.training import build_pretext, check_model, evaluation_view, plan_steps, try_views
 
 # Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
-# (experiments/results/cifar10.jsonl, two cores). An allowance: with more classes or penalties it is too little.
+# (experiments/results/revisiting.jsonl, two cores). An allowance: with more classes or penalties it is too little.
 PROBE_SECONDS = 3.3e-7
 PROCESS_SECONDS = 20  # imports, the report and its pictures
 

@@ -138,15 +138,15 @@ def runs_table(results):
     found = {}
     for r in results:
         if r.weights not in RANDOM:
-            where = (r.pretext, r.backbone, r.width, r.representation_size, r.dataset, r.steps, r.setting or "")
+            where = (r.pretext, r.backbone, r.width, r.dataset, r.steps, r.setting or "")
             found.setdefault(where, []).append(r)
     places = [names.order((w[i] for w in found), known) for i, known in enumerate((names.PRETEXTS, names.NETWORKS))]
     rows = []
-    for where in sorted(
-        found, key=lambda w: (places[0].index(w[0]), places[1].index(w[1]), w[2], w[3] or 0, w[5] or 0)
-    ):
-        pretext, backbone, width, size, dataset, steps, setting = where
+    for where in sorted(found, key=lambda w: (places[0].index(w[0]), places[1].index(w[1]), w[2], w[4] or 0)):
+        pretext, backbone, width, dataset, steps, setting = where
         mine = found[where]
+        # A setting has one; the line of the pretext's own score does not say it.
+        size = max((r.representation_size for r in mine if r.representation_size), default=None)
         seeds, commits, days, hardware = (
             sorted({getter(r) for r in mine})
             for getter in (lambda r: r.seed, lambda r: r.commit, lambda r: r.date[:10], lambda r: r.hardware)

@@ -10,6 +10,7 @@ from revisit_ssl.data import Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe
 from revisit_ssl.evaluators.base import check_splits, topk_percent
+from revisit_ssl.evaluators.representation import NetworkInput
 
 CLASSES, ROWS = 6, {"train": 480, "val": 240, "test": 480}
 FEATURE_PROBES = sorted(name for name, probe in PROBES.items() if issubclass(probe, FeatureProbe))
@@ -64,8 +65,9 @@ def probe(name, signal, seed=0, test_labels=None):
     if test_labels is not None:
         splits[2] = dataclasses.replace(splits[2], known_labels=test_labels)
     scores = PROBES[name](**SMALL)(
-        color_backbone(), *splits, endpoints=("pre_logits",), normalize="pm1", num_classes=CLASSES, seed=seed
-    )
+        color_backbone(), *splits, endpoints=("pre_logits",), network_input=NetworkInput(normalize="pm1"),
+        num_classes=CLASSES, seed=seed,
+    )  # fmt: skip
     return scores["pre_logits"]
 
 

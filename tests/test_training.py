@@ -19,7 +19,7 @@ from revisit_ssl.evaluation import evaluate, evaluate_random
 from revisit_ssl.progress import clock, read_log
 from revisit_ssl.recipes import get_recipe
 from revisit_ssl.results import read_results
-from revisit_ssl.training import Plan, build_pretext, compile_pretext, plan_steps, pretrain, segments
+from revisit_ssl.training import Plan, build_pretext, compile_pretext, load_pretext, plan_steps, pretrain, segments
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = dict(backbone="tiny", endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
@@ -256,3 +256,15 @@ def test_segments_cover_every_step_once_and_respect_epochs():
 
 def test_clock():
     assert [clock(s) for s in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]
+
+
+def test_load_pretext_has_the_heads_and_the_exported_statistics(tmp_path):
+    recipe = get_recipe("rotation", "smoke", backbone="tiny", max_steps=3)
+    backbone = pretrain(recipe, tmp_path / "run", quiet=True)
+    model, again = load_pretext(tmp_path / "run"), build_pretext(recipe, open_source("digits", "train"))
+    for ours, theirs in zip(model.backbone.weights, backbone.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    # The head is the trained one, not a new one.
+    assert not np.array_equal(np.asarray(model.head.kernel), np.asarray(again.head.kernel))
+    with pytest.raises(InputError, match="no run at"):
+        load_pretext(tmp_path / "nowhere")

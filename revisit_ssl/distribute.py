@@ -79,6 +79,12 @@ def replicas():
     return context.num_replicas_in_sync if context is not None else 1
 
 
+def replica_id():
+    """Number of this replica, int or int32 scalar tensor in [0, replicas()); 0 outside a strategy."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None or context.num_replicas_in_sync == 1 else context.replica_id_in_sync_group
+
+
 def step_seed(seed, step):
     """Seed of one training step on this replica (see views.draws): draws are for the global batch.
 

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.clustering import kmeans, spectral
+from revisit_ssl.distribute import gather_replicas, replica_id
 from revisit_ssl.errors import InputError
 
 
@@ -115,3 +117,143 @@ def retrieval_accuracy(embeddings, labels):
     rows = tf.range(tf.shape(d)[0])
     nearest = tf.argmin(tf.where(rows[:, None] == rows[None, :], tf.float32.max, d), axis=1, output_type=tf.int32)
     return tf.reduce_mean(tf.cast(tf.gather(labels, nearest) == labels, tf.float32))
+
+
+def info_nce(queries, keys, negatives, temperature):
+    """InfoNCE with one positive per query (MoCo, arXiv:1911.05722, equation 1).
+
+    Args:
+        queries: float32 [B, d], unit rows.
+        keys: float32 [B, d], unit rows; row i is the positive of query i. Not differentiated.
+        negatives: float32 [K, d], shared by all queries. Not differentiated.
+        temperature: float > 0; 0.07 in MoCo v1, 0.2 in v2.
+
+    Returns:
+        float32 scalar in nats, mean over B; log(K + 1) where all similarities are equal.
+    """
+    logits = info_nce_logits(queries, keys, negatives, temperature)
+    return cross_entropy(logits, tf.zeros([logits.shape[0]], tf.int32))
+
+
+def info_nce_logits(queries, keys, negatives, temperature):
+    """[q.k ; q.negatives] / T: float32 [B, 1 + K], the positive in column 0; arguments as for ``info_nce``."""
+    scaled = queries / temperature
+    positive = tf.reduce_sum(scaled * tf.stop_gradient(keys), axis=1, keepdims=True)
+    return tf.concat([positive, tf.matmul(scaled, tf.stop_gradient(negatives), transpose_b=True)], axis=1)
+
+
+def nt_xent(z1, z2, temperature):
+    """Normalised temperature-scaled cross-entropy over the global batch (SimCLR, arXiv:2002.05709, equation 1).
+
+    Each of the 2B rows of all replicas must find the other view of its image among the 2B - 1 other rows.
+
+    Args:
+        z1, z2: float32 [B, d], unit rows of this replica; row i of both is one image.
+        temperature: float > 0.
+
+    Returns:
+        float32 scalar in nats, mean over this replica's rows; log(2B - 1), B of all replicas, where all similarities
+        are equal.
+    """
+    return cross_entropy(*nt_xent_logits(z1, z2, temperature))
+
+
+def nt_xent_logits(z1, z2, temperature):
+    """Arguments as for ``nt_xent``; b rows here, B on all replicas.
+
+    Returns:
+        (float32 [2b, 2B], similarity / T of this replica's rows to all, a row's own one the smallest float;
+        int32 [2b], columns of the positives).
+    """
+    size = z1.shape[0]
+    everything = tf.concat([gather_replicas(z1), gather_replicas(z2)], axis=0)  # [2B, d]
+    rows = everything.shape[0]
+    first = replica_id() * size + tf.range(size)
+    own = tf.concat([first, first + rows // 2], axis=0)  # [2b], where this replica's rows are
+    logits = tf.matmul(tf.concat([z1, z2], axis=0) / temperature, everything, transpose_b=True)
+    logits = tf.where(own[:, None] == tf.range(rows)[None, :], tf.float32.min, logits)
+    return logits, (own + rows // 2) % rows
+
+
+def byol_loss(predictions, targets):
+    """2 - 2 cos, the squared distance of unit vectors (BYOL, arXiv:2006.07733, equation 2).
+
+    Args:
+        predictions: float32 [B, d], any length.
+        targets: float32 [B, d], any length. Not differentiated.
+
+    Returns:
+        float32 scalar in [0, 4], mean over B. BYOL adds up both orders of the views; OpenSelfSup leaves out the
+        constant 2 of each.
+    """
+    cosines = tf.reduce_sum(
+        tf.math.l2_normalize(predictions, axis=1) * tf.math.l2_normalize(tf.stop_gradient(targets), axis=1), axis=1
+    )
+    return 2.0 - 2.0 * tf.reduce_mean(cosines)
+
+
+def nce(scores, z, rows):
+    """Noise-contrastive estimation with a uniform noise distribution (NPID, arXiv:1805.01978, section 3.2).
+
+    P = exp(score) / Z is the model's probability of a row, Pn = 1 / rows the noise's, h = P / (P + K Pn); the loss is
+    -log h of the positive - sum over the K negatives of log(1 - h).
+
+    Args:
+        scores: float32 [B, 1 + K], similarity / temperature, the positive in column 0.
+        z: float32 scalar, the normalising constant; not differentiated.
+        rows: int, rows of the bank.
+
+    Returns:
+        float32 scalar >= 0, sum over the columns, mean over B.
+    """
+    probabilities = tf.exp(scores) / tf.stop_gradient(z)
+    noise = (scores.shape[1] - 1) / rows  # K Pn
+    # 1e-7 is the official criterion's; it keeps the quotient defined.
+    bottom = probabilities + noise + 1e-7
+    positive = tf.math.log(probabilities[:, 0] / bottom[:, 0])
+    negative = tf.math.log(noise / bottom[:, 1:])
+    return -tf.reduce_mean(positive + tf.reduce_sum(negative, axis=1))
+
+
+def nce_constant(scores, rows):
+    """NPID's estimate of Z from a first batch: mean of exp(score) over [B, 1 + K], all replicas', times ``rows``."""
+    return tf.stop_gradient(tf.reduce_mean(gather_replicas(tf.exp(scores)))) * rows
+
+
+def cld_loss(g1, g2, spec):
+    """Cross-level discrimination: find the group of your other view (CLD, arXiv:2008.03813; official trainers).
+
+    With centroids M and labels y of each view, C(g, M, y) = mean of -log softmax(g . M / T)[y], the loss is
+    1/2 [C(g1, M2, y2) + C(g2, M1, y1)]; 1/2 [C(g1, M1, y1) + C(g2, M2, y2)] without ``spec.cross``. With at least as
+    many groups k as rows B it is -log(exp(s_ii / T) / (sum_j exp(s_ij / T) + k - B)), s = g1 . g2, both ways.
+
+    Args:
+        g1, g2: float32 [B, d], unit rows: group features of the two views; row i of both is one image.
+        spec: pretext.cld.CLDSpec.
+
+    Returns:
+        (float32 scalar in nats, mean over the rows of both views, log(k) where all centroids are equal; share of the
+        rows of view 1 whose most similar centroid is the right one). With scope global the means are over the rows of
+        all replicas, the same on each.
+    """
+    if spec.scope == "global":
+        g1, g2 = gather_replicas(g1), gather_replicas(g2)
+    losses, hits = [], []
+    for first, second in zip(tf.split(g1, spec.chunks), tf.split(g2, spec.chunks), strict=True):
+        groups1, groups2 = cluster(first, spec), cluster(second, spec)
+        if not spec.cross:
+            groups1, groups2 = groups2, groups1
+        logits1 = tf.matmul(first / spec.temperature, groups2[1], transpose_b=True)
+        logits2 = tf.matmul(second / spec.temperature, groups1[1], transpose_b=True)
+        losses.append((cross_entropy(logits1, groups2[0]) + cross_entropy(logits2, groups1[0])) / 2)
+        hits.append(accuracy(logits1, groups2[0]))
+    return tf.add_n(losses) / spec.chunks, tf.add_n(hits) / spec.chunks
+
+
+def cluster(features, spec):
+    """(labels int32 [B], centroids float32 [k, d]) of unit rows by the CLDSpec."""
+    if spec.clustering == "spectral":
+        labels, centroids = spectral(features, spec.groups, spec.eigenvectors, spec.iterations, spec.normalize_rows)
+    else:
+        labels, centroids = kmeans(features, spec.groups, spec.iterations, spec.clustering == "spherical")
+    return labels, tf.stop_gradient(centroids) if spec.stop_gradient else centroids

@@ -264,6 +264,9 @@ def say(quiet, text):
         print(text, file=sys.stderr, flush=True)
 
 
+LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")  # fields of a Recipe: how long on what
+
+
 def of_run(recipe, steps):
     """The fields of a Result that say which run a number is of."""
     return {
@@ -275,6 +278,8 @@ def of_run(recipe, steps):
         "steps": steps,
         "recipe": recipe_id(recipe),
         "setting": setting_id(recipe),
+        "task": dataclasses.asdict(recipe.task),
+        "training": {name: value for name, value in vars(recipe).items() if name in LENGTH},
     } | results.provenance()
 
 

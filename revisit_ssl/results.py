@@ -33,6 +33,8 @@ class Result:
         setting: hash of the recipe without its seed, its text and what a line says of its probe: lines that agree in
             it and in those fields are draws of one thing and may be averaged. Empty in lines written before it was.
         representation_size: values of pre_logits, None where it was not written.
+        task: the pretext's options, all of them, nested ones as dicts: {"temperature": 0.1, "cld": {"weight": 1.0, …}}.
+        training: what decides how long on what: split, batch_size, epochs, max_steps. Both are {} in old lines.
     """
 
     pretext: str
@@ -59,6 +61,8 @@ class Result:
     recipe: str = ""
     setting: str = ""
     representation_size: int | None = None
+    task: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
 
     @property
     def schedule(self):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import recipe_id, setting_id
+from revisit_ssl.evaluation import of_run, recipe_id, setting_id
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.recipes import get_recipe
 from revisit_ssl.results import Result, environment, provenance, read_results, write_atomically, write_results
@@ -94,10 +94,11 @@ def test_a_setting_outlives_new_fields():
 
 def test_old_lines_are_read_and_new_fields_come_back(tmp_path):
     path = tmp_path / "results.jsonl"
-    old = {k: v for k, v in dataclasses.asdict(ONE).items() if k not in ("setting", "representation_size")}
+    later = ("setting", "representation_size", "task", "training")
+    old = {k: v for k, v in dataclasses.asdict(ONE).items() if k not in later}
     path.write_text(json.dumps(old) + "\n")
     (read,) = read_results(path)
-    assert (read.setting, read.representation_size) == ("", None) and read == ONE
+    assert (read.setting, read.representation_size, read.task, read.training) == ("", None, {}, {}) and read == ONE
     new = dataclasses.replace(ONE, representation_size=512)
     write_results(path, [new])
     assert read_results(path) == [new]
@@ -116,3 +117,10 @@ def test_sgd_schedules_are_different_measurements(tmp_path):
     write_results(path, [dataclasses.replace(ONE, value=2, hyperparameters={"schedule": (30, 50, 70)})])
     assert {r.schedule: r.value for r in read_results(path)} == {(30, 50, 70): 2, (120, 140, 160): 1}
     assert ONE.schedule is None
+
+
+def test_a_result_says_the_options_of_its_pretext_and_how_long_it_trained_on_what():
+    recipe = override(get_recipe("exemplar", "smoke"), batch_size=4, epochs=2.5, max_steps=7)
+    row = of_run(recipe, steps=7)
+    assert row["task"] == dataclasses.asdict(recipe.task) and row["task"]
+    assert row["training"].items() >= {"split": "train", "batch_size": 4, "epochs": 2.5, "max_steps": 7}.items()

@@ -8,10 +8,19 @@ import tensorflow as tf
 from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
 from revisit_ssl.recipe import TaskOptions, ViewSpec, require
-from revisit_ssl.views.color import color_jitter, inception_color, normalize_input, random_grayscale, to_float
+from revisit_ssl.views.color import (
+    color_jitter,
+    inception_color,
+    normalize_input,
+    random_gaussian_blur,
+    random_grayscale,
+    random_solarize,
+    to_float,
+)
 from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.draws import fold
-from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.geometry import random_erasing, random_flip
+from revisit_ssl.views.randaugment import rand_augment
 
 
 class Pretext(keras.Model):
@@ -52,6 +61,15 @@ class Pretext(keras.Model):
         return {"image": CropSpec(size=v.size, method=v.crop, scale=v.scale, ratio=v.ratio, resize_to=v.resize_to)}
 
     @property
+    def exported(self):
+        """Functional model that is saved as backbone.keras and probed: the backbone.
+
+        A method whose head is part of what the paper evaluates adds that as one more endpoint of the same layers, as in
+        ``keras.Model(backbone.input, {**backbone.output, "projection": f})`` with unit rows f float32 [B, d].
+        """
+        return self.backbone
+
+    @property
     def rows_per_image(self):
         """Rows of the network's training batch that come from one image."""
         return 1
@@ -85,24 +103,49 @@ class Pretext(keras.Model):
             return {name: cut(batch["image"], spec, fold(seed, i)) for i, (name, spec) in enumerate(self.crops.items())}
         return {name: to_float(batch[name]) for name in self.crops}
 
-    def augment(self, images, seed, **changes):
-        """Flip, colour, gray and input range of the ViewSpec, in this order. float32 [B, H, W, 3] in [0, 1] -> same.
+    def augment(self, images, seed, view=0, **changes):
+        """The ViewSpec's operations in its order, its input range, its erased box; float32 [B, H, W, 3] -> same.
 
-        ``changes`` replace fields of the ViewSpec, as in ``gray_probability=0.0`` where gray came before.
+        Args:
+            images: in [0, 1].
+            seed: of this view alone: two views of one seed get the same draws.
+            view: int, which of the views of an image this is; probabilities with one number for each go by it.
+            **changes: replace fields of the ViewSpec, as in ``gray_probability=0.0`` where gray came before.
         """
         v = dataclasses.replace(self.view_spec, **changes)
-        if v.flip:
-            images = random_flip(images, fold(seed, 101))
-        if v.color == "inception":
-            images = inception_color(images, fold(seed, 102), order=v.color_order)
-        elif v.color == "jitter":
-            b, c, s, h = v.jitter
-            images = color_jitter(
-                images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h, probability=v.jitter_probability
+        for name in v.order:
+            if name not in v.operations:
+                continue
+            if name == "flip":
+                images = random_flip(images, fold(seed, 101))
+            elif name == "color" and v.color == "inception":
+                images = inception_color(images, fold(seed, 102), order=v.color_order)
+            elif name == "color":
+                b, c, s, h = v.jitter
+                images = color_jitter(
+                    images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h,
+                    probability=v.jitter_probability,
+                )  # fmt: skip
+            elif name == "gray":
+                images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
+            elif name == "blur":
+                chance = of_view(v.blur_probability, view)
+                images = random_gaussian_blur(
+                    images, fold(seed, 104), sigma=v.blur_sigma, size=v.blur_taps, probability=chance
+                )
+            elif name == "solarize":
+                images = random_solarize(images, fold(seed, 105), probability=of_view(v.solarize_probability, view))
+            elif name == "randaugment":
+                images = rand_augment(
+                    images, fold(seed, 106), layers=v.randaugment_layers, magnitude=v.randaugment_magnitude,
+                    deviation=v.randaugment_deviation, probability=v.randaugment_probability,
+                )  # fmt: skip
+        images = normalize_input(images, v.normalize)
+        if v.erasing_probability:
+            images = random_erasing(
+                images, fold(seed, 107), area=v.erasing_area, ratio=v.erasing_ratio, probability=v.erasing_probability
             )
-        if v.gray_probability:
-            images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
-        return normalize_input(images, v.normalize)
+        return images
 
     def minimize(self, loss, tape):
         """One optimiser step on the mean of ``loss`` over the replicas.
@@ -162,3 +205,8 @@ class Pretext(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Built in __init__; Keras would draw a batch and call the model, which has no call().
         pass
+
+
+def of_view(values, view):
+    """The number of view ``view`` of a tuple with one for every view, or one for each; the last serves the rest."""
+    return values[min(view, len(values) - 1)]

@@ -65,6 +65,10 @@ class ViewSpec:
     """The network sees the cells of a grid x grid division of the crop, one patch from each; 1: the crop itself."""
     patch_size: int | None = None
     """Side of a patch in pixels, cut anywhere in its cell; the rest is jitter."""
+    order: tuple[Literal["flip", "color", "gray", "blur", "solarize", "randaugment"], ...] = (
+        "flip", "color", "gray", "blur", "solarize", "randaugment",
+    )  # fmt: skip
+    """The order in which those of the six run that are switched on. The CLD scripts flip last; MoCo v1 grays first."""
     flip: bool = True
     """Random horizontal flip."""
     color: Literal["inception", "jitter", "none"] = "inception"
@@ -83,9 +87,33 @@ class ViewSpec:
     """Toss that coin for each patch. Disputed: the paper's text does, the code and the supplement toss per image."""
     gray: Literal["luma", "mean"] = "luma"
     """luma: the eye's weights, as torchvision; mean: the mean of the channels, as the Revisiting code."""
-    normalize: Literal["pm1", "standardize", "imagenet", "none"] = "pm1"
-    """Input range: [-1, 1], per-image (per-patch) standardisation, ImageNet mean and deviation, or [0, 1]."""
-    probe_normalize: Literal["pm1", "standardize", "imagenet", "none"] | None = None
+    blur_probability: tuple[float, ...] = (0.0,)
+    """Chance of a Gaussian blur: one number for every view, or one for each (BYOL: 1 0.1); the last serves the rest."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of its standard deviation in pixels of the crop; 0.1 to 2 at 224 px and, in the CLD scripts, at 32 px."""
+    blur_taps: int | None = None
+    """Length of its kernel (23 in InfoMin and BYOL); None: out to three of the largest standard deviations."""
+    solarize_probability: tuple[float, ...] = (0.0,)
+    """Chance that values from 0.5 up are inverted: one number for every view, or one for each (BYOL: 0 0.2)."""
+    randaugment_layers: int = 0
+    """RandAugment operations of an image, one after the other; 0: none. InfoMin: 2."""
+    randaugment_magnitude: float = 10.0
+    """Mean strength, of at most 10."""
+    randaugment_deviation: float = 0.5
+    """Standard deviation of the strength; drawn for each operation, then clipped to [0, 10]."""
+    randaugment_probability: float = 0.5
+    """Chance that a drawn operation is applied; 0.5 in the code of InfoMin, whose text does not say."""
+    erasing_probability: float = 0.0
+    """Chance that a random box becomes 0, after the normalisation. Disputed: CLD's released CIFAR-10 script of MoCo has
+    1, its first version had none."""
+    erasing_area: tuple[float, float] = (0.02, 0.33)
+    """Share of the image that the box covers."""
+    erasing_ratio: tuple[float, float] = (0.3, 3.3)
+    """Range of the box's height / width."""
+    normalize: Literal["pm1", "standardize", "imagenet", "cifar", "none"] = "pm1"
+    """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
+    ImageNet or of CIFAR-10, or [0, 1]."""
+    probe_normalize: Literal["pm1", "standardize", "imagenet", "cifar", "none"] | None = None
     """Input range that probes use; None: the one of training. Disputed for Exemplar: the official code trains on
     standardised crops and probes on [-1, 1]."""
     eval_method: Literal["none", "shorter_side", "central_fraction", "squash"] = "central_fraction"
@@ -103,6 +131,19 @@ class ViewSpec:
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""
         return self.size if self.patch_grid == 1 else self.patch_size
+
+    @property
+    def operations(self):
+        """Those of the six operations of ``order`` that are switched on."""
+        on = {
+            "flip": self.flip,
+            "color": self.color != "none",
+            "gray": self.gray_probability > 0,
+            "blur": max(self.blur_probability, default=0) > 0,
+            "solarize": max(self.solarize_probability, default=0) > 0,
+            "randaugment": self.randaugment_layers > 0,
+        }
+        return tuple(name for name, is_on in on.items() if is_on)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +192,8 @@ class Recipe:
     """Name in DATASETS, or folder:/path/to/images. Labels, where there are any, are not used by a pretext."""
     split: str = "train"
     """Split to pretrain on."""
+    fraction: float | None = None
+    """Share of that split to pretrain on, drawn by the seed; None: all of it."""
     views: ViewSpec = field(default_factory=ViewSpec)
     """Crops, colours, input range."""
     batch_size: int = 256
@@ -180,15 +223,19 @@ class Recipe:
     """Split that is scored. val: what every table of the paper but Table 2 reports; needs probe_setting paper."""
     probes: tuple[str, ...] = ("linear",)
     """Names in PROBES."""
-    probe_setting: Literal["select", "paper"] = "select"
-    """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features)."""
+    probe_setting: Literal["select", "paper", "moco", "infomin"] = "select"
+    """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features); moco,
+    infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet evaluation."""
     probe_values: int = 9000
     """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
     probe_pooling: Literal["max", "avg", "adaptive_max"] = "max"
     """How. Disputed: the official function's default is adaptive_max, all its configurations say max."""
-    probe_schedule: tuple[int, int, int] | None = None
-    """SGD probes: epochs of both decays and the end, such as 30 50 70, 120 140 160 or 480 500 520; None: the probe's
+    probe_schedule: tuple[int, ...] | None = None
+    """SGD probes: epochs of the decays and the end, such as 30 50 70, 120 140 160 or 480 500 520; None: the probe's
     own (480 500 520 with probe_setting paper)."""
+    probe_lr: tuple[float, ...] | None = None
+    """linear, linear_images: learning rates, of which the best on the validation split is taken (MoCo's 30; 10 and 30
+    for ImageNet-100); None: the probe's own."""
     probe_batch_size: int | None = None
     """SGD probes: images per step; None: the probe's own, 2048 in the paper. Disputed for the patch tasks: supplement
     1024, a comment in the code 2048."""
@@ -198,8 +245,12 @@ class Recipe:
     """lbfgs, mlp: the paper's penalty is this / (rows * columns) of each kernel. Disputed: the text does not say if the
     cross entropy is a mean over the N images or a sum; it is a mean here, as with a sum (this / N here) the penalty
     would vanish. Nor if the bias is penalised: it is not here."""
+    knn_temperature: float = 0.1
+    """knn: sigma of the weights exp(cosine / sigma). The CLD scripts take that of the instance loss."""
+    finetune_weight_decay: float = 1e-4
+    """finetune: L2. Disputed: CLD's supplement 1e-4, the configurations of OpenSelfSup that it refers to 5e-4."""
     endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
-    """Layers whose features the probes get."""
+    """Layers whose features the probes get; projection: the unit vectors of a contrastive pretext's instance head."""
     source: str = ""
     """Where the numbers come from: paper and table, official file, or who chose them and how."""
 
@@ -222,22 +273,38 @@ class Recipe:
         require(momentum is None or 0 <= momentum < 1, f"bn_momentum {momentum} must lie in [0, 1)")
         require(epsilon is None or 0 < epsilon < float("inf"), f"bn_epsilon {epsilon} must be a finite number above 0")
         require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
-        for name in ("jitter_probability", "gray_probability"):
-            require(0 <= getattr(v, name) <= 1, f"views.{name} {getattr(v, name)} must lie in [0, 1]")
+        for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
+            chance = getattr(v, f"{name}_probability")
+            chances = chance if isinstance(chance, tuple) else (chance,)
+            lies = len(chances) > 0 and all(0 <= p <= 1 for p in chances)
+            require(lies, f"views.{name}_probability {chance} must lie in [0, 1]")
+        require(len(set(v.order)) == len(v.order), f"views.order {v.order} names an operation twice")
+        left_out = [name for name in v.operations if name not in v.order]
+        require(not left_out, f"views.order {v.order} leaves out {', '.join(left_out)}, which is switched on")
+        require(v.randaugment_layers >= 0, f"views.randaugment_layers {v.randaugment_layers} must not be negative")
+        require(v.blur_taps is None or v.blur_taps >= 1, f"views.blur_taps {v.blur_taps} must be at least 1")
         require(self.optimizer.lr >= 0, f"optimizer.lr {self.optimizer.lr} must not be negative")
-        share = self.probe_fraction
-        require(share is None or 0 < share <= 1, f"probe_fraction {share} must lie in (0, 1]")
+        for name in ("fraction", "probe_fraction"):
+            share = getattr(self, name)
+            require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
         batch = self.probe_batch_size
         require(batch is None or batch >= 1, f"probe_batch_size {batch} must be at least 1")
         require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
         require(self.probe_penalty >= 0, f"probe_penalty {self.probe_penalty} must not be negative")
         require(not probes or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        rates = self.probe_lr
+        require(rates is None or (rates and min(rates) > 0), f"probe_lr {rates} must be numbers above 0")
+        require(self.knn_temperature >= 0.002, f"knn_temperature {self.knn_temperature} must be at least 0.002")
+        decay = self.finetune_weight_decay
+        require(0 <= decay < float("inf"), f"finetune_weight_decay {decay} must be a finite number from 0 up")
         # A probe that chooses its numbers on the validation split must not be scored there.
-        chooses = self.probe_split == "val" and self.probe_setting != "paper"
-        require(not chooses, "probe_split val needs --probe-setting paper, which chooses nothing on it")
+        chooses = self.probe_setting == "select" or len(rates or ()) > 1
+        one = " and at most one probe_lr" if len(rates or ()) > 1 else ""
+        seen = self.probe_split == "val" and chooses
+        require(not seen, f"probe_split val needs --probe-setting paper{one}, which chooses nothing on it")
         whole = self.probe_train == "trainval"
-        held = self.probe_setting == "paper" and self.probe_split == "test"
-        require(not whole or held, "probe_train trainval needs --probe-setting paper and --probe-split test")
+        held = not chooses and self.probe_split == "test"
+        require(not whole or held, f"probe_train trainval needs --probe-setting paper{one} and --probe-split test")
         grouped = self.bn_group is None or self.norm == "batch"
         require(grouped, f"bn_group {self.bn_group} needs norm batch, not {self.norm}")
 

@@ -23,6 +23,7 @@ from revisit_ssl.views.crops import to_float
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow; torchvision and tf.image round the first to 0.2989
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # those that every CIFAR script copies
 PADDINGS = {"REFLECT": "reflect", "SYMMETRIC": "symmetric", "CONSTANT": "constant"}  # TensorFlow's name: NumPy's
 
 __all__ = [
@@ -164,15 +165,17 @@ def normalize_input(images, mode):
     Args:
         images: float32 [..., H, W, 3] in [0, 1].
         mode: "pm1": to [-1, 1]; "standardize": zero mean, unit standard deviation per image (of 0..255, see below);
-            "imagenet": minus mean, by standard deviation of ImageNet's channels; "none".
+            "imagenet", "cifar": minus mean, by standard deviation of that set's channels; "none".
     """
-    _check("normalisation", mode, ("pm1", "standardize", "imagenet", "none"))
+    _check("normalisation", mode, ("pm1", "standardize", "imagenet", "cifar", "none"))
     if mode == "pm1":
         return images * 2.0 - 1.0
     if mode == "standardize":
         # Deviation: the official Exemplar standardises [-1, 1], the patch tasks 0..255; here both do the latter. It
         # matters for flat images alone: the floor of the deviation is 0.33 grey levels there, 0.0026 here (224 px).
         return standardize(images * 255.0)
+    if mode == "cifar":
+        return normalize(images, CIFAR_MEAN, CIFAR_STD)
     return normalize(images) if mode == "imagenet" else images
 
 
@@ -273,6 +276,8 @@ def random_gaussian_blur(images, seed, *, sigma=(0.1, 2.0), size=None, probabili
     Args:
         size: taps of the kernel (static); None: out to 3 times the largest sigma, so that no draw is cut short (the
             reflected border allows at most 2 * side - 1).
+
+    Pillow's GaussianBlur(radius) approximates the Gaussian of sigma = radius by three box blurs; this is the Gaussian.
     """
     _check_probability(probability)
     if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1]:

@@ -20,7 +20,7 @@ from revisit_ssl.views import draws
 
 METHODS = ("resized", "inception", "center", "random")
 KERNELS = ("bilinear", "antialias", "area", "legacy")
-RESIZED_TRIES = 10  # torchvision
+RESIZED_TRIES = 10  # torchvision, of crops and of erased boxes
 INCEPTION_TRIES = 100  # slim
 
 
@@ -194,6 +194,26 @@ def inception_boxes(shape, height, width, seed, *, area=(0.05, 1.0), ratio=(3 / 
     found, h, w = _first(good, h, w)
     h, w = tf.where(found, h, rows), tf.where(found, w, columns)
     return _place(shape, h, w, height, width, draws.fold(seed, 3), closed=False)
+
+
+def erasing_boxes(shape, height, width, seed, *, area=(0.02, 0.33), ratio=(0.3, 3.3)):
+    """Boxes by torchvision's RandomErasing law.
+
+    Area uniform in ``area`` times the image's, height / width uniform in ``ratio`` (as in the releases of 2020, which
+    the CLD scripts ran on; later ones draw its logarithm); the first of 10 tries that is smaller than the image in both
+    directions; if none is, an empty box.
+
+    Returns:
+        int32 [*shape, 4].
+    """
+    rows, columns = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    tries = [*shape, RESIZED_TRIES]
+    pixels = rows * columns * draws.uniform(draws.fold(seed, 1), tries, *area)
+    aspect = draws.uniform(draws.fold(seed, 2), tries, *ratio)
+    h, w = tf.round(tf.sqrt(pixels * aspect)), tf.round(tf.sqrt(pixels / aspect))
+    found, h, w = _first((h < rows) & (w < columns), h, w)
+    h, w = tf.where(found, h, 0.0), tf.where(found, w, 0.0)
+    return _place(shape, h, w, height, width, draws.fold(seed, 3), closed=True)
 
 
 def random_resized_crop(images, seed, *, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):

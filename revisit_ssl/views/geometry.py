@@ -1,9 +1,10 @@
-"""Flips and quarter turns."""
+"""Flips, quarter turns, erased boxes."""
 
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
+from revisit_ssl.views.crops import erasing_boxes
 
 
 def random_flip(images, seed, *, probability=0.5):
@@ -13,6 +14,38 @@ def random_flip(images, seed, *, probability=0.5):
     batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
     chosen = draws.bernoulli(seed, [batch], probability)
     return draws.select(chosen, tf.reverse(images, [2]), images)
+
+
+def random_erasing(images, seed, *, area=(0.02, 0.33), ratio=(0.3, 3.3), probability=1.0, value=0.0):
+    """Sets one random box per image to ``value``, with a probability per image (law: ``crops.erasing_boxes``).
+
+    Args:
+        images: float32 [B, H, W, C], any range; H and W static.
+        seed: anything ``draws.as_seed`` takes.
+        area: smallest and largest share of the image's area.
+        ratio: smallest and largest height / width.
+        probability: of erasing at all.
+        value: float that the box is filled with; 0 is the mean where images are normalised.
+
+    Returns:
+        As ``images``.
+
+    Raises:
+        InputError: probability outside [0, 1], or a range that is none.
+    """
+    if not 0 <= probability <= 1:
+        raise InputError(f"A probability lies in [0, 1]; got {probability}.")
+    if not (0 < area[0] <= area[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+        raise InputError(f"Pairs 0 < low <= high, area at most 1; got area {area}, ratio {ratio}.")
+    height, width = images.shape[1:3]
+    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    chosen = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
+    boxes = erasing_boxes([batch], height, width, seed, area=area, ratio=ratio)
+    top, left, h, w = (boxes[:, i, None] for i in range(4))
+    rows, columns = tf.range(height), tf.range(width)
+    down = (rows >= top) & (rows < top + h) & chosen[:, None]  # [B, H]
+    across = (columns >= left) & (columns < left + w)  # [B, W]
+    return tf.where((down[:, :, None] & across[:, None, :])[..., None], tf.cast(value, images.dtype), images)
 
 
 def rotations(images):

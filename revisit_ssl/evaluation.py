@@ -219,13 +219,14 @@ def trained_steps(workdir):
     return step_of(paths[-1]) if paths else None
 
 
-# Fields of ViewSpec that only probes see.
+# What the fields of Recipe that only probes see begin with, and such fields of ViewSpec.
+PROBE_FIELDS = ("probe", "knn", "finetune")
 EVALUATION_VIEW = {"probe_normalize", "eval_method", "eval_resize", "eval_size", "eval_combine"}
 
 
 def recipe_id(recipe):
     """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
-    values = {name: v for name, v in chosen(recipe).items() if not name.startswith("probe")}
+    values = {name: v for name, v in chosen(recipe).items() if not name.startswith(PROBE_FIELDS)}
     values["views"] = {name: v for name, v in values.get("views", {}).items() if name not in EVALUATION_VIEW}
     return digest({name: v for name, v in values.items() if name not in ("endpoints", "source")})
 

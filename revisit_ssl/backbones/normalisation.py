@@ -24,18 +24,21 @@ class BatchNorm(keras.layers.BatchNormalization):
         group: rows that are normalised together in training (ghost batches, arXiv:1705.08741): rows 0..group - 1 with
             their own statistics, the next ``group`` with theirs, and so on, as if each group sat on a device of its
             own. The moving statistics take the mean of the groups' means and of their unbiased variances. None: all.
+        interleaved: of g groups, group i has rows i, i + g, i + 2g, ..., as in MoCo's CIFAR-10 demo; off: consecutive
+            rows. In a batch of shuffled images the difference is one of names.
         kwargs: those of the Keras layer; ``axis`` is the last one where there is a group.
 
     Raises:
         InputError: in training, rows that are not whole groups.
     """
 
-    def __init__(self, group=None, **kwargs):
+    def __init__(self, group=None, interleaved=False, **kwargs):
         super().__init__(**kwargs)
         self.group = group
+        self.interleaved = interleaved
 
     def get_config(self):
-        return {**super().get_config(), "group": self.group}
+        return {**super().get_config(), "group": self.group, "interleaved": self.interleaved}
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable):
@@ -69,11 +72,16 @@ class BatchNorm(keras.layers.BatchNormalization):
         shape = keras.ops.shape(x)  # ints where static
         if isinstance(shape[0], int) and shape[0] % self.group:
             raise InputError(f"bn_group {self.group} does not divide the {shape[0]} rows of a training step")
-        count = self.group * math.prod(shape[1:-1])
-        rows = tf.reshape(x, [-1, count, shape[-1]])
-        mean, variance = tf.nn.moments(rows, axes=1, keepdims=True)  # [groups, 1, C]
+        pixels = math.prod(shape[1:-1])
+        count = self.group * pixels
+        if self.interleaved:
+            rows, axes = tf.reshape(x, [self.group, -1, pixels, shape[-1]]), (0, 2)
+        else:
+            rows, axes = tf.reshape(x, [-1, count, shape[-1]]), 1
+        mean, variance = tf.nn.moments(rows, axes=axes, keepdims=True)  # [groups, 1, C] or [1, groups, 1, C]
         scale = self.gamma.value * tf.math.rsqrt(variance + self.epsilon)
         outputs = tf.reshape(rows * scale + (self.beta.value - mean * scale), shape)
         # The authors' TPUs kept the moving statistics of one core; the mean of all is the same with less noise.
         bessel = tf.cast(count / tf.maximum(count - 1, 1), x.dtype)
-        return outputs, tf.reduce_mean(mean, axis=(0, 1)), tf.reduce_mean(variance, axis=(0, 1)) * bessel
+        over = list(range(len(mean.shape) - 1))
+        return outputs, tf.reduce_mean(mean, axis=over), tf.reduce_mean(variance, axis=over) * bessel

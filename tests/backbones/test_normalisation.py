@@ -1,5 +1,7 @@
 """BatchNorm against NumPy and the Keras layer, on one and two devices."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -130,6 +132,23 @@ def test_a_ghost_batch_is_a_batch_of_its_own(shape, xla):
     assert np.abs(outputs - plain(x, training=True)).max() > 0.1
     plain.set_weights(ghost.get_weights())
     np.testing.assert_array_equal(ghost(x[:5], training=False), plain(x[:5], training=False))
+
+
+def test_interleaved_ghost_batches_are_those_of_moco_s_demo():
+    g = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "moco" / "demo_split_batchnorm.npz")
+    x = tf.constant(g["inputs"], tf.float32)
+    layer = BatchNorm(group=len(x) // int(g["splits"]), interleaved=True, momentum=0.9, epsilon=1e-5)
+    layer.build(x.shape)
+    layer.set_weights([g[name] for name in ("gamma", "beta", "moving_mean_before", "moving_variance_before")])
+    np.testing.assert_allclose(
+        layer(x, training=True), g["outputs_train"], atol=5e-6 * np.abs(g["outputs_train"]).max()
+    )
+    np.testing.assert_allclose(layer.moving_mean, g["moving_mean_after"], atol=5e-6)
+    np.testing.assert_allclose(layer.moving_variance, g["moving_variance_after"], rtol=5e-6)
+    np.testing.assert_allclose(
+        layer(x, training=False), g["outputs_eval_after"], atol=5e-6 * np.abs(g["outputs_eval_after"]).max()
+    )
+    assert BatchNorm.from_config(layer.get_config()).interleaved
 
 
 def test_ghost_batches_of_a_graph_have_static_shapes_and_whole_groups():

@@ -12,10 +12,10 @@ from revisit_ssl.training import check_workdir
 FINISHED = "finished.json"
 
 
-def run_name(recipe):
-    """rotation-revnet50-k1-toy_scenes-s0"""
-    data = recipe.dataset.replace("folder:", "").strip("/").replace("/", "_")
-    return f"{recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}"
+def run_name(recipe, variant=""):
+    """rotation-revnet50-k1-toy_scenes-s0; ``variant`` stands for the pretext where one has several recipes."""
+    data = recipe.dataset.replace("folder:", "").strip("/").replace("/", "_").replace(":", "_").replace("#", "_")
+    return f"{variant or recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}"
 
 
 def mark_finished(workdir, *, untrained, seconds):

@@ -54,15 +54,15 @@ def list_split(root, split):
     found = {s: next((n for n in names if n in entries), None) for s, names in _NAMES.items()}
     folder = {s: os.path.join(root, name) for s, name in found.items() if name}
     if "train" not in folder or len(folder) == 1:
-        return _part(_scan(folder.get("train", root)), split, with_test=True)
-    train = _scan(folder["train"])
+        return _part(scan(folder.get("train", root)), split, with_test=True)
+    train = scan(folder["train"])
     if split == "test":
-        return _scan(folder.get("test") or folder["val"], train.class_names)
+        return scan(folder.get("test") or folder["val"], train.class_names)
     if len(folder) == 2:
         return train if split == "trainval" else _part(train, split, with_test=False)
     if split == "train":
         return train
-    val = _scan(folder["val"], train.class_names)
+    val = scan(folder["val"], train.class_names)
     return val if split == "val" else _join(train, val)
 
 
@@ -94,13 +94,19 @@ def _join(a, b):
     return Listing(a.paths + b.paths, labels, a.class_names, f"{a.fingerprint}-{b.fingerprint}")
 
 
-def _scan(folder, class_names=None):
-    """All readable images under ``folder``; with ``class_names``, labelled by their order."""
+def scan(folder, class_names=None, only=False):
+    """The Listing of all readable images under ``folder``; with ``class_names``, labelled by their order.
+
+    Raises:
+        InputError: no images; a class that is not among ``class_names``, unless ``only`` passes over others.
+    """
     paths, others = [], []
     walk = tf.io.gfile.walk(folder) if "://" in folder else os.walk(folder, followlinks=True)
     for place, folders, files in walk:
         if isinstance(folders, list):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            if only and place == folder:
+                folders[:], files = [name for name in folders if name in class_names], []
         for name in files:
             if not name.startswith("."):
                 (paths if name.lower().endswith(EXTENSIONS) else others).append(os.path.join(place, name))

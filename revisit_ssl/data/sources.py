@@ -12,12 +12,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from revisit_ssl.data import folders, places, splits, toy_scenes  # toy_scenes registers itself with TFDS
+# kitchen_hc and toy_scenes register themselves with TFDS
+from revisit_ssl.data import folders, imagenet, kitchen_hc, long_tail, places, splits, toy_scenes
 from revisit_ssl.errors import InputError
 
 SPLITS = ("train", "val", "trainval", "test")
 MAX_SIDE = 128  # images up to this side are small: kept decoded, cropped on the device
-KEPT = 6  # sources remembered: train, val and test of a pretext's and of a probe's data set
+KEPT = 8  # sources remembered: train, val and test of a pretext's and of a probe's data set, and what these are part of
 MAX_BYTES = 2**30  # as much is kept in memory, decoded or encoded; larger sets are read from their files
 
 
@@ -26,11 +27,12 @@ class DatasetSpec:
     """Where a data set comes from and how it is divided.
 
     Attributes:
-        tfds: TFDS name, with its configuration; None for scikit-learn's digits and for Places205.
+        tfds: TFDS name, with its configuration; None for scikit-learn's digits, for Places205 and for published lists.
         splits: {"train" | "val" | "trainval" | "test": TFDS slice}; a missing key is a split that does not exist.
         label: feature that holds one class per image; None: none, or several per image.
         by_hand: what has to be fetched by hand before TFDS can make it.
-        public: False for a set that TFDS cannot make: its folder has to be copied.
+        public: False for a set that TFDS cannot make: its folder has to be copied, or what it is made of put in place.
+        argument: what may follow the name and a colon; "" where nothing may.
     """
 
     tfds: str | None
@@ -38,6 +40,7 @@ class DatasetSpec:
     label: str | None = "label"
     by_hand: str = ""
     public: bool = True
+    argument: str = ""
 
 
 def _divided(train, kept, held, test):
@@ -46,6 +49,9 @@ def _divided(train, kept, held, test):
 
 _IMAGENET_TAR = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (image-net.org)"
 _IMAGENET = _divided("train", ":1231121", "1231121:", "validation")  # 984 and 40 of the official 1,024 shards
+_LISTED = {split: split for split in SPLITS}  # by published lists
+_LT = {split: "train" for split in SPLITS[:3]} | {"test": "test"}  # see long_tail.split_rows
+_LT_ARGUMENT = "an imbalance factor or a list of images (cifar10_lt:50, cifar10_lt:/path/indices.npy)"
 
 DATASETS = {
     "toy_scenes": DatasetSpec("toy_scenes/full", _divided("train", ":5400", "5400:", "test")),
@@ -53,9 +59,23 @@ DATASETS = {
     "digits": DatasetSpec(None, {"train": "0:1200", "val": "1200:1400", "trainval": "0:1400", "test": "1400:1797"}),
     "cifar10": DatasetSpec("cifar10", _divided("train", ":45000", "45000:", "test")),
     "cifar100": DatasetSpec("cifar100", _divided("train", ":45000", "45000:", "test")),
+    "cifar10_lt": DatasetSpec("cifar10", _LT, argument=_LT_ARGUMENT),
+    "cifar100_lt": DatasetSpec("cifar100", _LT, argument=_LT_ARGUMENT),
     "stl10": DatasetSpec("stl10", _divided("train", ":4500", "4500:", "test")),
+    "stl10_all": DatasetSpec(  # "trainval": the 105,000 that CLD trains on; most have no label, so none is given
+        "stl10",
+        {"train": "train[:4500]+unlabelled", "val": "train[4500:]", "trainval": "train+unlabelled", "test": "test"},
+        label=None,
+    ),
     "stl10_unlabelled": DatasetSpec("stl10", _divided("unlabelled", ":95000", "95000:", "test"), label=None),
     "imagenet2012": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
+    "imagenet100": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
+    "imagenet_lt": DatasetSpec(
+        None, _LISTED, argument="a folder of ImageNet_LT_train.txt, ImageNet_LT_val.txt and ImageNet_LT_test.txt"
+    ),
+    "imagenet_list": DatasetSpec(
+        None, _LISTED, argument="a list of ImageNet's images (imagenet_list:/path/1percent.txt)"
+    ),
     "imagenet2012_subset": DatasetSpec(
         "imagenet2012_subset/10pct", _divided("train", ":90%", "90%:", "validation"), by_hand=_IMAGENET_TAR
     ),
@@ -67,7 +87,13 @@ DATASETS = {
     "imagenette_subset160": DatasetSpec(
         "imagenette_subset160", _divided("train", ":4500", "4500:", "validation"), public=False
     ),
-    "places205": DatasetSpec(None, {split: split for split in SPLITS}),  # see places.list_split
+    "kitchen_hc": DatasetSpec(
+        "kitchen_hc",
+        {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"},
+        by_hand=kitchen_hc.WHERE,
+        public=False,
+    ),
+    "places205": DatasetSpec(None, _LISTED),  # see places.list_split
     "places365_small": DatasetSpec("places365_small", _divided("train", ":-50000", "-50000:", "validation")),
     "voc": DatasetSpec(
         "voc/2007",
@@ -143,6 +169,28 @@ class Source:
             records=None if self.records is None else self.records.subset(rows),
         )
 
+    def of_classes(self, names):
+        """The images of the classes ``names``, labelled in that order, as a source of their own. Reads a stream once.
+
+        Raises:
+            InputError: one of the classes is not among ``class_names``.
+        """
+        unknown = sorted(set(names) - set(self.class_names))
+        if unknown:
+            raise InputError(f"{self.name} has no class {unknown[0]!r}")
+        new = np.full(self.num_classes, -1, np.int64)
+        new[[self.class_names.index(name) for name in names]] = np.arange(len(names))
+        labels = new[self.labels]
+        part = self.subset(np.flatnonzero(labels >= 0))
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+        return dataclasses.replace(
+            part,
+            fingerprint=f"{part.fingerprint}-{digest}",
+            class_names=tuple(names),
+            known_labels=labels[labels >= 0],
+            records=None if part.records is None else part.records.relabelled(new),
+        )
+
     def first(self, count):
         """The first ``count`` images, or all where there are fewer."""
         return self if count >= self.num_examples else self.subset(np.arange(count))
@@ -169,6 +217,7 @@ class Records:
         label: name of the label feature, or None.
         example_bytes: mean size of an example.
         rows: int64 [n] ascending numbers of the examples that belong to the source; None: all.
+        new_labels: int64 [classes], the label that the source gives to each label of the files; None: the same.
     """
 
     files: tuple
@@ -176,6 +225,11 @@ class Records:
     label: str | None
     example_bytes: float
     rows: np.ndarray | None = None
+    new_labels: np.ndarray | None = None
+
+    def relabelled(self, new):
+        """The same examples with label ``new[label]``; new is int64 [classes]."""
+        return dataclasses.replace(self, new_labels=new if self.new_labels is None else new[self.new_labels])
 
     def subset(self, rows):
         """Those of the examples; of every file only what lies between its first and its last one is read."""
@@ -211,10 +265,16 @@ class Records:
         with tf.init_scope(), tf.device("CPU"):  # captured by the graph that asks for it, not written into it
             return tf.constant(places)
 
+    @functools.cached_property
+    def _new_labels(self):
+        with tf.init_scope(), tf.device("CPU"):
+            return tf.constant(self.new_labels)
+
     def parse(self, example):
         """(encoded image, int64 label or -1) of one example."""
         parts = self.features.deserialize_example(example, decoders={"image": tfds.decode.SkipDecoding()})
-        return parts["image"], parts[self.label] if self.label else tf.constant(-1, tf.int64)
+        label = parts[self.label] if self.label else tf.constant(-1, tf.int64)
+        return parts["image"], label if self.new_labels is None else tf.gather(self._new_labels, label)
 
     def in_order(self):
         """All examples from the first to the last: dataset of (index, encoded image, label)."""
@@ -229,10 +289,13 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     Files that change while the process runs are noticed after ``open_source.cache_clear()``.
 
     Args:
-        name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``).
+        name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``). Some take more behind a
+            colon: "cifar10_lt:50" or "cifar100_lt:/path/indices.npy" (``long_tail.split_rows``; default: factor 100),
+            "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet.read_entries``).
         split: "train", "val", "trainval" or "test".
         data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
-            draws itself there at its first use.
+            draws itself there at its first use, and kitchen_hc cuts itself out of what lies in downloads/manual. Parts
+            of ImageNet are read from its folder imagenet (train/<class>/, val/<class>/), or else from imagenet2012.
         fraction: keep only this share of the images, in (0, 1]; ``seed`` draws which.
         balanced: the same number of each class.
 
@@ -262,10 +325,19 @@ def _open(name, split, place, fraction=None, balanced=False, seed=0):
         return _keep_if_small(source.subset(rows))
     if name.startswith("folder:"):
         return _open_listing(name, split, folders.list_split(place, split))
-    if name not in DATASETS:
+    key, _, argument = name.partition(":")
+    if key not in DATASETS:
         raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
-    if split not in DATASETS[name].splits:
-        raise InputError(f"{name} has no split {split!r}; one of {', '.join(DATASETS[name].splits)}")
+    if split not in DATASETS[key].splits:
+        raise InputError(f"{key} has no split {split!r}; one of {', '.join(DATASETS[key].splits)}")
+    if argument and not DATASETS[key].argument:
+        raise InputError(f"data set {key} takes nothing behind its name, but {name!r} has {argument!r}")
+    if key in ("cifar10_lt", "cifar100_lt"):
+        return _open_long_tail(name, split, place)
+    if key == "imagenet100":
+        return _open_imagenet(name, split, place, imagenet.imagenet100_classes())
+    if key in ("imagenet_lt", "imagenet_list"):
+        return _open_listed(name, split, place)
     if name == "digits":
         return _open_digits(name, split)
     if name == "places205":
@@ -300,6 +372,77 @@ def _open_listing(name, split, listing):
         known_labels=listing.labels,
         paths=paths,
     )
+
+
+def _open_long_tail(name, split, place):
+    """CIFAR-10-LT and CIFAR-100-LT, out of the memory of the whole set."""
+    key, _, argument = name.partition(":")
+    whole = key.removesuffix("_lt")
+    if split == "test":
+        return dataclasses.replace(_open(whole, "test", place), name=name)
+    source = _open(whole, "trainval", place)
+    # TFDS has shuffled the set; the id of an image, train_00007, is its place in the official files.
+    official = [int(text.rpartition("_")[2]) for text in _column(whole, "trainval", place, "id")]
+    rows = long_tail.split_rows(source.labels, np.array(official), argument)[split]
+    return dataclasses.replace(source.subset(rows), name=name, split=split)
+
+
+def _open_imagenet(name, split, place, class_names):
+    """Some classes of ImageNet, from its folders where they are, else from TFDS's imagenet2012."""
+    if imagenet.has_folders(place):
+        return _open_listing(name, split, imagenet.list_classes(place, split, class_names))
+    source = _whole_imagenet(name, split, place).of_classes(class_names)
+    return _keep_if_small(dataclasses.replace(source, name=name))
+
+
+def _open_listed(name, split, place):
+    """ImageNet-LT and other published lists of ImageNet's images."""
+    key, _, argument = name.partition(":")
+    if key == "imagenet_lt" and not argument and not tf.io.gfile.isdir(os.path.join(place, imagenet.LT_FOLDER)):
+        raise InputError(
+            f"data set imagenet_lt is not in {place}; put its lists ImageNet_LT_train.txt, ImageNet_LT_val.txt and "
+            f"ImageNet_LT_test.txt (github.com/zhmiao/OpenLongTailRecognition-OLTR) into "
+            f"{os.path.join(place, imagenet.LT_FOLDER)}, or name their folder: imagenet_lt:/path"
+        )
+    if key == "imagenet_list" and not argument:
+        raise InputError("data set imagenet_list is not in one place; name a list: imagenet_list:/path/1percent.txt")
+    path = os.path.expanduser(argument) or os.path.join(place, imagenet.LT_FOLDER)
+    entries = imagenet.read_entries(path, split)
+    if entries is None:  # the official test images of the list's classes
+        return _open_imagenet(name, split, place, imagenet.read_entries(path, "trainval").class_names)
+    if imagenet.has_folders(place):
+        return _open_listing(name, split, imagenet.list_entries(place, entries))
+    part = "test" if split == "test" else "trainval"
+    source = _whole_imagenet(name, part, place)
+    source = source.subset(imagenet.entry_rows(_column("imagenet2012", part, place, "file_name"), entries))
+    return _keep_if_small(dataclasses.replace(source.of_classes(entries.class_names), name=name, split=split))
+
+
+def _whole_imagenet(name, split, place):
+    """TFDS's imagenet2012, of which ``name`` is a part."""
+    root = os.path.join(place, imagenet.FOLDER)
+    try:
+        source = _open("imagenet2012", split, place)
+    except InputError as error:
+        raise InputError(
+            f"{name} needs ImageNet as {root}/train/<class> and {root}/val/<class>, or as TFDS set: {error}"
+        ) from None
+    if source.kind == "stream":
+        print(f"{name}: looking through all files of imagenet2012 ({split}); folders in {root} are faster", flush=True)
+    return source
+
+
+@functools.lru_cache(maxsize=4)
+def _column(name, split, place, feature):
+    """A text feature of all images of a TFDS set, in their order: tuple of str. Reads its files, decodes no image."""
+    spec = DATASETS[name]
+    with _quiet():
+        data = _builder(name, spec, place).as_dataset(
+            split=spec.splits[split],
+            decoders=tfds.decode.PartialDecoding({feature: True}),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+    return tuple(text.decode() for batch in data.batch(1000).as_numpy_iterator() for text in batch[feature])
 
 
 def _open_digits(name, split):
@@ -355,15 +498,18 @@ def _open_tfds(name, split, data_dir):
 
 
 def _builder(name, spec, data_dir):
-    """The TFDS builder of a set that is there; the embedded one is drawn first where it is not."""
+    """The TFDS builder of a set that is there; one that we make ourselves is made first where it is not."""
     try:
         with _quiet():
             builder = tfds.builder(spec.tfds, data_dir=data_dir)
             ready = builder.is_prepared()
         if ready:
             return builder
-        if isinstance(builder, toy_scenes.ToyScenes):
-            return _draw_toy_scenes(builder, data_dir)
+        manual = os.path.join(data_dir, "downloads", "manual")
+        if isinstance(builder, toy_scenes.ToyScenes) or (
+            isinstance(builder, kitchen_hc.KitchenHC) and kitchen_hc.find_source(manual)
+        ):
+            return _make(builder, data_dir)
     except tfds.core.DatasetNotFoundError:
         pass
     if spec.public:
@@ -371,14 +517,17 @@ def _builder(name, spec, data_dir):
         how = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"'
         if spec.by_hand:
             how = f"put {spec.by_hand} into {os.path.join(data_dir, 'downloads', 'manual')}, then {how}"
+    elif spec.by_hand:
+        how = f"put {spec.by_hand} into {os.path.join(data_dir, 'downloads', 'manual')}"
     else:
         how = f"copy its TFDS folder {spec.tfds} there"
     raise InputError(f"data set {name} ({spec.tfds}) is not in {data_dir}; {how}, or set --data-dir")
 
 
-def _draw_toy_scenes(builder, data_dir):
+def _make(builder, data_dir):
     """The prepared builder; several processes may try at once, the first to finish wins."""
-    spec_name = f"{builder.name}/{builder.builder_config.name}"
+    config = builder.builder_config
+    spec_name = f"{builder.name}/{config.name}" if config else builder.name
     with _quiet():
         try:
             builder.download_and_prepare()
@@ -386,7 +535,7 @@ def _draw_toy_scenes(builder, data_dir):
             if not tfds.builder(spec_name, data_dir=data_dir).is_prepared():
                 reason = str(error).splitlines()[0]
                 raise InputError(
-                    f"cannot write toy_scenes into {data_dir} ({reason}); choose another --data-dir"
+                    f"cannot write {builder.name} into {data_dir} ({reason}); choose another --data-dir"
                 ) from None
         return tfds.builder(spec_name, data_dir=data_dir)
 

@@ -59,3 +59,21 @@ def holdout(labels, fraction, seed):
             held.append(rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))])
     held = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
     return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def shot_groups(train_counts):
+    """The classes of a long-tailed set by how many images they have to learn from (Liu et al., CVPR 2019).
+
+    The bounds are those of CLD's official evaluation. Accuracy on a group is that on the test images of its classes.
+
+    Args:
+        train_counts: int [classes], images of each class in the long-tailed training set.
+
+    Returns:
+        {"many": at least 100 images, "medium": 21 to 99, "few": at most 20}, each int64 ascending class numbers, which
+        may be none.
+    """
+    counts = np.asarray(train_counts)
+    few, many = counts <= 20, counts >= 100
+    groups = {"many": many, "medium": ~few & ~many, "few": few}
+    return {name: np.flatnonzero(member) for name, member in groups.items()}

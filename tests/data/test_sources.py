@@ -187,7 +187,7 @@ def test_two_processes_may_draw_toy_scenes_at_once(toy_dir, tmp_path, monkeypatc
     monkeypatch.setattr(builder, "_split_generators", slow)
     for split in ("train", "test"):
         monkeypatch.setattr(builder.builder_config, split, 10)
-    assert sources._draw_toy_scenes(builder, str(tmp_path)).info.splits["train"].num_examples == 600
+    assert sources._make(builder, str(tmp_path)).info.splits["train"].num_examples == 600
 
 
 # ---- image folders ----

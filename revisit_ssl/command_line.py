@@ -18,6 +18,7 @@ import tyro
 
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError
+from revisit_ssl.grids import FAMILIES
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.recipes import PRESETS, RECIPES, get_recipe
@@ -237,7 +238,9 @@ class Sweep:
     family: tyro.conf.Suppress[str] = "revisiting"
     """Recipe family; the first argument."""
     pretexts: tuple[str, ...] = ()
-    """Pretexts of the family, or supervised, random; none named: all of the family."""
+    """Pretexts (recipes) of the family, or supervised, random; none named: all of the family."""
+    only: tuple[str, ...] = ()
+    """Variants of a family that is a table, such as kmeans_k10 of cld-a1; none named: all of them."""
     backbones: tuple[str, ...] = ()
     """Names in BACKBONES; none named: the preset's."""
     widths: tuple[int, ...] = ()
@@ -273,8 +276,9 @@ def run_sweep(arguments, run_script, command):
         ["--help"] if asked else arguments[1:],
         prog="sweep.py revisiting",
         description=(
-            "A grid of runs in child processes, resumable: the same command goes on where it was. Every flag that is "
-            "not listed here is handed to run.py for each run, such as --epochs 3 or --probes linear lbfgs."
+            "A grid of runs in child processes, resumable: the same command goes on where it was. Every flag that "
+            "is not listed here is handed to run.py for each run, such as --epochs 3 or --probes linear lbfgs. The "
+            f"first argument names the grid: {', '.join(FAMILIES)}."
         ),
         return_unknown_args=True,
     )

@@ -30,11 +30,13 @@ class GridRun:
         options: Run, what run.py will make of ``arguments``.
         arguments: list of str for run.py.
         workdir: the run's folder.
+        variant: what its name starts with where that is not the pretext: npid_cld-kmeans_k10.
     """
 
     options: Run
     arguments: list
     workdir: str
+    variant: str = ""
 
     @property
     def recipe(self):
@@ -42,7 +44,7 @@ class GridRun:
 
     @property
     def name(self):
-        return run_name(self.recipe)
+        return run_name(self.recipe, self.variant)
 
     @property
     def setting(self):

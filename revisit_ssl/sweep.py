@@ -15,16 +15,14 @@ from revisit_ssl import jobs
 from revisit_ssl.command_line import parse_run
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
+from revisit_ssl.grids import FAMILIES, Variant
 from revisit_ssl.planning import GridRun, describe, hours_of, look_at, planned
 from revisit_ssl.progress import clock
 from revisit_ssl.recipe import require
-from revisit_ssl.recipes import revisiting
 from revisit_ssl.results import read_results, write_results
 from revisit_ssl.runs import run_name, run_state
 from revisit_ssl.timing import time_settings
 
-# Recipe families: the pretexts of a paper, which are also what a sweep runs where it is told none.
-FAMILIES = {"revisiting": revisiting.PRETEXTS}
 REFERENCES = ("supervised", "random")  # allowed in every family
 DECIDED = {
     "--seed": "use --seeds", "--width": "use --widths", "--backbone": "use --backbones",
@@ -87,28 +85,50 @@ def grid(options, overrides, workdir):
         InputError: an unknown family, pretext or flag, a flag that the sweep decides, a recipe that cannot be.
     """
     require(options.family in FAMILIES, f"unknown family {options.family!r}; one of {', '.join(FAMILIES)}")
-    known = (*FAMILIES[options.family], *REFERENCES)
-    for name in options.pretexts:
-        require(name in known, f"family {options.family} has no pretext {name!r}; one of {', '.join(known)}")
-    for flag in overrides:
-        flag = flag.partition("=")[0].replace("_", "-")
+    variants = chosen_variants(options)
+    varied = {flag_name(part) for v in variants for part in v.flags if part.startswith("--")}
+    for flag in map(flag_name, overrides):
         require(flag not in DECIDED, f"{flag} is decided by the sweep: {DECIDED.get(flag)}")
+        require(flag not in varied, f"{flag} is what {options.family} varies; choose values with --only")
     settings = []
-    for pretext in options.pretexts or FAMILIES[options.family]:
+    for variant in variants:
         for backbone in options.backbones or (None,):
             for width in options.widths or (None,):
                 chosen = {"--preset": options.preset, "--backbone": backbone, "--width": width}
                 flags = [str(part) for flag, value in chosen.items() if value is not None for part in (flag, value)]
-                settings.append((parse_run([pretext, *flags, *overrides]), [pretext, *flags, *overrides]))
+                arguments = [variant.recipe, *flags, *variant.flags, *overrides]
+                settings.append((variant.name, parse_run(arguments), arguments))
     runs = {}
     for seed in options.seeds:
-        for parsed, arguments in settings:
+        for name, parsed, arguments in settings:
             seeded = dataclasses.replace(parsed, recipe=dataclasses.replace(parsed.recipe, seed=seed))
-            folder = os.path.join(workdir, run_name(seeded.recipe))
+            folder = os.path.join(workdir, run_name(seeded.recipe, name))
             own = ["--seed", str(seed), "--workdir", folder, "--features-dir", os.path.join(workdir, "features")]
-            run = GridRun(options=seeded, arguments=[*arguments, *own, "--resume"], workdir=folder)
+            run = GridRun(options=seeded, arguments=[*arguments, *own, "--resume"], workdir=folder, variant=name)
             runs[run.name] = run  # what is named twice is run once
     return list(runs.values())
+
+
+def chosen_variants(options):
+    """[Variant] of the family that the options name; references are variants of no family."""
+    family = FAMILIES[options.family]
+    recipes, labels = {v.recipe for v in family}, [v.label for v in family if v.label]
+    known = (*dict.fromkeys(v.recipe for v in family), *REFERENCES)
+    for name in options.pretexts:
+        require(name in known, f"family {options.family} has no pretext {name!r}; one of {', '.join(known)}")
+    for label in options.only:
+        one_of = f"one of {', '.join(dict.fromkeys(labels))}" if labels else "it has none to choose from"
+        require(label in labels, f"family {options.family} has no variant {label!r}; {one_of}")
+    found = []
+    for name in options.pretexts or dict.fromkeys(v.recipe for v in family):
+        mine = [v for v in family if v.recipe == name] if name in recipes else [Variant(name)]
+        found += [v for v in mine if not (options.only and v.label) or v.label in options.only]
+    return found
+
+
+def flag_name(flag):
+    """--cld.cross of --cld.no_cross and of --cld.cross=True: what two spellings of one field share."""
+    return flag.partition("=")[0].replace("_", "-").replace(".no-", ".")
 
 
 def places(devices):

@@ -18,6 +18,7 @@ def linear(units, name, bias=True):
     return TorchDense(units, use_bias=bias, dtype="float32", name=name)
 
 
+@keras.saving.register_keras_serializable("revisit_ssl")
 class TorchDense(keras.layers.Dense):
     """Dense whose kernel and bias start uniform in +-1 / sqrt(inputs), as torch.nn.Linear."""
 
@@ -28,6 +29,7 @@ class TorchDense(keras.layers.Dense):
         super().build(input_shape)
 
 
+@keras.saving.register_keras_serializable("revisit_ssl")
 class NormLinear(keras.layers.Layer):
     """Cosines of each row with each column of a kernel (CLD, arXiv:2008.03813): no bias, no scale.
 
@@ -37,8 +39,8 @@ class NormLinear(keras.layers.Layer):
         units: int.
     """
 
-    def __init__(self, units, name="normlinear"):
-        super().__init__(name=name, dtype="float32")
+    def __init__(self, units, name="normlinear", dtype="float32", **base):
+        super().__init__(name=name, dtype=dtype, **base)
         self.units = units
 
     def build(self, input_shape):
@@ -53,6 +55,7 @@ class NormLinear(keras.layers.Layer):
         return tf.matmul(unit(x), unit(self.kernel, axis=0))
 
 
+@keras.saving.register_keras_serializable("revisit_ssl")
 class ProjectionHead(keras.layers.Layer):
     """``pre_logits`` to points on the unit sphere: float [N, c] -> tuple of ``branches`` float32 [N, units], unit rows.
 
@@ -69,8 +72,10 @@ class ProjectionHead(keras.layers.Layer):
         InputError: unknown kind.
     """
 
-    def __init__(self, kind="linear", units=128, hidden=None, branches=1, name="projection_head"):
-        super().__init__(name=name, dtype="float32")
+    def __init__(
+        self, kind="linear", units=128, hidden=None, branches=1, name="projection_head", dtype="float32", **base
+    ):
+        super().__init__(name=name, dtype=dtype, **base)
         check_choice("head", kind, HEADS)
         self.kind = kind
         self.units = units
@@ -96,6 +101,7 @@ class ProjectionHead(keras.layers.Layer):
         return tuple(unit(layer(x)) for layer in self.last)
 
 
+@keras.saving.register_keras_serializable("revisit_ssl")
 class BatchNormMLP(keras.layers.Layer):
     """Linear, BatchNorm, ReLU, linear: BYOL's projector and predictor. Float [N, c] -> float32 [N, units].
 
@@ -109,9 +115,10 @@ class BatchNormMLP(keras.layers.Layer):
     """
 
     def __init__(
-        self, hidden, units, last_bias=False, norm="batch", momentum=0.9, epsilon=1e-5, group=None, name="batchnorm_mlp"
-    ):
-        super().__init__(name=name, dtype="float32")
+        self, hidden, units, last_bias=False, norm="batch", momentum=0.9, epsilon=1e-5, group=None,
+        name="batchnorm_mlp", dtype="float32", **base,
+    ):  # fmt: skip
+        super().__init__(name=name, dtype=dtype, **base)
         self.hidden = linear(hidden, "hidden")
         self.norm = normalisation(norm, momentum, epsilon, "hidden_norm", "float32", group)
         self.last = linear(units, "last", bias=last_bias)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.views import color, crops, draws, geometry, patches
+from revisit_ssl.views import color, crops, draws, geometry, patches, randaugment
 
 BATCH, SIDE = 6, 18
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "probability": 0.8}
@@ -22,6 +22,8 @@ VIEWS = {
     "solarize": lambda x, s: color.random_solarize(x, s, probability=0.5),
     "inception_color": color.inception_color,
     "flip": geometry.random_flip,
+    "erasing": lambda x, s: geometry.random_erasing(x, s, probability=0.8),
+    "rand_augment": lambda x, s: randaugment.rand_augment(x, s, probability=0.9),
     "random_resized_crop": lambda x, s: crops.random_resized_crop(x, s, size=9),
     "inception_crop": lambda x, s: crops.inception_crop(x, s, size=9),
     "random_crop": lambda x, s: crops.random_crop(x, s, size=9),
@@ -36,6 +38,7 @@ FIXED = {
     "rotations": geometry.rotations,
     "standardize": color.standardize,
     "imagenet": lambda x: color.normalize_input(x, "imagenet"),
+    "cifar": lambda x: color.normalize_input(x, "cifar"),
     "center_crop": lambda x: crops.center_crop(x, 9),
     "central_fraction": crops.central_fraction,
     "resize": lambda x: crops.resize_shorter_side(x, 11),

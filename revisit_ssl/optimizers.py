@@ -36,15 +36,21 @@ def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
             f"warmup_epochs {spec.warmup_epochs:g} is {warmup:g} steps, longer than the run of {total_steps}; "
             "shorten the warm-up or train longer"
         )
+    ramp = {"warmup_steps": warmup, "warmup_from": spec.warmup_from * peak}
     if spec.schedule == "step":
-        rate = StepDecay(peak, [epoch * steps_per_epoch for epoch in spec.milestones], spec.factor, warmup)
+        early = 1 if spec.first_step_drops else 0
+        rate = StepDecay(peak, [epoch * steps_per_epoch - early for epoch in spec.milestones], spec.factor, **ramp)
     elif spec.schedule == "cosine":
-        rate = CosineDecay(peak, total_steps, warmup)
+        rate = CosineDecay(peak, total_steps, floor=spec.floor, **ramp)
+    elif spec.schedule in ("epoch_cosine", "infomin"):
+        first = 1 if spec.schedule == "infomin" else 0
+        rate = EpochCosine(peak, total_steps, steps_per_epoch, first, floor=spec.floor, **ramp)
     else:
-        rate = Constant(peak, warmup)
+        rate = Constant(peak, **ramp)
+    lars = {"eta": spec.eta, "form": spec.form} if spec.name == "lars" else {}
     return OPTIMIZERS[spec.name](
         rate, momentum=spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, exclude=spec.exclude,
-        head_weight_decay=spec.head_weight_decay,
+        decay=spec.decay, head_weight_decay=spec.head_weight_decay, **lars,
     )  # fmt: skip
 
 
@@ -253,7 +259,7 @@ OPTIMIZERS = {"sgd": MomentumSGD, "lars": LARS}
 
 
 class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """base, reached by a straight line from warmup_from while step < warmup_steps; then ``after(step)``.
+    """``peak``, reached by a straight line from warmup_from while step < warmup_steps; then ``after(step)``.
 
     Worked out in float64, since 1 + cos near its end loses all digits of float32; returned as a float32 scalar.
     """
@@ -267,9 +273,13 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
         step = tf.cast(step, tf.float64)
         rate = self.after(step)
         if self.warmup_steps:
-            ramp = self.warmup_from + (self.base - self.warmup_from) * step / self.warmup_steps
+            ramp = self.warmup_from + (self.peak() - self.warmup_from) * step / self.warmup_steps
             rate = tf.where(step < self.warmup_steps, ramp, rate)
         return tf.cast(rate, tf.float32)
+
+    def peak(self):
+        """The rate that the warm-up ends at."""
+        return self.base
 
     def get_config(self):
         return {"base": self.base, "warmup_steps": self.warmup_steps, "warmup_from": self.warmup_from}
@@ -365,6 +375,44 @@ class CosineDecay(_Warmup):
 
     def get_config(self):
         return super().get_config() | {"total_steps": self.total_steps, "floor": self.floor}
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class EpochCosine(CosineDecay):
+    """Half a cosine over the whole run whose rate changes once an epoch; a warm-up replaces its beginning.
+
+    The rate of epoch e = 0, 1, ... of E is floor + (base - floor) (1 + cos(pi (e + first) / E)) / 2: MoCo with
+    first = 0, InfoMin with 1. The warm-up climbs step by step to the cosine's value at its own end.
+
+    Args:
+        base, total_steps, warmup_steps, warmup_from, floor: as for CosineDecay.
+        steps_per_epoch: int >= 1.
+        first: number that the first epoch has in the formula.
+
+    Raises:
+        InputError: a value out of range, or a warm-up longer than total_steps.
+    """
+
+    def __init__(self, base, total_steps, steps_per_epoch, first=0, warmup_steps=0, warmup_from=0.0, floor=0.0):
+        super().__init__(base, total_steps, warmup_steps, warmup_from, floor)
+        if steps_per_epoch < 1:
+            raise InputError(f"steps_per_epoch {steps_per_epoch} must be at least 1")
+        self.steps_per_epoch = int(steps_per_epoch)
+        self.first = int(first)
+
+    def at(self, step):
+        """The cosine, step by step."""
+        done = tf.clip_by_value(step / self.total_steps, 0.0, 1.0)
+        return self.floor + (self.base - self.floor) * 0.5 * (1.0 + tf.cos(math.pi * done))
+
+    def peak(self):
+        return self.at(tf.constant(self.warmup_steps, tf.float64))
+
+    def after(self, step):
+        return self.at((tf.floor(step / self.steps_per_epoch) + self.first) * self.steps_per_epoch)
+
+    def get_config(self):
+        return super().get_config() | {"steps_per_epoch": self.steps_per_epoch, "first": self.first}
 
 
 def _nonnegative(name, value):

@@ -31,20 +31,34 @@ class OptimizerSpec:
     weight_decay: float = 1e-4
     """L2: adds weight_decay * w to the gradient of every kernel (TF1's 0.5 * wd * sum(w^2)). Disputed for VGG: its
     function's default is 5e-4, but the official factory passes 1e-4, which is what runs."""
+    decay: Literal["kernels", "all"] = "kernels"
+    """Which variables weight_decay is of. kernels: as TF1's code; all: biases and BatchNorm too, as torch.optim."""
     head_weight_decay: float | None = None
     """L2 of kernels in a layer named patch_head (5e-4 in the official patch tasks); None: weight_decay."""
     exclude: tuple[str, ...] = ("revnet_root", "revnet_representation")
     """Kernels whose path holds one of these strings are not decayed (the official RevNet root is not)."""
     nesterov: bool = False
     """Nesterov momentum."""
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    """How the learning rate falls after the warm-up."""
+    eta: float = 1e-3
+    """lars: the trust coefficient."""
+    form: Literal["deepmind", "openselfsup"] = "deepmind"
+    """lars: which of the two published forms, see optimizers.LARS."""
+    schedule: Literal["step", "cosine", "epoch_cosine", "infomin", "constant"] = "step"
+    """How the learning rate falls after the warm-up. cosine: step by step, from the end of the warm-up; epoch_cosine:
+    from the start of the run, once an epoch (MoCo); infomin: the same, a whole epoch ahead."""
     milestones: tuple[float, ...] = (15.0, 25.0)
     """step: epochs after which lr is multiplied by factor."""
+    first_step_drops: bool = False
+    """step: the new rate holds from the first step after the milestone on, as in PyTorch; off: from the second, as in
+    the Revisiting code."""
     factor: float = 0.1
     """step: the multiplier."""
+    floor: float = 0.0
+    """Cosines: the last rate, not scaled with the batch."""
     warmup_epochs: float = 5.0
-    """Linear warm-up from 0, in epochs."""
+    """Linear warm-up, in epochs."""
+    warmup_from: float = 0.0
+    """Share of the peak that it starts from: 0.01 in CLD's CIFAR scripts, 0.05 (0.01 of 0.2) in InfoMin's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +297,9 @@ class Recipe:
         require(not left_out, f"views.order {v.order} leaves out {', '.join(left_out)}, which is switched on")
         require(v.randaugment_layers >= 0, f"views.randaugment_layers {v.randaugment_layers} must not be negative")
         require(v.blur_taps is None or v.blur_taps >= 1, f"views.blur_taps {v.blur_taps} must be at least 1")
-        require(self.optimizer.lr >= 0, f"optimizer.lr {self.optimizer.lr} must not be negative")
+        o = self.optimizer
+        require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
+        require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
         for name in ("fraction", "probe_fraction"):
             share = getattr(self, name)
             require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")

@@ -13,6 +13,7 @@ from revisit_ssl.optimizers import (
     LARS,
     Constant,
     CosineDecay,
+    EpochCosine,
     MomentumSGD,
     StepDecay,
     build_optimizer,
@@ -292,13 +293,77 @@ def test_schedules_by_epoch_are_mocos():
     np.testing.assert_allclose(rates_of(steps, range(200)), g["v1_step_lr_per_epoch"], rtol=1e-6)
 
 
+def test_epoch_cosine_is_infomin_s():
+    g = golden("cld/lr_schedules")
+    spe, epochs, base = int(g["infomin_steps_per_epoch"]), int(g["infomin_epochs"]), float(g["infomin_base_lr"])
+    steps = (g["infomin_epoch_1based"] - 1) * spe + g["infomin_step_in_epoch"]
+    warmup, start = int(g["infomin_warmup_epochs"]), float(g["infomin_warmup_from"])
+    spec = OptimizerSpec(
+        lr=base, scale_lr=False, schedule="infomin", floor=1e-3 * base, warmup_epochs=warmup, warmup_from=start / base
+    )
+    rate = built_rate(spec, spe, epochs)
+    np.testing.assert_allclose(rates_of(rate, steps), g["infomin_lr"], rtol=1e-7)
+    assert float(rate.peak()) == pytest.approx(float(g["infomin_warmup_to"]), rel=1e-7)
+
+
+def built_rate(spec, steps_per_epoch, epochs, batch_size=256):
+    made = build_optimizer(
+        spec, batch_size=batch_size, steps_per_epoch=steps_per_epoch, total_steps=steps_per_epoch * epochs
+    )
+    return made._learning_rate
+
+
+def test_a_recipe_can_say_every_official_schedule():
+    cld, moco = golden("cld/lr_schedules"), golden("moco/lr_schedules")
+    for case in ("cifar_npid_b256", "small_no_warmup"):
+        spec = OptimizerSpec(
+            lr=float(cld[f"{case}_peak_lr"]), schedule="cosine", floor=1e-6,
+            warmup_epochs=float(cld[f"{case}_warmup_epochs"]),
+            warmup_from=1 / float(cld[f"{case}_warmup_multiplier"]),
+        )  # fmt: skip
+        rate = built_rate(spec, int(cld[f"{case}_steps_per_epoch"]), int(cld[f"{case}_epochs"]))
+        np.testing.assert_allclose(rates_of(rate, cld[f"{case}_iterations"]), cld[f"{case}_lr"], rtol=1e-7)
+    byol = OptimizerSpec(name="lars", lr=float(cld["byol_lr_base"]), schedule="cosine", warmup_epochs=2)
+    rate = built_rate(byol, int(cld["byol_lr_warmup_steps"]) // 2, 20, int(cld["byol_lr_batch_size"]))
+    np.testing.assert_allclose(rates_of(rate, cld["byol_lr_steps"]), cld["byol_lr"], rtol=1e-7, atol=1e-12)
+
+    first, last = np.arange(200) * 7, np.arange(200) * 7 + 6  # steps of each epoch of seven
+    specs = {
+        "v2_cosine": OptimizerSpec(
+            lr=moco["v2_cosine_base_lr_epochs_cosine"][0], schedule="epoch_cosine", warmup_epochs=0
+        ),
+        "v1_step": OptimizerSpec(
+            lr=moco["v1_step_base_lr_epochs_cosine"][0], milestones=tuple(moco["v1_step_milestones"]),
+            first_step_drops=True, warmup_epochs=0,
+        ),
+    }  # fmt: skip
+    for case, spec in specs.items():
+        rate = built_rate(spec, 7, 200)
+        for steps in (first, last):
+            np.testing.assert_allclose(rates_of(rate, steps), moco[f"{case}_lr_per_epoch"], rtol=1e-6)
+
+
+def test_a_recipe_s_decay_and_lars_options_reach_the_optimiser():
+    plain, torch = OptimizerSpec(weight_decay=0.5), OptimizerSpec(weight_decay=0.5, decay="all")
+    lars = OptimizerSpec(name="lars", eta=0.02, form="openselfsup")
+    made = [build_optimizer(s, batch_size=256, steps_per_epoch=10, total_steps=100) for s in (plain, torch, lars)]
+    variables = [variable([1.0]), variable([1.0], "bias"), variable([1.0], "gamma")]
+    for optimizer in made[:2]:
+        optimizer.build(variables)
+    assert made[0].decays == [0.5, 0.0, 0.0] and made[1].decays == [0.5, 0.5, 0.5]
+    assert (made[2].eta, made[2].form) == (0.02, "openselfsup")
+
+
 def test_constant_and_the_ends_of_a_schedule():
     np.testing.assert_allclose(rates_of(Constant(0.4, 4), [0, 1, 2, 4, 5, 10**6]), [0, 0.1, 0.2, 0.4, 0.4, 0.4])
     np.testing.assert_allclose(rates_of(CosineDecay(1.0, 10, floor=0.25), [0, 5, 10, 11]), [1, 0.625, 0.25, 0.25])
     np.testing.assert_allclose(rates_of(CosineDecay(1.0, 10, 10), [0, 5, 10]), [0, 0.5, 1], atol=1e-12)
 
 
-@pytest.mark.parametrize("schedule", [Constant(0.4, 4), StepDecay(0.4, [6, 8], 0.1, 4), CosineDecay(0.4, 10, 4)])
+@pytest.mark.parametrize(
+    "schedule",
+    [Constant(0.4, 4), StepDecay(0.4, [6, 8], 0.1, 4), CosineDecay(0.4, 10, 4), EpochCosine(0.4, 10, 2, 1, 4)],
+)
 def test_schedules_take_many_steps_at_once_and_compile(schedule):
     steps = np.arange(12)
     compiled = tf.function(schedule, jit_compile=True)

@@ -93,5 +93,73 @@ def test_one_line_per_number():
 
 
 def test_an_unknown_paper_gets_one_line():
-    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of revisiting"):
+    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of cld, revisiting"):
         load_published("revisitng")
+
+
+# --- the CLD paper ----------------------------------------------------------------------------------------------------
+
+CLD = load_published("cld")
+
+
+def cld_values(**wanted):
+    return [row["value"] for row in CLD if all(row[name] == value for name, value in wanted.items())]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (dict(table="README, CIFAR", pretext="npid"), [80.8, 51.6]),
+        (dict(table="README, CIFAR", pretext="npid_cld"), [86.7, 57.5, 86.8, 58.8]),
+        (dict(table="README, CIFAR", pretext="moco_cld"), [87.5, 58.1, 87.6, 59.1, 59.7]),
+        (dict(table="README, CIFAR", setting="head=normlinear"), [59.7]),
+        (dict(table="Table A.1", setting="cld.clustering=kmeans cld.groups=10"), [78.9]),
+        (dict(table="Table A.1", setting="cld.clustering=spectral cld.groups=256"), [70.5]),
+        (dict(table="Table A.2", dataset="cifar10"), [80.8, 82.7, 84.2, 86.5]),
+        (dict(table="Table A.2", dataset="cifar100"), [51.6, 53.3, 55.0, 57.5]),
+        (dict(table="Table A.3", pretext="npid_cld", setting="cld.weight=0.25"), [79.7, 95.1]),
+        (dict(table="Table A.3", pretext="moco_cld", metric="top1"), [77.6, 80.3, 81.7, 80.5, 80.1, 78.4]),
+        (dict(table="Table A.4", dataset="imagenet100"), [79.3, 79.6, 81.7, 80.7, 79.4, 79.0]),
+        (dict(table="README, ImageNet", pretext="moco_v2_cld", setting="head=normmlp epochs=200"), [70.0]),
+        (dict(table="README, ImageNet", pretext="infomin_cld"), [69.5, 70.1, 70.6, 71.5]),
+        (dict(paper="openselfsup", pretext="moco_v2", labels=0.01, metric="top1"), [39.07]),
+        (dict(paper="moco", pretext="moco_v2", metric="ap50"), [82.4]),
+        (dict(paper="pass", pretext="moco_v2_cld"), [60.2, 53.1]),
+    ],
+)
+def test_confirmed_numbers_of_cld(wanted, found):
+    assert cld_values(confirmed="yes", **wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("table", "count", "mean"),
+    # Worked out from the supplement's own tables: a slip in any cell shows.
+    [("Table A.1", 8, 74.2625), ("Table A.2", 8, 68.95), ("Table A.3", 24, 86.6375), ("Table A.4", 12, 68.8667)],
+)
+def test_whole_tables_of_clds_supplement(table, count, mean):
+    cells = cld_values(table=table, paper="cld")
+    assert len(cells) == count
+    assert statistics.mean(cells) == pytest.approx(mean, abs=5e-5)
+
+
+def test_rows_of_cld_speak_the_vocabulary_of_this_package():
+    from revisit_ssl.backbones import BACKBONES
+    from revisit_ssl.data import DATASETS
+
+    others = {"places205", "voc"}
+    for row in CLD:
+        assert None not in row and None not in row.values()
+        assert 0 < row["value"] < 100 and row["width"] == 4 and row["labels"] in (1.0, 0.1, 0.01)
+        assert row["backbone"] in BACKBONES and row["dataset"] in set(DATASETS) | others
+        assert row["probe"] in ("knn", "linear_images", "finetune", "detection")
+        assert row["endpoint"] in ("projection", "pre_logits", "whole network")
+        assert row["metric"] in ("top1", "top5", "ap", "ap50", "ap75") and row["confirmed"] == "yes"
+        assert row["source"] and row["table"]
+        assert all(pair.count("=") == 1 for pair in row["setting"].split())
+    assert {row["setting"] for row in ROWS} == {""}
+
+
+def test_one_line_per_number_of_cld():
+    names = [name for name in CLD[0] if name not in ("value", "confirmed", "source")]
+    counts = collections.Counter(tuple(row[name] for name in names) for row in CLD)
+    assert [key for key, count in counts.items() if count > 1] == []

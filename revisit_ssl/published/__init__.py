@@ -10,12 +10,16 @@ def load_published(paper="revisiting"):
     """Every published number of a paper.
 
     Args:
-        paper: name of a CSV here; "revisiting" is arXiv:1901.09005 with its supplement.
+        paper: name of a CSV here. "revisiting" is arXiv:1901.09005 with its supplement. "cld" is arXiv:2008.03813:
+            its supplement and the released code's README, and what others report of its base methods; the tables of
+            its main text are not there, since no source that we hold says their numbers.
 
     Returns:
-        list of dicts: paper (rows by others, quoted for comparison, carry their own name), table, pretext, backbone
-        (BACKBONES name; "" where not known), width (int or None), dataset (the probe's), labels (share of the training
-        labels, float), probe (PROBES name), endpoint, metric, value (float; percent), confirmed, source, note.
+        list of dicts: paper (rows by others, quoted for comparison, carry their own name), table, pretext (in "cld" the
+        recipe's name, such as "npid_cld"), backbone (BACKBONES name; "" where not known), width (int or None), dataset
+        (the probe's), labels (share of the training labels, float), probe (PROBES name), endpoint, metric, value
+        (float; percent), confirmed, setting (what the table varies, such as "cld.clustering=kmeans cld.groups=10"; ""
+        where nothing), source, note.
         confirmed is "yes" where a source we hold says the number, "recalled" where it was written from memory or read
         off a figure: show it, never assert on it.
 
@@ -35,6 +39,7 @@ def load_published(paper="revisiting"):
             "width": int(row["width"]) if row["width"] else None,
             "labels": float(row["labels"]),
             "value": float(row["value"]),
+            "setting": row.get("setting", ""),
         }
         for row in rows
     ]

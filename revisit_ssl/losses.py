@@ -129,10 +129,12 @@ def info_nce(queries, keys, negatives, temperature):
         temperature: float > 0; 0.07 in MoCo v1, 0.2 in v2.
 
     Returns:
-        float32 scalar in nats, mean over B; log(K + 1) where all similarities are equal.
+        (float32 scalar in nats, mean over B, log(K + 1) where all similarities are equal; share of the queries whose
+        most similar row is the positive).
     """
     logits = info_nce_logits(queries, keys, negatives, temperature)
-    return cross_entropy(logits, tf.zeros([logits.shape[0]], tf.int32))
+    labels = tf.zeros([logits.shape[0]], tf.int32)
+    return cross_entropy(logits, labels), accuracy(logits, labels)
 
 
 def info_nce_logits(queries, keys, negatives, temperature):
@@ -152,18 +154,8 @@ def nt_xent(z1, z2, temperature):
         temperature: float > 0.
 
     Returns:
-        float32 scalar in nats, mean over this replica's rows; log(2B - 1), B of all replicas, where all similarities
-        are equal.
-    """
-    return cross_entropy(*nt_xent_logits(z1, z2, temperature))
-
-
-def nt_xent_logits(z1, z2, temperature):
-    """Arguments as for ``nt_xent``; b rows here, B on all replicas.
-
-    Returns:
-        (float32 [2b, 2B], similarity / T of this replica's rows to all, a row's own one the smallest float;
-        int32 [2b], columns of the positives).
+        (float32 scalar in nats, mean over this replica's rows, log(2B - 1), B of all replicas, where all similarities
+        are equal; share of the rows whose most similar other row is the positive).
     """
     size = z1.shape[0]
     everything = tf.concat([gather_replicas(z1), gather_replicas(z2)], axis=0)  # [2B, d]
@@ -171,8 +163,9 @@ def nt_xent_logits(z1, z2, temperature):
     first = replica_id() * size + tf.range(size)
     own = tf.concat([first, first + rows // 2], axis=0)  # [2b], where this replica's rows are
     logits = tf.matmul(tf.concat([z1, z2], axis=0) / temperature, everything, transpose_b=True)
-    logits = tf.where(own[:, None] == tf.range(rows)[None, :], tf.float32.min, logits)
-    return logits, (own + rows // 2) % rows
+    logits = tf.where(own[:, None] == tf.range(rows)[None, :], tf.float32.min, logits)  # not with itself
+    positives = (own + rows // 2) % rows
+    return cross_entropy(logits, positives), accuracy(logits, positives)
 
 
 def byol_loss(predictions, targets):
@@ -190,6 +183,23 @@ def byol_loss(predictions, targets):
         tf.math.l2_normalize(predictions, axis=1) * tf.math.l2_normalize(tf.stop_gradient(targets), axis=1), axis=1
     )
     return 2.0 - 2.0 * tf.reduce_mean(cosines)
+
+
+def instance_softmax(features, bank, index, temperature):
+    """-log of the probability that an image is itself among all images (NPID, arXiv:1805.01978, equation 2).
+
+    Args:
+        features: float32 [B, d], unit rows.
+        bank: float32 [N, d], a row for each image. Not differentiated.
+        index: int64 [B], rows of the bank.
+        temperature: float > 0.
+
+    Returns:
+        float32 [B] in nats; log(N) where all similarities are equal. The logits, B * N numbers, are the only large
+        tensor of the forward pass.
+    """
+    logits = tf.matmul(features / temperature, tf.stop_gradient(bank), transpose_b=True)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=index, logits=logits)
 
 
 def nce(scores, z, rows):

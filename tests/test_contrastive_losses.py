@@ -49,7 +49,7 @@ def test_info_nce_is_moco_s(case, tolerance):
 
     def loss(query, key, queue):
         q, k = (tf.math.l2_normalize(x, axis=1, epsilon=1e-24) for x in (query, key))
-        return info_nce(q, k, queue, temperature)
+        return info_nce(q, k, queue, temperature)[0]
 
     value, (query, key, queue) = with_gradients(loss, g["query_raw"], g["key_raw"], g["queue_before"])
     assert value == pytest.approx(float(g["loss"]), abs=tolerance * max(1, float(g["loss"])))
@@ -57,12 +57,14 @@ def test_info_nce_is_moco_s(case, tolerance):
     assert key is None and queue is None, "only the query is differentiated"
     rows = [tf.constant(g[name], tf.float32) for name in ("query_normalised", "key_normalised", "queue_before")]
     logits = info_nce_logits(*rows, temperature)
+    best = np.argmax(g["logits"], axis=1)
+    assert float(info_nce(*rows, temperature)[1]) == pytest.approx(np.mean(best == 0))
     np.testing.assert_allclose(logits, g["logits"], rtol=0, atol=tolerance * np.abs(g["logits"]).max())
 
 
 def test_info_nce_of_equal_similarities():
     rows = np.tile(unit_rows(0, 1, 4), [3, 1])
-    assert float(info_nce(rows, rows, np.tile(rows[:1], [6, 1]), 0.1)) == pytest.approx(np.log(7), rel=1e-6)
+    assert float(info_nce(rows, rows, np.tile(rows[:1], [6, 1]), 0.1)[0]) == pytest.approx(np.log(7), rel=1e-6)
 
 
 def nt_xent_loop(z1, z2, temperature):
@@ -77,12 +79,15 @@ def nt_xent_loop(z1, z2, temperature):
 
 def test_nt_xent_is_the_loop_of_equation_1():
     views = unit_rows(1, 6, 5), unit_rows(2, 6, 5)
-    value, gradients = with_gradients(lambda a, b: nt_xent(a, b, 0.3), *views)
+    value, gradients = with_gradients(lambda a, b: nt_xent(a, b, 0.3)[0], *views)
     assert value == pytest.approx(nt_xent_loop(*(v.astype(np.float64) for v in views), 0.3), rel=1e-6)
     for i in range(2):
         assert_gradient(gradients[i], lambda a, b: nt_xent_loop(a, b, 0.3), views, i)
+    z = np.concatenate(views)
+    nearest = np.argmax(z @ z.T - 9 * np.eye(12), axis=1)
+    assert float(nt_xent(*views, 0.3)[1]) == pytest.approx(np.mean(nearest == np.roll(np.arange(12), 6)))
     same = np.tile(views[0][:1], [4, 1])
-    assert float(nt_xent(same, same, 0.1)) == pytest.approx(np.log(7), rel=1e-6)
+    assert float(nt_xent(same, same, 0.1)[0]) == pytest.approx(np.log(7), rel=1e-6)
 
 
 def on_two_replicas(loss, first, second):
@@ -108,7 +113,7 @@ def on_two_replicas(loss, first, second):
 @pytest.mark.parametrize(
     "loss",
     [
-        lambda a, b: nt_xent(a, b, 0.3),
+        lambda a, b: nt_xent(a, b, 0.3)[0],
         lambda a, b: cld_loss(a, b, CLDSpec(groups=5, scope="global"))[0],
         lambda a, b: cld_loss(a, b, CLDSpec(groups=3, scope="global", chunks=2))[0],
     ],

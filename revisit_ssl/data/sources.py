@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import os
+import sys
 
 import absl.logging
 import numpy as np
@@ -405,7 +406,7 @@ def _open_listed(name, split, place):
             f"{os.path.join(place, imagenet.LT_FOLDER)}, or name their folder: imagenet_lt:/path"
         )
     if key == "imagenet_list" and not argument:
-        raise InputError("data set imagenet_list is not in one place; name a list: imagenet_list:/path/1percent.txt")
+        raise InputError("data set imagenet_list needs a list behind its name: imagenet_list:/path/1percent.txt")
     path = os.path.expanduser(argument) or os.path.join(place, imagenet.LT_FOLDER)
     entries = imagenet.read_entries(path, split)
     if entries is None:  # the official test images of the list's classes
@@ -420,15 +421,15 @@ def _open_listed(name, split, place):
 
 def _whole_imagenet(name, split, place):
     """TFDS's imagenet2012, of which ``name`` is a part."""
-    root = os.path.join(place, imagenet.FOLDER)
     try:
         source = _open("imagenet2012", split, place)
     except InputError as error:
         raise InputError(
-            f"{name} needs ImageNet as {root}/train/<class> and {root}/val/<class>, or as TFDS set: {error}"
+            f"{name} needs ImageNet, as folders imagenet/train/<class> and imagenet/val/<class> or from TFDS: {error}"
         ) from None
     if source.kind == "stream":
-        print(f"{name}: looking through all files of imagenet2012 ({split}); folders in {root} are faster", flush=True)
+        faster = f"folders train/<class> and val/<class> in {os.path.join(place, imagenet.FOLDER)} are faster"
+        print(f"{name}: looking through all files of imagenet2012 ({split}); {faster}", file=sys.stderr, flush=True)
     return source
 
 

@@ -278,7 +278,7 @@ def test_missing_set_says_where_and_how(tmp_path):
         open_source("imagenette_subset160", "train", data_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"toy_scenes", "toy_scenes_tiny", "digits"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"toy_scenes", "toy_scenes_tiny", "digits", "imagenet_list"}))
 def test_every_missing_set_is_an_input_error(name, tmp_path):
     with pytest.raises(InputError, match="is not in"):
         open_source(name, "test", data_dir=str(tmp_path))

@@ -157,9 +157,8 @@ def nt_xent(z1, z2, temperature):
         (float32 scalar in nats, mean over this replica's rows, log(2B - 1), B of all replicas, where all similarities
         are equal; share of the rows whose most similar other row is the positive).
     """
-    size = z1.shape[0]
     everything = tf.concat([gather_replicas(z1), gather_replicas(z2)], axis=0)  # [2B, d]
-    rows = everything.shape[0]
+    size, rows = (x.shape[0] or tf.shape(x)[0] for x in (z1, everything))  # static in training
     first = replica_id() * size + tf.range(size)
     own = tf.concat([first, first + rows // 2], axis=0)  # [2b], where this replica's rows are
     logits = tf.matmul(tf.concat([z1, z2], axis=0) / temperature, everything, transpose_b=True)

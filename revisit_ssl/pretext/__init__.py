@@ -4,8 +4,10 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.exemplar import Exemplar
 from revisit_ssl.pretext.jigsaw import Jigsaw
+from revisit_ssl.pretext.npid import NPID
 from revisit_ssl.pretext.relative_patch import RelativePatch
 from revisit_ssl.pretext.rotation import Rotation
+from revisit_ssl.pretext.simclr import SimCLR
 from revisit_ssl.pretext.supervised import RandomInit, Supervised
 
 PRETEXTS = {
@@ -13,6 +15,8 @@ PRETEXTS = {
     "jigsaw": Jigsaw,
     "relative_patch": RelativePatch,
     "rotation": Rotation,
+    "npid": NPID,
+    "simclr": SimCLR,
     "supervised": Supervised,
     "random": RandomInit,
 }

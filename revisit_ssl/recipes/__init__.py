@@ -3,9 +3,9 @@
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.recipe import override
-from revisit_ssl.recipes import revisiting
+from revisit_ssl.recipes import cld, revisiting
 
-RECIPES = {**revisiting.RECIPES}
+RECIPES = {**revisiting.RECIPES, **cld.RECIPES}
 PRESETS = ("sample", "cifar10", "paper", "v3-8", "gpu", "smoke")
 
 

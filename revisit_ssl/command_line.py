@@ -55,7 +55,8 @@ class Run:
     save_every: int = 200
     """Steps between checkpoints."""
     monitor: str | None = None
-    """knn:N looks at the features every N epochs: kNN accuracy, spread, effective rank, collapse."""
+    """knn:N looks at the features every N epochs: kNN accuracy, spread, effective rank, collapse; knn_test:N looks at
+    the whole test split, whose best epoch is then reported too, under a name of its own."""
     skip_random: bool = False
     """Do not probe the untrained network (the row to beat)."""
     features_dir: str | None = None
@@ -167,7 +168,7 @@ def whole_number(name, text):
 
 def run(options):
     """Pretrain, probe, report."""
-    from revisit_ssl.evaluation import check_probes, pretext_results
+    from revisit_ssl.evaluation import check_probes, monitor_results, pretext_results
     from revisit_ssl.runs import mark_finished, run_name, unmark_finished
     from revisit_ssl.training import pretrain
 
@@ -187,7 +188,7 @@ def run(options):
     )  # fmt: skip
     if is_chief():
         unmark_finished(workdir)
-        if scores := pretext_results(recipe, workdir):
+        if scores := pretext_results(recipe, workdir) + monitor_results(recipe, workdir):
             write_results(os.path.join(workdir, "results.jsonl"), scores)
         probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
         seconds = time.perf_counter() - begun

@@ -17,13 +17,16 @@ from revisit_ssl.evaluators.base import check_endpoints, check_frozen
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
 from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.monitor import TEST_COLUMN, watched_endpoint
+from revisit_ssl.progress import read_log
 from revisit_ssl.recipe import require
 from revisit_ssl.training import (
     REESTIMATE_IMAGES,
-    build_backbone,
+    build_untrained,
     evaluation_images,
     evaluation_view,
     freeze,
+    open_pretraining,
 )
 
 
@@ -94,11 +97,11 @@ def evaluate_random(recipe, *, workdir=None, data_dir=None, features_dir=None, q
         [Result]; the better of the two is the row to beat.
     """
     options = {"workdir": workdir, "data_dir": data_dir, "features_dir": features_dir, "quiet": quiet}
-    found = evaluate(freeze(build_backbone(recipe)), recipe, weights="random", **options)
+    found = evaluate(freeze(build_untrained(recipe, data_dir)), recipe, weights="random", **options)
     if recipe.norm != "none":
-        backbone = build_backbone(recipe)
-        source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
-        reestimate_batch_norm(backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+        backbone = build_untrained(recipe, data_dir)
+        images = evaluation_images(recipe, open_pretraining(recipe, data_dir), REESTIMATE_IMAGES)
+        reestimate_batch_norm(backbone, images)
         found += evaluate(freeze(backbone), recipe, weights="random, BN re-estimated", **options)
     return found
 
@@ -130,6 +133,31 @@ def pretext_results(recipe, workdir):
         )
         for name, value in scores.items()
     ]  # fmt: skip
+
+
+def monitor_results(recipe, workdir):
+    """What --monitor knn_test:N found, as results: the last look and the best one, which no run may be chosen by.
+
+    Returns:
+        [Result] with probe "knn_monitor": "last_on_test_top1" of the last step and "best_on_test_top1", the largest
+        number of the curve [[epoch, percent]] in ``extra``, which selecting on the test split inflates; [] where the
+        run was not watched on it.
+    """
+    rows = [row for row in read_log(os.path.join(str(workdir), "monitor.csv")) if row.get(TEST_COLUMN, -1) >= 0]
+    if not rows:
+        return []
+    curve = [[row["epoch"], row[TEST_COLUMN]] for row in rows]
+    best = max(curve, key=lambda look: look[1])
+    values = {"last_on_test_top1": curve[-1][1], "best_on_test_top1": best[1]}
+    shared = of_run(recipe, rows[-1]["step"]) | {
+        "weights": "pretrained",
+        "endpoint": watched_endpoint(recipe),
+        "probe_dataset": recipe.probe_dataset or recipe.dataset,
+        "split": "test",
+    }
+    numbers = {"temperature": recipe.knn_temperature, "gallery": recipe.probe_train}
+    extra = {"curve": curve, "best_epoch": best[0], "last_epoch": curve[-1][0]}
+    return as_rows(values, "knn_monitor", numbers, None, extra, shared)
 
 
 def labelled_sources(recipe, data_dir):
@@ -311,16 +339,18 @@ def as_results(score, recipe, steps, size, weights, endpoint, probe):
     found = as_rows(scores, probe, numbers, score.converged, extra, shared)
     if paper:  # the paper's penalty beside the chosen one
         numbers = numbers | {"mode": "paper", "penalty": paper["penalty"]}
-        found += as_rows(paper, f"{probe}_paper", numbers, paper["converged"], {}, shared)
+        scores = {metric: paper[metric] for metric in ("top1", "top5")}
+        found += as_rows(scores, f"{probe}_paper", numbers, paper["converged"], {}, shared)
     return found
 
 
 def as_rows(scores, probe, hyperparameters, converged, extra, shared):
+    """[Result], one a metric that is there; what is in ``extra`` is of the probe and stands on its first line alone."""
+    found = {metric: value for metric, value in scores.items() if value is not None}
     return [
         results.Result(
-            metric=metric, value=round(float(scores[metric]), 3), probe=probe, hyperparameters=hyperparameters,
-            converged=converged, extra=extra, **shared,
+            metric=metric, value=round(float(value), 3), probe=probe, hyperparameters=hyperparameters,
+            converged=converged, extra=extra if i == 0 else {}, **shared,
         )
-        for metric in ("top1", "top5")
-        if scores[metric] is not None
+        for i, (metric, value) in enumerate(found.items())
     ]  # fmt: skip

@@ -16,31 +16,47 @@ from revisit_ssl.progress import read_log
 from revisit_ssl.results import write_atomically
 
 GALLERY, QUERIES = 2000, 1000
+TEST_COLUMN = "knn_on_test_top1"
+
+
+def watched_endpoint(recipe):
+    """Whose features are looked at: projection where the recipe probes that, else pre_logits."""
+    return "projection" if "projection" in recipe.endpoints else "pre_logits"
 
 
 class Monitor(keras.callbacks.Callback):
-    """Every N epochs: kNN accuracy on validation images, feature standard deviation and effective rank.
+    """Every N epochs: kNN accuracy, feature standard deviation and effective rank.
 
-    Warns of collapse where the rows of pre_logits hardly differ: effective rank below 2, or a standard deviation of
-    unit rows under a tenth of 1/sqrt(d), which is that of directions spread evenly.
+    "val": of 1,000 validation images against 2,000 training images. "test", the protocol of the CLD scripts: of all
+    test images against all labelled training images, in a column whose name says so, after the last step too.
+    The features are projection where the recipe probes that, else pre_logits. Warns of collapse where their rows
+    hardly differ: effective rank below 2, or a standard deviation of unit rows under a tenth of 1/sqrt(d), which is
+    that of directions spread evenly.
     """
 
-    def __init__(self, backbone, recipe, every, workdir, data_dir):
+    def __init__(self, backbone, recipe, every, workdir, data_dir, *, split="val", last=None):
         super().__init__()
         self.backbone = backbone
         self.recipe = recipe
         self.every = every
         self.path = os.path.join(workdir, "monitor.csv")
+        self.split = split
+        self.last = last if split == "test" else None
+        self.endpoint = watched_endpoint(recipe)
         name = recipe.probe_dataset or recipe.dataset
         self.sources = [
-            open_source(name, split, data_dir=data_dir, seed=recipe.seed).sample(count, recipe.seed)
-            for split, count in (("train", GALLERY), ("val", QUERIES))
+            open_source(name, part, data_dir=data_dir, seed=recipe.seed)
+            for part in (recipe.probe_train if split == "test" else "train", split)
         ]
+        if split == "val":
+            gallery, queries = self.sources
+            self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+        step = int(to_numpy(self.model.optimizer.iterations))
+        if (epoch + 1) % self.every and step != self.last:
             return
-        row = {"step": int(to_numpy(self.model.optimizer.iterations)), "epoch": epoch + 1} | self.look()
+        row = {"step": step, "epoch": epoch + 1} | self.look()
         if not is_chief():
             return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
@@ -59,17 +75,17 @@ class Monitor(keras.callbacks.Callback):
 
         features = [
             extract_features(
-                self.backbone, source, endpoints=("pre_logits",), view=evaluation_view(self.recipe),
+                self.backbone, source, endpoints=(self.endpoint,), view=evaluation_view(self.recipe),
                 network_input=NetworkInput.of(self.recipe), frozen=False,
-            )["pre_logits"]
+            )[self.endpoint]
             for source in self.sources
         ]  # fmt: skip
-        values = features[1]
+        values = features[1][:QUERIES]
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
             gallery, queries = (FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True))
-            knn = PROBES["knn"]()
+            knn = PROBES["knn"](temperature=self.recipe.knn_temperature)
             score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)
-            scores = {"knn_top1": score.top1} | scores
+            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": score.top1} | scores
         return scores

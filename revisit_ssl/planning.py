@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from revisit_ssl.backbones import without_values
 from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.command_line import Run
-from revisit_ssl.data import open_source
 from revisit_ssl.evaluation import check_probes, labelled_sources, probe
 from revisit_ssl.evaluators import PROBES, ImageProbe
 from revisit_ssl.evaluators.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.runs import run_name
-from revisit_ssl.training import build_pretext, check_model, evaluation_view, plan_steps, try_views
+from revisit_ssl.training import (
+    build_pretext,
+    check_model,
+    evaluation_view,
+    open_pretraining,
+    plan_steps,
+    try_views,
+)
 
 # Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
 # (experiments/results/revisiting.jsonl, two cores). An allowance: with more classes or penalties it is too little.
@@ -98,10 +104,14 @@ def look_at(run):
     """
     recipe, data_dir = run.recipe, run.options.data_dir
     check_probes(recipe, data_dir)
-    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    source = open_pretraining(recipe, data_dir)
     plan = plan_steps(recipe, source)
-    model = without_values(lambda: build_pretext(recipe, source))
-    check_model(model, recipe, plan)
+
+    def build():
+        model = build_pretext(recipe, source)
+        return model, check_model(model, recipe, plan)
+
+    model, exported = without_values(build)
     try_views(model, source)
     weights, trained = (
         4 * sum(math.prod(v.shape) for v in group) for group in (model.weights, model.trainable_variables)
@@ -109,12 +119,12 @@ def look_at(run):
     widths, images = {}, {"train": 0}
     if recipe.probes:
         size, known = evaluation_view(recipe).size, NetworkInput.of(recipe)
-        widths = feature_widths(model.backbone, size, known, recipe.probe_values, recipe.probe_pooling)
+        widths = feature_widths(exported, size, known, recipe.probe_values, recipe.probe_pooling)
         images = {split: source.num_examples for split, source in labelled_sources(recipe, data_dir).items()}
     return Facts(
         steps=plan.total,
         state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each
-        weight_bytes=4 * sum(math.prod(v.shape) for v in model.backbone.weights),
+        weight_bytes=4 * sum(math.prod(v.shape) for v in exported.weights),
         widths={name: widths[name] for name in recipe.endpoints if name in widths},
         images=sum(images.values()),
         train_images=images["train"],

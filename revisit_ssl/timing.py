@@ -22,7 +22,6 @@ import tensorflow as tf
 
 from revisit_ssl import jobs
 from revisit_ssl.command_line import XLA
-from revisit_ssl.data import open_source
 from revisit_ssl.distribute import get_strategy, use_xla
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation import setting_id
@@ -37,6 +36,7 @@ from revisit_ssl.training import (
     check_model,
     compile_pretext,
     evaluation_view,
+    open_pretraining,
     plan_steps,
     train,
 )
@@ -69,7 +69,7 @@ def measure(recipe, *, data_dir=None, strategy="auto", xla=None):
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
     check_devices(recipe, strategy, xla)
-    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    source = open_pretraining(recipe, data_dir)
     plan = plan_steps(recipe, source)
     watch = _Watch()
     with strategy.scope():

@@ -69,11 +69,12 @@ def pretrain(
         resume: go on from the newest checkpoint, or return at once what a finished run left.
         xla: compile the step with XLA; None decides by the device.
         save_every: steps between checkpoints.
-        monitor: "knn:N" to watch the features every N epochs.
+        monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
         quiet: no progress bar.
 
     Returns:
-        Functional keras.Model with named endpoints, frozen (trainable=False), also saved as backbone.keras.
+        Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
+        backbone.keras.
 
     Raises:
         InputError: see the message: another recipe in the workdir, missing data, devices or checkpoints.
@@ -81,24 +82,24 @@ def pretrain(
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     workdir = str(workdir)
-    monitor_every = parse_monitor(monitor)
+    watched = parse_monitor(monitor)
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
-    exported = os.path.join(workdir, "backbone.keras")
+    path = os.path.join(workdir, "backbone.keras")
     if check_workdir(recipe, workdir, resume=resume) == "finished":
-        return freeze(load_backbone(exported))
+        return freeze(load_backbone(path))
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
     check_devices(recipe, strategy, xla)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
-    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    source = open_pretraining(recipe, data_dir)
     plan = plan_steps(recipe, source)
     with strategy.scope():
         model = build_pretext(recipe, source)
         if plan.total:
             compile_pretext(model, recipe, plan, xla)
-    check_model(model, recipe, plan, strategy.num_replicas_in_sync)
+    exported = check_model(model, recipe, plan, strategy.num_replicas_in_sync)
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
@@ -107,20 +108,21 @@ def pretrain(
         results.write_atomically(os.path.join(workdir, "environment.json"), environment)
     if start < plan.total:
         callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
-        if monitor_every:
-            callbacks.append(Monitor(model.backbone, recipe, monitor_every, workdir, data_dir))
+        if watched:
+            split, every = watched
+            callbacks.append(Monitor(exported, recipe, every, workdir, data_dir, split=split, last=plan.total))
         with stop_signals() as stop:
             steps = {"start": start, "last": plan.total, "save_every": save_every}
             keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)
             train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
     score = pretext_score(model, recipe, data_dir) if plan.total else {}
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
-        reestimate_batch_norm(model.backbone, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+        reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
     if is_chief():
         if score:
             results.write_atomically(os.path.join(workdir, "pretext.json"), json.dumps(score) + "\n")
-        export_backbone(model.backbone, exported)
-    return freeze(model.backbone)
+        export_backbone(exported, path)
+    return freeze(exported)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,12 @@ class Plan:
 
     per_epoch: int
     total: int
+
+
+def open_pretraining(recipe, data_dir=None):
+    """The Source that the recipe pretrains on: its split, or the share of it that it names."""
+    options = {"data_dir": data_dir, "fraction": recipe.fraction, "seed": recipe.seed}
+    return open_source(recipe.dataset, recipe.split, **options)
 
 
 def plan_steps(recipe, source):
@@ -165,6 +173,14 @@ def build_pretext(recipe, source):
     return find_pretext(recipe.pretext).from_recipe(recipe, build_backbone(recipe), source)
 
 
+def build_untrained(recipe, data_dir=None):
+    """What the recipe's run would export before its first step; heads only where the recipe probes one."""
+    backbone = build_backbone(recipe)
+    if all(name in backbone.output for name in recipe.endpoints):
+        return backbone
+    return build_pretext(recipe, open_pretraining(recipe, data_dir)).exported
+
+
 def read_recipe(workdir):
     """The Recipe of the run in ``workdir``.
 
@@ -186,20 +202,20 @@ def load_pretext(workdir, *, data_dir=None):
         data_dir: where TFDS data sets lie.
 
     Returns:
-        Pretext; its backbone has the exported one's BatchNorm statistics where the run has finished.
+        Pretext; what it exports has the BatchNorm statistics of backbone.keras where the run has finished.
 
     Raises:
         InputError: no run there, no checkpoint, or a damaged one.
     """
     recipe = read_recipe(workdir)
-    source = open_source(recipe.dataset, recipe.split, data_dir=data_dir, seed=recipe.seed)
+    source = open_pretraining(recipe, data_dir)
     model = build_pretext(recipe, source)
     compile_pretext(model, recipe, plan_steps(recipe, source))
     if not restore(model, str(workdir)):
         raise InputError(f"{workdir} holds no checkpoint; train first")
-    exported = os.path.join(str(workdir), "backbone.keras")
-    if tf.io.gfile.exists(exported):
-        for mine, its in zip(model.backbone.weights, load_backbone(exported).weights, strict=True):
+    path = os.path.join(str(workdir), "backbone.keras")
+    if tf.io.gfile.exists(path):
+        for mine, its in zip(model.exported.weights, load_backbone(path).weights, strict=True):
             mine.assign(its)
     return model
 
@@ -225,16 +241,21 @@ def check_devices(recipe, strategy, xla):
 
 
 def check_model(model, recipe, plan, replicas=1):
-    """InputError for what the pretext, its network and the probes cannot do together; looks at no value of a weight."""
+    """What the pretext exports; InputError for what it, its network and the probes cannot do together.
+
+    Looks at no value of a weight.
+    """
+    exported = model.exported
     if recipe.probes:
-        check_endpoints(model.backbone, recipe.endpoints)
+        check_endpoints(exported, recipe.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
     size = evaluation_view(recipe).size
-    check_input(model.backbone, NetworkInput.of(recipe), size)
+    check_input(exported, NetworkInput.of(recipe), size)
     NetworkInput.of_training(recipe).side(size)  # of images for BatchNorm, also where probes see them undivided
     if plan.total:
         model.check_batch(recipe.batch_size // replicas, recipe.bn_group)
+    return exported
 
 
 def train(model, recipe, source, plan, start, strategy, callbacks):
@@ -345,13 +366,16 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
 
 
 def parse_monitor(text):
-    """N of "knn:N", or None."""
+    """("val" of "knn:N" or "test" of "knn_test:N", N), or None."""
     if text is None:
         return None
     kind, _, every = str(text).partition(":")
-    if kind != "knn" or not every.isdigit() or int(every) < 1:
-        raise InputError(f"monitor {text!r} is not known; expected knn:N, N epochs between two looks, such as knn:1")
-    return int(every)
+    split = {"knn": "val", "knn_test": "test"}.get(kind)
+    if split is None or not every.isdigit() or int(every) < 1:
+        raise InputError(
+            f"monitor {text!r} is not known; expected knn:N or knn_test:N, N epochs between two looks, such as knn:1"
+        )
+    return split, int(every)
 
 
 def check_workdir(recipe, workdir, *, resume):

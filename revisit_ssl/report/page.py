@@ -30,7 +30,7 @@ from revisit_ssl.report.blocks import (
     as_html,
     as_markdown,
 )  # fmt: skip
-from revisit_ssl.training import build_backbone, evaluation_view, freeze
+from revisit_ssl.training import build_pretext, build_untrained, evaluation_view, freeze, open_pretraining
 
 GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5
@@ -246,7 +246,7 @@ def nearest(run):
     source = run.open(recipe.probe_dataset or recipe.dataset, "test").sample(GALLERY, recipe.seed)
     networks = {recipe.pretext: run.backbone} if run.trains else {}
     if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
-        networks["untrained"] = freeze(build_backbone(recipe))
+        networks["untrained"] = freeze(build_untrained(recipe, run.data_dir))
     endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]
     labels = None if source.labels is None else np.asarray(source.labels)
     features = {n: features_of(b, recipe, source, run.workdir)[endpoint] for n, b in networks.items()}
@@ -306,11 +306,8 @@ def pretext_views(run):
     """What the pretext makes of four training images."""
     recipe = run.recipe
     require(run.trains, f"{recipe.pretext} is not trained")
-    source = run.open(recipe.dataset, recipe.split)
-    # The heads do not matter here, so the exported network serves; an unfinished run has none yet.
-    exported = tf.io.gfile.exists(run.path("backbone.keras"))
-    backbone = run.backbone if exported else build_backbone(recipe)
-    model = find_pretext(recipe.pretext).from_recipe(recipe, backbone, source)
+    source = open_pretraining(recipe, run.data_dir)
+    model = build_pretext(recipe, source)  # untrained: no weight is in these pictures
     batch = next(iter(train_batches(source, batch_size=4, crops=model.crops, seed=recipe.seed)))
     shown = model.pictures(batch)
     require(shown, f"{recipe.pretext} has no picture of its own")

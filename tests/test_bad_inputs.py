@@ -86,6 +86,30 @@ RUNS = [
     ("unknown backbone", ["rotation", *SMOKE, "--backbone", "resnet19"], "unknown backbone 'resnet19'; one of"),
     ("unknown data set", ["rotation", *SMOKE, "--dataset", "cifar11"], "unknown data set 'cifar11'"),
     ("data set not there", ["rotation", *SMOKE, "--dataset", "imagenet2012"], "imagenet2012"),
+    (
+        "nothing to name behind a set",
+        ["rotation", *SMOKE, "--dataset", "digits:5"],
+        "digits takes nothing behind its name",
+    ),
+    ("imbalance factor 0", ["rotation", *SMOKE, "--dataset", "cifar10_lt:0"], "factor 0 must be at least 1"),
+    ("index list not there", ["rotation", *SMOKE, "--dataset", "cifar10_lt:no.npy"], "no index list 'no.npy'"),
+    ("ImageNet-100 not there", ["rotation", *SMOKE, "--dataset", "imagenet100"], "imagenet100 needs ImageNet"),
+    (
+        "ImageNet-LT's lists not there",
+        ["rotation", *SMOKE, "--dataset", "imagenet_lt"],
+        "data set imagenet_lt is not in",
+    ),
+    ("no list of images", ["rotation", *SMOKE, "--dataset", "imagenet_list"], "imagenet_list needs a list"),
+    (
+        "list of images not there",
+        ["rotation", *SMOKE, "--dataset", "imagenet_list:no.txt"],
+        "no list of images 'no.txt'",
+    ),
+    (
+        "Kitchen-HC's source not there",
+        ["rotation", *SMOKE, "--dataset", "kitchen_hc"],
+        "data set kitchen_hc (kitchen_hc)",
+    ),
     ("folder not there", ["rotation", *SMOKE, "--dataset", "folder:/no/such/place"], "/no/such/place"),
     ("folder without images", lambda f: ["rotation", *SMOKE, "--dataset", images(f, 0)], "no readable images"),
     (
@@ -258,7 +282,7 @@ def table():
         text = next(text for text in errors.getvalue().splitlines() if text.startswith("error: "))
         text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text.removeprefix("error: "))
         text = re.sub(r"process \d+", "process 1234", text)
-        text = text.replace(str(pathlib.Path.home()), "~").replace("|", "\\|")
+        text = text.replace(str(pathlib.Path.home()), "~").replace("|", "\\|").replace("<", "&lt;")
         print(f"| {what} | {text} |", flush=True)
 
 

@@ -42,7 +42,25 @@ def draw(labels, factor, seed=0):
     return np.sort(np.concatenate(chosen))
 
 
-def split_rows(labels, official, argument=""):
+def parse(argument):
+    """What stands behind a set's name: "50", a file (``read_indices``), or "" for FACTOR.
+
+    Returns:
+        An imbalance factor, float; or int64 [n] ascending, a published list of images.
+
+    Raises:
+        InputError: a factor below 1; a list that cannot be used.
+    """
+    try:
+        factor = float(argument or FACTOR)
+    except ValueError:
+        return read_indices(argument)
+    if not 1 <= factor < np.inf:
+        raise InputError(f"imbalance factor {argument} must be at least 1, such as 100, 50 or 10")
+    return factor
+
+
+def split_rows(labels, official, wanted):
     """Rows of the splits of a long-tailed set.
 
     "trainval" is the published set, with all of its images. "val" is balanced: of every class a tenth of what the
@@ -52,24 +70,20 @@ def split_rows(labels, official, argument=""):
     Args:
         labels: int [N] of the balanced set, as stored.
         official: int [N], the place of each stored image in the official order.
-        argument: what the set's name has after its colon: an imbalance factor ("50"), a file (``read_indices``) or
-            nothing, for a factor of FACTOR.
+        wanted: from ``parse``, an imbalance factor or the images.
 
     Returns:
         {"train" | "val" | "trainval": int64 ascending rows of the stored set}.
 
     Raises:
-        InputError: a factor below 1; a list that cannot be used.
+        InputError: images that the set does not have.
     """
     labels, stored = np.asarray(labels), np.argsort(official)  # stored: row of each official place
-    try:
-        factor = float(argument or FACTOR)
-    except ValueError:
-        places = read_indices(argument, len(labels))
-    else:
-        if not 1 <= factor < np.inf:
-            raise InputError(f"imbalance factor {argument} must be at least 1, such as 100, 50 or 10")
-        places = draw(labels[stored], factor)
+    places = draw(labels[stored], wanted) if isinstance(wanted, float) else wanted
+    if places[-1] >= len(labels):
+        raise InputError(
+            f"the list names image {places[-1]}, but the {len(labels)} training images are 0 to {len(labels) - 1}"
+        )
     outside = np.setdiff1d(np.arange(len(labels)), places)
     random = np.random.default_rng([0, 4])
     classes = np.unique(labels)
@@ -82,18 +96,17 @@ def split_rows(labels, official, argument=""):
     return {split: np.sort(stored[part]) for split, part in rows.items()}
 
 
-def read_indices(path, count):
+def read_indices(path):
     """A published list of images, as numbers in the official order, from 0.
 
     Args:
         path: a text file of numbers, a .npy file, or a .npz file, with #name behind it where it holds several arrays.
-        count: number of images of the whole set.
 
     Returns:
         int64 [n] ascending.
 
     Raises:
-        InputError: no such file or array; not numbers; out of range; none; one of them twice.
+        InputError: no such file or array; not numbers; a negative one; none; one of them twice.
     """
     path, _, key = path.partition("#")
     try:
@@ -118,9 +131,8 @@ def read_indices(path, count):
         raise InputError(f"{path} is no list of image numbers ({error}); get it again") from None
     if loaded.ndim != 1 or loaded.dtype.kind not in "iu" or not len(loaded):
         raise InputError(f"{path} holds {loaded.dtype} {list(loaded.shape)}; expected whole numbers [n], n at least 1")
-    if loaded.min() < 0 or loaded.max() >= count:
-        wrong = loaded.min() if loaded.min() < 0 else loaded.max()
-        raise InputError(f"{path} names image {wrong}; the {count} training images are 0 to {count - 1}")
+    if loaded.min() < 0:
+        raise InputError(f"{path} names image {loaded.min()}; the first one is 0")
     indices = np.unique(loaded.astype(np.int64))
     if len(indices) < len(loaded):
         raise InputError(f"{path} names {len(loaded) - len(indices)} images more than once; expected each at most once")

@@ -378,13 +378,13 @@ def _open_listing(name, split, listing):
 def _open_long_tail(name, split, place):
     """CIFAR-10-LT and CIFAR-100-LT, out of the memory of the whole set."""
     key, _, argument = name.partition(":")
-    whole = key.removesuffix("_lt")
+    whole, wanted = key.removesuffix("_lt"), long_tail.parse(argument)
     if split == "test":
         return dataclasses.replace(_open(whole, "test", place), name=name)
     source = _open(whole, "trainval", place)
     # TFDS has shuffled the set; the id of an image, train_00007, is its place in the official files.
     official = [int(text.rpartition("_")[2]) for text in _column(whole, "trainval", place, "id")]
-    rows = long_tail.split_rows(source.labels, np.array(official), argument)[split]
+    rows = long_tail.split_rows(source.labels, np.array(official), wanted)[split]
     return dataclasses.replace(source.subset(rows), name=name, split=split)
 
 

@@ -162,8 +162,8 @@ def test_bad_factors_and_lists_get_one_line(stub, tmp_path):
     assert "no index list 'ten'" in message("ten")
     path = tmp_path / "list.npy"
     for array, text in (
-        ([0, 600], "names image 600; the 600 training images are 0 to 599"),
-        ([-1, 3], "names image -1"),
+        ([0, 600], "names image 600, but the 600 training images are 0 to 599"),
+        ([-1, 3], "names image -1; the first one is 0"),
         ([3, 3, 4], "names 1 images more than once"),
         ([0.5], "float64 [1]; expected whole numbers"),
         ([[1]], "int64 [1, 1]; expected whole numbers"),

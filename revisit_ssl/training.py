@@ -226,6 +226,7 @@ def compile_pretext(model, recipe, plan, xla=False):
         recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=plan.per_epoch, total_steps=plan.total
     )
     model.compile(optimizer=optimizer, jit_compile=xla)
+    model.total_steps = plan.total
     optimizer.build(model.trainable_variables)
 
 

@@ -42,6 +42,8 @@ class Pretext(keras.Model):
     """False for a baseline that only builds its network."""
     cuts_patches = False
     """True where the network is trained on the patches of ``views.patch_grid``."""
+    total_steps = None
+    """Optimiser steps of the whole run, for schedules of the method's own; known once the model is compiled."""
 
     def __init__(self, backbone, *, views=None, seed=0):
         super().__init__(name=type(self).__name__.lower())

@@ -1,0 +1,169 @@
+"""MoCo v1 and v2: find the key among those of a queue (He et al., arXiv:1911.05722; Chen et al., arXiv:2003.04297).
+
+Follows the official moco/builder.py and main_moco.py, their CIFAR-10 notebook (symmetric loss), and for CLD (Wang et
+al., arXiv:2008.03813) the released train_cifar_moco_cld.py and main_imagenet_moco_cld.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import keras
+import tensorflow as tf
+import tyro
+
+from revisit_ssl.losses import cld_loss, info_nce
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.heads import ProjectionHead
+from revisit_ssl.pretext.queue import Queue
+from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.views.draws import fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoOptions(TaskOptions):
+    """Options of MoCo."""
+
+    head: Literal["linear", "normlinear", "mlp", "normmlp"] = "linear"
+    """linear: v1; mlp: v2; normlinear, normmlp: with CLD's cosines instead of the last linear layer."""
+    units: int = 128
+    """Size of the projection."""
+    hidden: int | None = None
+    """Units of an MLP's hidden layer; None: as many as pre_logits has."""
+    temperature: float = 0.07
+    """Temperature of the softmax over key and queue: 0.07 in v1, 0.2 in v2, 0.1 in the CIFAR-10 notebook."""
+    momentum: float = 0.999
+    """Share of the target's old parameters that a step keeps; 0.99 in the CIFAR-10 notebook."""
+    update_target: Literal["before", "after"] = "before"
+    """before: the target is updated before it encodes the keys (official MoCo); after: once the optimiser has stepped
+    (CLD's CIFAR script)."""
+    queue_size: int = 65536
+    """Keys in the queue; 4096 in the CIFAR-10 notebook."""
+    queue_start: Literal["normal", "uniform"] = "normal"
+    """First content: normal: random directions; uniform: rows that are not of unit length (CLD's CIFAR script)."""
+    queue_scope: Literal["global", "local"] = "global"
+    """Under replicas: one queue of the keys of all, or a queue for each of its own."""
+    shuffle_bn: bool = True
+    """Encode the keys of an image among other images than its query: in other places of the global batch."""
+    symmetric: bool = False
+    """Either view is query and key; the sum of both losses (CIFAR-10 notebook)."""
+    crops: Literal[2, 3] | None = None
+    """2: a query and a key. 3: two queries, whose losses are averaged, and a key (CLD's scripts). None: 3 with CLD
+    unless symmetric, else 2. Disputed: how CLD's plain MoCo rows were trained is not published; the script without its
+    term has 3."""
+    cld: Annotated[CLDSpec, tyro.conf.arg(prefix_name=False)] = field(default_factory=CLDSpec)
+    """Cross-level discrimination between the two queries."""
+
+    def __post_init__(self):
+        require(self.units >= 1, f"task.units {self.units} must be at least 1")
+        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
+        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
+        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
+        require(self.queue_size >= 1, f"task.queue_size {self.queue_size} must be at least 1")
+        require(not self.symmetric or self.crops != 3, "task.symmetric has two crops; leave task.crops at None")
+        two = self.symmetric or self.crops != 2 or not self.cld.weight
+        require(two, "task.crops 2 has one query and CLD compares two; take 3, or task.symmetric")
+
+    @property
+    def views(self):
+        """Crops of an image."""
+        return self.crops or (3 if self.cld.weight and not self.symmetric else 2)
+
+
+class MoCo(Pretext):
+    """Network and head, their target, and the queue of the target's keys.
+
+    Reports the loss; the instance part of it (log(K + 1) in nats where all similarities are equal, twice that where
+    symmetric); the accuracy in [0, 1], how often the positive is the most similar of all; with CLD its loss and the
+    accuracy among the groups.
+
+    Args:
+        options: MoCoOptions.
+    """
+
+    Options = MoCoOptions
+
+    def __init__(self, backbone, *, options=None, views=None, seed=0):
+        super().__init__(backbone, views=views, seed=seed)
+        o = self.options = options or MoCoOptions()
+        self.head = ProjectionHead(o.head, o.units, o.hidden, o.cld.branches)
+        self.head.build(backbone.output["pre_logits"].shape)
+        self.target, self.target_head = make_target(backbone), make_target(self.head)
+        self.queue = Queue(o.queue_size, o.units, o.queue_start, o.queue_scope, seed)
+        self.ready("loss", "instance", "accuracy", *(("cld", "group_accuracy") if o.cld.weight else ()))
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed)
+
+    @property
+    def crops(self):
+        return {"image": replace(super().crops["image"], count=self.options.views)}
+
+    @property
+    def exported(self):
+        projection = self.head(self.backbone.output["pre_logits"])[0]
+        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
+
+    def check_batch(self, images, bn_group=None):
+        super().check_batch(images, bn_group)
+        size = self.options.queue_size
+        require(images <= size, f"{images} keys of a step do not fit into task.queue_size {size}; raise it")
+        self.options.cld.check_batch(images, self.distribute_strategy.num_replicas_in_sync)
+
+    def train_step(self, batch):
+        o, seed = self.options, self.step_seed()
+        crops = self.cut(batch, seed)["image"]  # [B, n, s, s, 3]
+        views = [self.augment(crops[:, i], fold(seed, 310 + i), view=i) for i in range(o.views)]
+        if o.update_target == "before":
+            self.update_target()
+        keys = [self.encode_keys(view, fold(seed, 320)) for view in (views if o.symmetric else views[-1:])]  # [B, d]
+        with tf.GradientTape() as tape:
+            queries, groups = [], []
+            for view in views if o.symmetric else views[:-1]:  # one pass each: BatchNorm sees one view at a time
+                outputs = self.head(self.backbone(view, training=True)["pre_logits"])
+                queries.append(outputs[0])  # [B, d]
+                groups.append(outputs[-1])
+            loss, scalars = self.objective(queries, keys[::-1] if o.symmetric else keys * len(queries), groups)
+        self.minimize(loss, tape)
+        for each in keys:
+            self.queue.enqueue(each)
+        if o.update_target == "after":
+            self.update_target()
+        return self.report(loss=loss, **scalars)
+
+    def objective(self, queries, keys, groups):
+        """(loss, scalars for the log) of unit rows, each of the arguments a list of float32 [B, d], one for a query."""
+        o = self.options
+        terms = [
+            info_nce(query, key, self.queue.features, o.temperature) for query, key in zip(queries, keys, strict=True)
+        ]
+        losses, hits = zip(*terms, strict=True)
+        loss = tf.add_n(losses) / (1 if o.symmetric else len(losses))
+        scalars = {"instance": loss, "accuracy": tf.add_n(hits) / len(hits)}
+        if o.cld.weight:
+            scalars["cld"], scalars["group_accuracy"] = cld_loss(*groups, o.cld)
+            loss += o.cld.weight * scalars["cld"]
+        return loss, scalars
+
+    def encode_keys(self, images, seed):
+        """float32 [B, s, s, 3] -> [B, d], unit rows."""
+
+        def encode(rows):
+            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
+
+        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
+
+    def update_target(self):
+        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
+            momentum_update(target, online, self.options.momentum)
+
+    def pictures(self, batch):
+        few = {name: batch[name][:4] for name in batch}
+        crops = self.cut(few, (self.seed, 0))["image"]
+        n = self.options.views
+        views = [self.augment(crops[:, i], fold(self.seed, 310 + i), view=i, normalize="none") for i in range(n)]
+        images = tf.reshape(tf.stack(views, axis=1), [-1, *crops.shape[2:]])
+        names = [*(f"query {i + 1}" for i in range(n - 1)), "key"] * crops.shape[0]
+        return [("a query finds the key of its own image", images.numpy(), names)]

@@ -62,9 +62,9 @@ def weights():
 
 
 def without(recipe):
-    """The recipe at weight 0, its other terms unchanged: MoCo keeps the second query that CLD needs."""
-    crops = ("--task.crops", "3") if recipe == "moco_cld" else ()
-    return Variant(recipe, ("--cld.weight", "0", *crops), "weight0")
+    """The recipe at weight 0 with as many crops of an image as CLD needs, so that the term alone is missing."""
+    crops = {"npid_cld": "2", "moco_cld": "3"}[recipe]
+    return Variant(recipe, ("--cld.weight", "0", "--task.crops", crops), "weight0")
 
 
 def temperatures():

@@ -22,13 +22,13 @@ from revisit_ssl.report.tables import RANDOM, probed, unique
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decidable at this scale"
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
 NO_SEEDS_NOISE = 2.0  # points; where no setting has two seeds
-RULE = (
+WEIGHING = (
     "A claim is read as differences that it says are positive. One is clear when it is larger than two standard "
     "deviations of a difference of two runs, as the settings with several seeds show it "
     f"({NO_SEEDS_NOISE:g} points where none has). The claim holds when more than half are clear and none is clearly "
-    "against it; it does not hold when more are against it than for it; else it is not decidable at this scale. "
-    "Claims 3 and 6 to 9 have rules of their own, stated in brackets."
+    "against it; it does not hold when more are against it than for it; else it is not decidable at this scale."
 )
+RULE = f"{WEIGHING} Claims 3 and 6 to 9 have rules of their own, stated in brackets."
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class Study:
                 measured.setdefault(what, {}).setdefault(r.setting, []).append(r)
         self.rows = [r for settings in measured.values() for r in max(settings.values(), key=len)]
         self.labels = max((r.labels for r in self.rows if r.probe_dataset == dataset), default=1.0)
-        spreads = [statistics.variance(v) for v in self._seeds().values() if len(v) > 1]
-        self.noise = 2 * math.sqrt(2 * statistics.fmean(spreads)) if spreads else NO_SEEDS_NOISE
+        self.noise = noise_of(self._seeds().values())
 
     def _seeds(self):
         found = {}
@@ -114,18 +113,34 @@ class Study:
 
     def clear(self, differences):
         """(how many are clearly positive, how many clearly negative)"""
-        return sum(d > self.noise for d in differences), sum(d < -self.noise for d in differences)
+        return clear(differences, self.noise)
 
     def weigh(self, differences):
         """(verdict, "4 of 6 clear, 0 against") of differences that a claim says are positive."""
-        found = [d for d in differences if d is not None]
-        wins, losses = self.clear(found)
-        reason = f"{wins} of {len(found)} clearly so, {losses} clearly against (clear: {self.noise:.1f} points)"
-        if not found:
-            return OPEN, "no runs that could tell"
-        if losses == 0 and wins > len(found) / 2:
-            return HOLDS, reason
-        return (FAILS if losses > wins else OPEN), reason
+        return weigh(differences, self.noise)
+
+
+def noise_of(settings):
+    """Two standard deviations of a difference of two runs, in points; ``settings`` [the numbers of its seeds]."""
+    spreads = [statistics.variance(v) for v in settings if len(v) > 1]
+    return 2 * math.sqrt(2 * statistics.fmean(spreads)) if spreads else NO_SEEDS_NOISE
+
+
+def clear(differences, noise):
+    """(how many are clearly positive, how many clearly negative)"""
+    return sum(d > noise for d in differences), sum(d < -noise for d in differences)
+
+
+def weigh(differences, noise):
+    """(verdict, "4 of 6 clear, 0 against") of differences that a claim says are positive; None is passed over."""
+    found = [d for d in differences if d is not None]
+    wins, losses = clear(found, noise)
+    reason = f"{wins} of {len(found)} clearly so, {losses} clearly against (clear: {noise:.1f} points)"
+    if not found:
+        return OPEN, "no runs that could tell"
+    if losses == 0 and wins > len(found) / 2:
+        return HOLDS, reason
+    return (FAILS if losses > wins else OPEN), reason
 
 
 def claims(results, dataset="cifar10"):

@@ -6,6 +6,11 @@ PRETEXTS = {
     "relative_patch": "RelPatchLoc",
     "jigsaw": "Jigsaw",
     "supervised": "Supervised",
+    "npid": "NPID",
+    "moco": "MoCo",
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "infomin": "InfoMin",
 }
 NETWORKS = {
     "revnet50": "RevNet50",
@@ -16,6 +21,8 @@ NETWORKS = {
     "vgg19_bn": "VGG19-BN",
     "resnet18": "ResNet18",
     "resnet18_no_skip": "ResNet18, no skip",
+    "resnet18_cifar": "ResNet18 (CIFAR)",
+    "resnet50_torch": "ResNet50",
 }
 DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}
 PROBES = {
@@ -25,6 +32,9 @@ PROBES = {
     "lbfgs_paper": "L-BFGS with the paper's λ",
     "mlp": "MLP",
     "knn": "kNN",
+    "nmi": "NMI",
+    "retrieval": "retrieval",
+    "finetune": "fine-tuning",
 }
 
 

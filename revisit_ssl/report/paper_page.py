@@ -7,6 +7,8 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.report import figures
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text, as_html, as_markdown
 from revisit_ssl.report.claims import RULE, claims
+from revisit_ssl.report.cld_page import TITLE as CLD_TITLE
+from revisit_ssl.report.cld_page import cld_blocks
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.paper import agreement_table, paper_tables, printed_tables
 from revisit_ssl.report.study import runs_table, study_tables
@@ -27,7 +29,7 @@ def write_paper_report(results, folder, paper="revisiting"):
     Args:
         results: [Result]; may be empty: then the tables hold the paper's numbers alone.
         folder: where to, local or gs://.
-        paper: as in ``paper_tables``.
+        paper: "revisiting" (as in ``paper_tables``) or "cld".
 
     Returns:
         Path of the HTML page.
@@ -35,13 +37,14 @@ def write_paper_report(results, folder, paper="revisiting"):
     Raises:
         InputError: no such paper, or the folder cannot be written to.
     """
-    blocks = page_blocks(results, paper)
+    title = CLD_TITLE if paper == "cld" else TITLE
+    blocks = cld_blocks(results) if paper == "cld" else page_blocks(results, paper)
     for block in blocks:
         if isinstance(block, Picture):
             storage.write_atomically(os.path.join(folder, block.path), block.png)
-    storage.write_atomically(os.path.join(folder, f"{paper}.md"), as_markdown(TITLE, blocks))
+    storage.write_atomically(os.path.join(folder, f"{paper}.md"), as_markdown(title, blocks))
     path = os.path.join(folder, f"{paper}.html")
-    storage.write_atomically(path, as_html(TITLE, blocks))
+    storage.write_atomically(path, as_html(title, blocks))
     return path
 
 

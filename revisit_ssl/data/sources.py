@@ -63,7 +63,9 @@ DATASETS = {
     "cifar10_lt": DatasetSpec("cifar10", _LT, argument=_LT_ARGUMENT),
     "cifar100_lt": DatasetSpec("cifar100", _LT, argument=_LT_ARGUMENT),
     "stl10": DatasetSpec("stl10", _divided("train", ":4500", "4500:", "test")),
-    "stl10_all": DatasetSpec(  # "trainval": the 105,000 that CLD trains on; most have no label, so none is given
+    # "trainval": the 105,000 that CLD trains on, most without a label, so none is given; gallery and test: stl10.
+    # Deviation: CLD's supplement counts 5,000 test images; the set has 8,000, and all of them test.
+    "stl10_all": DatasetSpec(
         "stl10",
         {"train": "train[:4500]+unlabelled", "val": "train[4500:]", "trainval": "train+unlabelled", "test": "test"},
         label=None,

@@ -261,7 +261,7 @@ def methods_table(settings):
     pairs = pairs_of(settings)
     shown = [s for p in pairs for s in (p.without, p.with_) if s]
     measures = [m for m in MEASURES if any(m in s.scores for s in shown)]
-    rows, notes = [], []
+    rows, options, notes = [], [], []
     for pair in pairs:
         for text, setting in (("without CLD", pair.without), ("with CLD", pair.with_)):
             if setting is None:
@@ -270,7 +270,7 @@ def methods_table(settings):
                 rows.append([pair.method, "untrained", *(text_of(setting.untrained.get(m)) for m in measures)])
             cells = [bold(setting.cell(m), is_clear(setting.untrained.get(m), setting.scores.get(m))) for m in measures]
             rows.append([pair.method, text, *cells])
-            notes.append(f"{setting.name}: {setting.options}; {setting.length}.")
+            options.append(f"{setting.name}: {setting.options}; {setting.length}.")
         if pair.without and pair.with_:
             rows.append([pair.method, "gain of CLD", *(gain(pair.without, pair.with_, m) for m in measures)])
             other = changes(pair.without, pair.with_)
@@ -284,7 +284,7 @@ def methods_table(settings):
         "initialised and with BatchNorm statistics re-estimated. Bold: larger (than untrained; than without CLD) by at "
         "least two standard deviations of the difference, which one seed cannot show. The gain is paired by seed."
     )
-    return Table(["method", "", *(m.title for m in measures)], rows, labels=2, notes=(head, *notes))
+    return Table(["method", "", *(m.title for m in measures)], rows, labels=2, notes=(head, " ".join(options), *notes))
 
 
 def gain(without, with_, measure):
@@ -333,7 +333,7 @@ class Ablation:
 
 
 def ablations(settings, varied, *, cld=True):
-    """[Ablation]: those of at least two points, the largest first.
+    """[Ablation]: those of at least two points beside the control, the largest first.
 
     Args:
         settings: [Setting].
@@ -352,7 +352,7 @@ def ablations(settings, varied, *, cld=True):
         same = [c for c in controls if (c.ground, c.run.pretext) == (first.ground, first.run.pretext)
                 and not set(changes(c, first)) - {v for v in varied if "." not in v}]  # fmt: skip
         control = max(same, key=lambda s: s.seeds, default=None)
-        if len(best) + (control is not None and "cld.weight" in varied) > 1:
+        if len(best) > 1:
             found.append(Ablation(best, control))
     return sorted(found, key=lambda a: -len(a.settings))
 

@@ -72,7 +72,7 @@ def negatives_figure(settings):
     caption = (
         "Number of negatives against NMI, retrieval and kNN (the supplement's Figure A.2): MoCo without CLD, "
         f"{'; '.join(a.first.ground.text + ', ' + a.first.length for a, _ in found)}; T {first.task['temperature']:g}. "
-        "Seeds' mean and standard deviation; a ring marks the largest. The paper's curves hold no readable numbers: "
+        "Seeds' mean and standard deviation; a ring marks the largest. The paper's text has no numbers of its curves: "
         "retrieval rises with the negatives, NMI falls where there are many, kNN is best in between."
     )
     return Picture("negatives", picture, caption, FOLDER)

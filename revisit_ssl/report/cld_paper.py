@@ -116,9 +116,9 @@ def context_table():
             data = f"{data_name(r['dataset'])}{share}"
             measured = f"{names.probe_name(r['probe'])}, {r['endpoint']}, {r['metric']}"
             setting = ", ".join(part.replace("=", " ").replace("_", " ") for part in r["setting"].split())
-            lines.append([r["paper"], recipe_name(r["pretext"]), data, measured, setting, printed(r), r["note"]])
+            lines.append([r["paper"], recipe_name(r["pretext"]), data, measured, setting, f"{r['value']}", r["note"]])
     columns = ["source", "method", "data", "measured", "setting", "value", ""]
-    note = "Numbers of other authors, as they print them (to one decimal); nothing here is ours."
+    note = "Numbers of other authors, as they print them; nothing here is ours."
     return Table(columns, lines, labels=5, notes=(note,))
 
 

@@ -2,8 +2,11 @@
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.byol import BYOL
 from revisit_ssl.pretext.exemplar import Exemplar
+from revisit_ssl.pretext.infomin import InfoMin
 from revisit_ssl.pretext.jigsaw import Jigsaw
+from revisit_ssl.pretext.moco import MoCo
 from revisit_ssl.pretext.npid import NPID
 from revisit_ssl.pretext.relative_patch import RelativePatch
 from revisit_ssl.pretext.rotation import Rotation
@@ -15,8 +18,11 @@ PRETEXTS = {
     "jigsaw": Jigsaw,
     "relative_patch": RelativePatch,
     "rotation": Rotation,
+    "moco": MoCo,
     "npid": NPID,
     "simclr": SimCLR,
+    "byol": BYOL,
+    "infomin": InfoMin,
     "supervised": Supervised,
     "random": RandomInit,
 }

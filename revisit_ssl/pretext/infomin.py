@@ -1,0 +1,273 @@
+"""InfoMin: MoCo with stronger views and a jigsaw branch (Tian et al., arXiv:2005.10243; PIRL, arXiv:1912.01991).
+
+Follows the InfoMin of HobbitLong/PyContrast, and for CLD (Wang et al., arXiv:2008.03813) the infomin/ folder of its
+code. The views, "D" of the paper, are the ViewSpec's business.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import keras
+import tensorflow as tf
+import tyro
+
+from revisit_ssl.losses import cld_loss, info_nce
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.heads import NormLinear, ProjectionHead, linear, unit
+from revisit_ssl.pretext.queue import Queue
+from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.views.color import normalize_input
+from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.draws import fold, uniform
+from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.patches import grid_patches
+
+PATCHES = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoMinOptions(TaskOptions):
+    """Options of InfoMin."""
+
+    head: Literal["linear", "normlinear", "mlp", "normmlp"] = "mlp"
+    """normlinear, normmlp: with CLD's cosines instead of the last linear layers, also in the jigsaw branch."""
+    units: int = 128
+    """Size of the projection."""
+    hidden: int | None = None
+    """Units of an MLP's hidden layer; None: as many as pre_logits has."""
+    temperature: float = 0.15
+    """Temperature of the softmax over key and queue."""
+    momentum: float = 0.999
+    """Share of the target's old parameters that a step keeps."""
+    queue_size: int = 65536
+    """Keys in the queue."""
+    queue_scope: Literal["global", "local"] = "global"
+    """Under replicas: one queue of the keys of all, or a queue for each of its own."""
+    shuffle_bn: bool = True
+    """Encode the keys of an image among other images than its query: in other places of the global batch."""
+    jigsaw_weight: float = 0.5
+    """Weight (beta) of the jigsaw branch, 1 - beta being that of the queries; 0: no such branch."""
+    jigsaw_size: int | None = None
+    """Side of the crop that the nine patches come from; None: 255 for views of 224 pixels, others in proportion."""
+    jigsaw_scale: tuple[float, float] = (0.6, 1.0)
+    """Range of that crop's share of the image area."""
+    patch_size: int | None = None
+    """Side of a patch, cut anywhere in its cell; None: 64 for cells of 85 pixels, others in proportion."""
+    crops: Literal[2, 3] | None = None
+    """2: a query and a key. 3: two queries, whose losses are averaged, and a key (CLD's script). None: 3 with CLD."""
+    legacy_double_enqueue: bool = False
+    """Write the keys before the second query as well, as the released code of CLD does. Disputed: the text has no such
+    thing; there the second query's positive is among its negatives, and the queue holds half as many steps."""
+    cld: Annotated[CLDSpec, tyro.conf.arg(prefix_name=False)] = field(default_factory=CLDSpec)
+    """Cross-level discrimination between the two queries."""
+
+    def __post_init__(self):
+        require(self.units >= 1, f"task.units {self.units} must be at least 1")
+        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
+        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
+        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
+        require(self.queue_size >= 1, f"task.queue_size {self.queue_size} must be at least 1")
+        require(0 <= self.jigsaw_weight <= 1, f"task.jigsaw_weight {self.jigsaw_weight} must lie in [0, 1]")
+        size = self.jigsaw_size
+        require(size is None or size >= 12, f"task.jigsaw_size {size} must be at least 12 pixels")
+        require(
+            self.patch_size is None or self.patch_size >= 4, f"task.patch_size {self.patch_size} must be at least 4"
+        )
+        require(self.crops != 2 or not self.cld.weight, "task.crops 2 has one query and CLD compares two; take 3")
+        double = not self.legacy_double_enqueue or self.views == 3
+        require(double, "task.legacy_double_enqueue is of two queries; add task.crops 3")
+
+    @property
+    def views(self):
+        """Crops of an image, without the one of the patches."""
+        return self.crops or (3 if self.cld.weight else 2)
+
+    def cell(self, size):
+        """Side of one of the nine cells, for views of ``size`` pixels."""
+        return (self.jigsaw_size or max(12, round(size * 255 / 224))) // 3
+
+    def patch(self, size):
+        """Side of a patch, for views of ``size`` pixels."""
+        return self.patch_size or max(4, round(self.cell(size) * 64 / 85))
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class JigsawHead(keras.layers.Layer):
+    """The vectors of an image's patches, in any order, to one unit vector: float [B * 9, c] -> float32 [B, units].
+
+    Args:
+        kind, units, hidden: as for ProjectionHead; each patch passes such a head (without its normalisation), and the
+            nine outputs side by side one more linear or NormLinear layer.
+    """
+
+    def __init__(self, kind="mlp", units=128, hidden=None, name="jigsaw_head", dtype="float32", **base):
+        super().__init__(name=name, dtype=dtype, **base)
+        self.deep = kind.endswith("mlp")
+        self.hidden_units = hidden
+        self.each, self.joint = (
+            NormLinear(units, label) if kind.startswith("norm") else linear(units, label) for label in ("each", "joint")
+        )
+
+    def build(self, input_shape):
+        if self.deep:
+            self.hidden = linear(self.hidden_units or input_shape[-1], "hidden")
+            self.hidden.build(input_shape)
+            input_shape = (input_shape[0], self.hidden.units)
+        self.each.build(input_shape)
+        self.joint.build((None, PATCHES * self.each.units))
+        self.built = True
+
+    def call(self, x, order):
+        """``order`` int [B, 9]: the patch at each place."""
+        x = tf.cast(x, tf.float32)
+        if self.deep:
+            x = tf.nn.relu(self.hidden(x))
+        vectors = tf.reshape(self.each(x), [-1, PATCHES, self.each.units])
+        shuffled_vectors = tf.gather(vectors, order, batch_dims=1)
+        return unit(self.joint(tf.reshape(shuffled_vectors, [-1, PATCHES * self.each.units])))
+
+
+class InfoMin(Pretext):
+    """Network, head and jigsaw head, a target of the first two, and the queue of the target's keys.
+
+    Reports the loss; the instance part of it (log(K + 1) in nats where all similarities are equal); the accuracies in
+    [0, 1] of the queries and of the jigsaw branch, how often the positive is the most similar of all; with CLD its loss
+    and the accuracy among the groups.
+
+    Args:
+        options: InfoMinOptions.
+
+    Raises:
+        InputError: a jigsaw branch on a network of one input size, or a patch larger than its cell.
+    """
+
+    Options = InfoMinOptions
+
+    def __init__(self, backbone, *, options=None, views=None, seed=0):
+        super().__init__(backbone, views=views, seed=seed)
+        o = self.options = options or InfoMinOptions()
+        shape = backbone.output["pre_logits"].shape
+        self.head = ProjectionHead(o.head, o.units, o.hidden, o.cld.branches)
+        self.head.build(shape)
+        if o.jigsaw_weight:
+            side, size = backbone.input.shape[1], self.view_spec.size
+            fixed = f"{backbone.name} takes images of {side} pixels alone, no patches; set task.jigsaw-weight to 0"
+            require(side is None or side == o.patch(size), fixed)
+            cell, patch = o.cell(size), o.patch(size)
+            require(patch <= cell, f"task.patch_size {patch} is more than the {cell} pixels of a cell")
+            self.jigsaw_head = JigsawHead(o.head, o.units, o.hidden)
+            self.jigsaw_head.build(shape)
+        self.target, self.target_head = make_target(backbone), make_target(self.head)
+        self.queue = Queue(o.queue_size, o.units, scope=o.queue_scope, seed=seed)
+        jigsaw = ("jigsaw_accuracy",) if o.jigsaw_weight else ()
+        self.ready("loss", "instance", "accuracy", *jigsaw, *(("cld", "group_accuracy") if o.cld.weight else ()))
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed)
+
+    @property
+    def crops(self):
+        o, crops = self.options, {"image": replace(super().crops["image"], count=self.options.views)}
+        if o.jigsaw_weight:
+            crops["jigsaw"] = CropSpec(size=3 * o.cell(self.view_spec.size), method="resized", scale=o.jigsaw_scale)
+        return crops
+
+    @property
+    def exported(self):
+        projection = self.head(self.backbone.output["pre_logits"])[0]
+        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
+
+    def check_batch(self, images, bn_group=None):
+        super().check_batch(images, bn_group)
+        size = self.options.queue_size
+        require(images <= size, f"{images} keys of a step do not fit into task.queue_size {size}; raise it")
+        self.options.cld.check_batch(images, self.distribute_strategy.num_replicas_in_sync)
+
+    def train_step(self, batch):
+        o, seed = self.options, self.step_seed()
+        crops = self.cut(batch, seed)
+        images = crops["image"]  # [B, n, s, s, 3]
+        views = [self.augment(images[:, i], fold(seed, 310 + i), view=i) for i in range(o.views)]
+        keys = self.encode_keys(views[-1], fold(seed, 320))  # [B, d]
+        negatives = self.negatives(keys)
+        with tf.GradientTape() as tape:
+            queries, groups, jigsaw = [], [], None
+            for view in views[:-1]:  # one pass each: BatchNorm sees one view at a time
+                outputs = self.head(self.backbone(view, training=True)["pre_logits"])
+                queries.append(outputs[0])  # [B, d]
+                groups.append(outputs[-1])
+            if o.jigsaw_weight:
+                patches = self.patches(crops["jigsaw"][:, 0], fold(seed, 330))  # [9B, p, p, 3], image-major
+                order = tf.argsort(uniform(fold(seed, 331), [images.shape[0], PATCHES]), axis=1)
+                jigsaw = self.jigsaw_head(self.backbone(patches, training=True)["pre_logits"], order)  # [B, d]
+            loss, scalars = self.objective(queries, keys, negatives, jigsaw, groups)
+        self.minimize(loss, tape)
+        self.queue.enqueue(keys)
+        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
+            momentum_update(target, online, o.momentum)
+        return self.report(loss=loss, **scalars)
+
+    def objective(self, queries, keys, negatives, jigsaw, groups):
+        """(loss, scalars for the log).
+
+        Args:
+            queries, groups: lists of float32 [B, d], unit rows, one for a query.
+            keys: float32 [B, d], unit rows.
+            negatives: list of float32 [K, d], one for a query.
+            jigsaw: float32 [B, d], unit rows; None: no such branch.
+        """
+        o, n = self.options, len(queries)
+        terms = [info_nce(query, keys, rows, o.temperature) for query, rows in zip(queries, negatives, strict=True)]
+        loss, accuracy = (tf.add_n(values) / n for values in zip(*terms, strict=True))
+        scalars = {"accuracy": accuracy}
+        if jigsaw is not None:
+            terms = [info_nce(jigsaw, keys, rows, o.temperature) for rows in negatives]
+            solved, scalars["jigsaw_accuracy"] = (tf.add_n(values) / n for values in zip(*terms, strict=True))
+            loss = (1 - o.jigsaw_weight) * loss + o.jigsaw_weight * solved
+        scalars["instance"] = loss
+        if o.cld.weight:
+            scalars["cld"], scalars["group_accuracy"] = cld_loss(*groups, o.cld)
+            loss += o.cld.weight * scalars["cld"]
+        return loss, scalars
+
+    def negatives(self, keys):
+        """What each query is compared with: the queue; the second one sees it with the new keys where legacy."""
+        rows = [self.queue.features] * (self.options.views - 1)
+        if self.options.legacy_double_enqueue:
+            # Deviation: the released code writes keys in the order of its shuffled batch. It decides nothing but which
+            # keys survive where the queue is no multiple of the keys that a step writes.
+            self.queue.enqueue(keys)
+            rows[1] = self.queue.features
+        return rows
+
+    def encode_keys(self, images, seed):
+        """float32 [B, s, s, 3] -> [B, d], unit rows."""
+
+        def encode(rows):
+            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
+
+        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
+
+    def patches(self, crops, seed, normalize=None):
+        """One jittered patch from each cell: float32 [B, j, j, 3] in [0, 1] -> [B * 9, p, p, 3]; flipped, no colour."""
+        o, v = self.options, self.view_spec
+        crops = random_flip(crops, fold(seed, 101)) if v.flip else crops
+        patches = grid_patches(crops, fold(seed, 201), cell=o.cell(v.size), size=o.patch(v.size))
+        return normalize_input(tf.reshape(patches, [-1, *patches.shape[2:]]), normalize or v.normalize)
+
+    def pictures(self, batch):
+        few = {name: batch[name][:4] for name in batch}
+        crops, seed, n = self.cut(few, (self.seed, 0)), self.seed, self.options.views
+        images = crops["image"]
+        views = [self.augment(images[:, i], fold(seed, 310 + i), view=i, normalize="none") for i in range(n)]
+        rows = tf.reshape(tf.stack(views, axis=1), [-1, *images.shape[2:]])
+        names = [*(f"query {i + 1}" for i in range(n - 1)), "key"] * images.shape[0]
+        sheets = [("a query finds the key of its own image", rows.numpy(), names)]
+        if self.options.jigsaw_weight:
+            patches = self.patches(crops["jigsaw"][:, 0], fold(seed, 330), normalize="none")
+            places = [f"patch {i + 1}" for i in range(PATCHES)] * images.shape[0]
+            sheets.append(("so do nine patches in any order", patches.numpy(), places))
+        return sheets

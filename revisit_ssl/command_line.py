@@ -21,13 +21,24 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.grids import FAMILIES
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
-from revisit_ssl.recipes import PRESETS, RECIPES, get_recipe
+from revisit_ssl.recipes import NAMES, PRESETS, cld, get_recipe, presets_of
 from revisit_ssl.results import reason, write_results
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
-    "cifar10": "CIFAR-10, ten minutes on two cores",
+    "small": "10,000 images of CIFAR-10, a quarter of an hour on two cores",
+    "cifar10": "CIFAR-10: ten minutes on two cores; CLD and its base methods: published scale, hours on a GPU",
+    "cifar10-first": "the first released version of the CIFAR-10 script, hours on a GPU",
+    "supplement": "CIFAR-10 as the supplement's text says, hours on a GPU",
+    "demo": "the official CIFAR-10 notebook, hours on a GPU",
+    "cifar100": "CIFAR-100, published scale, hours on a GPU",
+    "cifar10_lt": "long-tailed CIFAR-10, published scale, an hour on a GPU",
+    "cifar100_lt": "long-tailed CIFAR-100, published scale, an hour on a GPU",
+    "stl10": "STL-10 with its unlabelled images, published scale, a day on a GPU",
+    "kitchen_hc": "Kitchen-HC, published scale, an hour on a GPU",
+    "imagenet100": "ImageNet-100, published scale, for accelerators",
     "paper": "the paper's setting, for accelerators",
+    "openselfsup": "OpenSelfSup's configuration, for accelerators",
     "v3-8": "the released 8-core configuration",
     "gpu": "the paper's setting on one GPU, same learning-rate rule",
     "smoke": "seconds, tests the machinery, features worth nothing",
@@ -40,6 +51,8 @@ class Run:
     """Where and how a run goes; nothing here changes what it computes."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    name: tyro.conf.Suppress[str] = ""
+    """What the recipe is called: its pretext, or a combination such as npid_cld; the first argument."""
     preset: tyro.conf.Suppress[str] = "sample"
     """Where the recipe's values come from; read before the other flags."""
     workdir: str | None = None
@@ -107,7 +120,7 @@ def parse_run(arguments):
     first.add_argument("--backbone", default=None)
     known, rest = first.parse_known_args(arguments)
     if not rest or rest[0].startswith("-"):
-        usage = f"usage: run.py PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(PRETEXTS))}"
+        usage = f"usage: run.py PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(NAMES))}"
         if "-h" in rest or "--help" in rest:
             print(usage)
             print_choices()
@@ -115,15 +128,15 @@ def parse_run(arguments):
         raise InputError(f"no pretext given; {usage}")
     # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags.
     recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width), backbone=known.backbone)
-    presets = [name for name in PRESETS if f"{rest[0]}/{name}" in RECIPES]
     return read_flags(
         Run,
         rest[1:],
-        default=Run(recipe=recipe, preset=known.preset),
+        default=Run(recipe=recipe, name=rest[0], preset=known.preset),
         prog=f"run.py {rest[0]}",
         description=(
-            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. --preset {{{','.join(presets)}}}, "
-            "--width and --backbone choose the values that the flags below start from."
+            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
+            f"--preset {{{','.join(presets_of(rest[0]))}}}, --width and --backbone choose the values that the flags "
+            "below start from."
         ),
     )
 
@@ -131,8 +144,8 @@ def parse_run(arguments):
 def print_choices():
     """The pretexts, each with the first line of its class, and the presets."""
     print("\nPRETEXT:")
-    for name, pretext in PRETEXTS.items():
-        print(f"  {name:15} {inspect.getdoc(pretext).splitlines()[0]}")
+    for name in NAMES:
+        print(f"  {name:15} {inspect.getdoc(PRETEXTS[name]).splitlines()[0] if name in PRETEXTS else cld.ABOUT[name]}")
     print("\n--preset (default sample):")
     for name in PRESETS:
         print(f"  {name:15} {PROMISES[name]}")
@@ -174,9 +187,9 @@ def run(options):
 
     recipe = options.recipe
     begun = time.perf_counter()
-    workdir = options.workdir or os.path.join("runs", run_name(recipe))
+    workdir = options.workdir or os.path.join("runs", run_name(recipe, options.name))
     print(
-        f"preset {options.preset} ({PROMISES[options.preset]}): {recipe.pretext} on {recipe.dataset} "
+        f"preset {options.preset} ({PROMISES[options.preset]}): {options.name or recipe.pretext} on {recipe.dataset} "
         f"with {recipe.backbone}, width {recipe.width}\nsetting: {recipe.source}\nwriting to {workdir}",
         flush=True,
     )

@@ -1,34 +1,44 @@
 """Every published setting by name: "rotation/paper". To add one: a function in the paper's file."""
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.pretext import find_pretext
 from revisit_ssl.recipe import override
 from revisit_ssl.recipes import cld, revisiting
 
 RECIPES = {**revisiting.RECIPES, **cld.RECIPES}
-PRESETS = ("sample", "cifar10", "paper", "v3-8", "gpu", "smoke")
+PRESETS = (
+    "sample", "small", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt", "cifar100_lt",
+    "stl10", "kitchen_hc", "imagenet100", "paper", "openselfsup", "v3-8", "gpu", "smoke",
+)  # fmt: skip
+NAMES = tuple(dict.fromkeys(key.partition("/")[0] for key in RECIPES))
+"""What recipes are called: the pretexts, and combinations such as npid_cld."""
+
+
+def presets_of(name):
+    """The presets that there are for a recipe name, in the order of PRESETS."""
+    return [preset for preset in PRESETS if f"{name}/{preset}" in RECIPES]
 
 
 def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
     """A recipe, with changes.
 
     Args:
-        name: pretext, such as "rotation".
-        preset: "sample" (embedded data, minutes), "cifar10", "paper", "v3-8", "gpu" or "smoke".
+        name: of NAMES: a pretext, such as "rotation", or one with a term, such as "npid_cld".
+        preset: of PRESETS, such as "sample" (embedded data, minutes), "cifar10", "paper" or "smoke".
         width: widening factor; None takes the preset's. Given here, a preset may fit batch and steps to it.
         backbone: name in BACKBONES; None takes the preset's. Given here, a preset fits stem and strides to it.
-        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one.
+        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too.
 
     Returns:
         Recipe.
 
     Raises:
-        InputError: unknown pretext, preset, field, or a width below 1.
+        InputError: unknown name, preset, field, or a width below 1.
     """
-    find_pretext(name)
-    if f"{name}/{preset}" not in RECIPES:
-        known = ", ".join(sorted(key.partition("/")[2] for key in RECIPES if key.startswith(f"{name}/")))
-        raise InputError(f"unknown preset {preset!r} for {name}; one of {known}")
+    known = presets_of(name)
+    if not known:
+        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(NAMES))}")
+    if preset not in known:
+        raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
     if width is not None and width < 1:
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
     return override(RECIPES[f"{name}/{preset}"](width, backbone), **changes)

@@ -226,9 +226,8 @@ def trained_on_vectors(options, strategy):
     def step():
         return model.train_step({"views": tf.gather(views, replica_id() * each + tf.range(each))})["loss"]
 
-    run = tf.function(lambda: strategy.run(step))
     for _ in range(2):
-        run()
+        strategy.run(step)
     return [(v.path, to_numpy(v)) for v in model.weights]
 
 

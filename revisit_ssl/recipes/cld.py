@@ -26,7 +26,7 @@ there the one without is the baseline that the paper prints, and the control is 
 
 import dataclasses
 
-from revisit_ssl.pretext import PRETEXTS, find_pretext
+from revisit_ssl.pretext import find_pretext
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.published import load_published
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
@@ -499,5 +499,4 @@ RECIPES = {
         ("smoke", smoke, tuple(PRETEXT_OF)),
     )
     for name in names
-    if PRETEXT_OF[name] in PRETEXTS
 }

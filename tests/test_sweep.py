@@ -136,6 +136,13 @@ def grid_of(*arguments, workdir="nowhere"):
     return sweep.grid(options, overrides, str(workdir))
 
 
+def family_grid(family, *arguments):
+    from revisit_ssl.command_line import read_flags
+
+    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere")
+
+
 def when(path, act):
     """Calls ``act`` once the file is there, in a thread."""
 
@@ -185,6 +192,60 @@ def test_without_names_a_family_is_all_of_its_pretexts_with_the_preset_s_network
     found = grid_of("--preset", "smoke")
     assert [run.recipe.pretext for run in found] == ["rotation", "exemplar", "jigsaw", "relative_patch"]
     assert {(run.recipe.backbone, run.recipe.width) for run in found} == {("resnet18", 1)}
+
+
+def test_a_papers_table_is_a_sweep_of_one_recipe_with_its_options():
+    found = {run.name: run.recipe.task for run in family_grid("cld-a2", "--preset", "smoke", "--seeds", "1")}
+    values = {
+        name.split("-")[1]: (task.cld.weight > 0, task.cld.branch, task.cld.cross, task.views)
+        for name, task in found.items()
+    }
+    assert values == {
+        "weight0": (False, "separate", True, 2), "shared": (True, "shared", False, 2),
+        "separate": (True, "separate", False, 2), "separate_cross": (True, "separate", True, 2),
+    }  # fmt: skip
+    assert all(name.startswith("npid_cld-") and name.endswith("-resnet18-k1-digits-s1") for name in found)
+    tasks = [run.recipe.task for run in family_grid("cld-a1", "--preset", "smoke")]
+    assert {(t.cld.clustering, t.cld.groups) for t in tasks} == {
+        (method, k) for method in ("kmeans", "spectral") for k in (10, 64, 128, 256)
+    }
+    runs = family_grid("cld-a3", "--preset", "smoke")
+    for pretext, views in (("npid", 2), ("moco", 3)):
+        mine = [run.recipe.task for run in runs if run.recipe.pretext == pretext]
+        assert [t.cld.weight for t in mine] == [0, 0.1, 0.25, 0.5, 1, 3] and {t.views for t in mine} == {views}
+    tasks = [run.recipe.task for run in family_grid("cld-a4", "--preset", "smoke")]
+    assert [(t.temperature, t.cld.temperature) for t in tasks] == [(t, t) for t in (0.07, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    tasks = [run.recipe.task for run in family_grid("cld-figure-a2", "--preset", "smoke")]
+    assert [t.queue_size for t in tasks] == [256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 49152]
+    assert {t.cld.weight for t in tasks} == {0}
+
+
+def test_each_method_of_the_cld_paper_is_run_with_and_without_its_term():
+    names = ("npid", "npid_cld", "moco", "moco_cld", "moco_v2", "moco_v2_cld", "simclr")
+    found = family_grid("cld", "--preset", "smoke", "--pretexts", *names)
+    assert [run.name for run in found] == [f"{name}-resnet18-k1-digits-s0" for name in names]
+    assert [run.recipe.pretext for run in found] == ["npid"] * 2 + ["moco"] * 4 + ["simclr"]
+
+
+@pytest.mark.parametrize(
+    ("family", "flags", "complaint"),
+    [
+        ("cld-a2", ["--cld.cross"], "--cld.cross is what cld-a2 varies; choose values with --only"),
+        ("cld-a2", ["--cld.no_cross"], "--cld.cross is what cld-a2 varies"),
+        ("cld-a1", ["--cld.groups=7"], "--cld.groups is what cld-a1 varies"),
+        ("cld-a1", ["--only", "kmeans_k11"], "family cld-a1 has no variant 'kmeans_k11'; one of kmeans_k10, "),
+        ("revisiting", ["--only", "kmeans_k10"], "family revisiting has no variant 'kmeans_k10'; it has none"),
+        ("cld-a4", ["--pretexts", "npid_cld"], "family cld-a4 has no pretext 'npid_cld'; one of moco_cld, supervised"),
+    ],
+)
+def test_what_a_tables_sweep_decides_cannot_be_set(family, flags, complaint):
+    with pytest.raises(InputError, match=complaint):
+        family_grid(family, "--preset", "smoke", *flags)
+
+
+def test_some_of_a_table_can_be_chosen():
+    found = family_grid("cld-a3", "--preset", "smoke", "--pretexts", "npid_cld", "--only", "weight0", "weight1")
+    assert [run.recipe.task.cld.weight for run in found] == [0, 1]
 
 
 # The plan.

@@ -130,9 +130,8 @@ class Setting:
             parts.append(f"T {task['temperature']:g}" + (f" and {cld['temperature']:g}" if self.weight else ""))
         parts += [f"queue {task['queue_size']:,}"] if "queue_size" in task else []
         parts += [HEADS.get(task["head"], task["head"])] if "head" in task else []
-        # Whatever else the recipe says in words or switches, a value of its own wherever it is not usual.
-        parts += [f"{name.replace('_', ' ')} {task[name]}" for name in ("bank_semantics", "crops", "views")
-                  if task.get(name) is not None]  # fmt: skip
+        parts += [f"{crops} crop{'' if crops == 1 else 's'}"] if (crops := crops_of(self)) else []
+        parts += [f"{task['bank_semantics']} bank"] if "bank_semantics" in task else []
         return ", ".join(parts)
 
     @property

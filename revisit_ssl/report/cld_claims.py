@@ -76,6 +76,8 @@ def improves(study):
         numbers = [pair.without.score(m) for m in measures], [pair.with_.score(m) for m in measures]
         rows.append([pair.method, *(f"{number(a)} → {number(b)}" for a, b in zip(*numbers, strict=True))])
     verdict, reason = study.weigh(differences)
+    if verdict == HOLDS and len(differences) == 1:
+        verdict, reason = OPEN, f"{reason}; one method only"
     if unlike:
         reason += f"; {', '.join(unlike)}: the two recipes differ in more than the term"
     table = Table(["method", *(f"{m.title}: without → with" for m in measures)], rows)

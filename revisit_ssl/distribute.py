@@ -117,7 +117,8 @@ def gather_replicas(tensor):
     if context is None or context.num_replicas_in_sync == 1:
         return tensor
     # all_gather forgets the static number of rows, which XLA and a ring queue need.
-    gathered = context.all_gather(tensor, axis=0)
+    # identity: what comes straight from a data set lies on no device, which two workers refuse to gather.
+    gathered = context.all_gather(tf.identity(tensor), axis=0)
     return tf.reshape(gathered, [tensor.shape[0] * context.num_replicas_in_sync, *tensor.shape[1:]])
 
 

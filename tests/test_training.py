@@ -24,7 +24,7 @@ from revisit_ssl.training import Plan, build_pretext, compile_pretext, load_pret
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = dict(backbone="tiny", endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
 
-# One training run in a process of its own: workdir, JSON of recipe changes, JSON of arguments of pretrain.
+# One training run in a process of its own: pretext, workdir, JSON of recipe changes, JSON of arguments of pretrain.
 RUNNER = """
 import json, sys
 sys.path.insert(0, "tests")
@@ -32,14 +32,14 @@ import conftest
 from revisit_ssl import get_recipe, pretrain
 from revisit_ssl.backbones import BACKBONES
 BACKBONES["tiny"] = conftest.tiny_backbone
-changes, arguments = json.loads(sys.argv[2]), json.loads(sys.argv[3])
-pretrain(get_recipe("rotation", "smoke", **changes), sys.argv[1], quiet=True, **arguments)
+changes, arguments = json.loads(sys.argv[3]), json.loads(sys.argv[4])
+pretrain(get_recipe(sys.argv[1], "smoke", **changes), sys.argv[2], quiet=True, **arguments)
 """
 
 
-def start(workdir, changes, environment=None, **arguments):
+def start(workdir, changes, environment=None, pretext="rotation", **arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, str(workdir), json.dumps(changes), json.dumps(arguments)],
+        [sys.executable, "-c", RUNNER, pretext, str(workdir), json.dumps(changes), json.dumps(arguments)],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -92,6 +92,18 @@ def test_killed_run_resumes_to_the_bit(tmp_path):
     cut = kill_and_resume(tmp_path, {**TINY, "batch_size": 64, "epochs": 9.0, "max_steps": 150})
     steps = [row["step"] for row in read_log(cut / "log.csv")]
     assert steps == sorted(set(steps)), "each step is logged once"
+
+
+# What a recipe adds to a method whose state is more than weights: a bank, CLD's group branch.
+STATEFUL = {
+    "npid": {"task__crops": 2, "task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pretext", STATEFUL)
+def test_killed_run_of_a_method_with_state_resumes_to_the_bit(pretext, tmp_path):
+    kill_and_resume(tmp_path, {**TINY, **STATEFUL[pretext], "max_steps": 40}, pretext=pretext)
 
 
 @pytest.mark.slow
@@ -165,24 +177,25 @@ def test_an_unstarted_workdir_of_another_recipe_is_refused_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_worker_processes_equal_one_device(tmp_path):
+@pytest.mark.parametrize("pretext", ["rotation", *STATEFUL])
+def test_two_worker_processes_equal_one_device(pretext, tmp_path):
     ports = []
     for _ in range(2):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             ports.append(s.getsockname()[1])
-    changes = {**TINY, "max_steps": 3, "norm": "none"}
+    changes = {**TINY, **STATEFUL.get(pretext, {}), "max_steps": 3, "norm": "none"}
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     processes = [
         start(
-            tmp_path / "two", changes, strategy="multiworker",
+            tmp_path / "two", changes, strategy="multiworker", pretext=pretext,
             environment={"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
         )
         for i in range(2)
     ]  # fmt: skip
     for process in processes:
         finish(process)
-    pretrain(get_recipe("rotation", "smoke", **changes), tmp_path / "one", quiet=True)
+    pretrain(get_recipe(pretext, "smoke", **changes), tmp_path / "one", quiet=True)
     one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=2e-3, atol=2e-5)

@@ -410,6 +410,12 @@ def test_the_page_holds_both(tmp_path):
     for family in (name for name in FAMILIES if name.startswith("cld")):
         assert f"`python experiments/sweep.py {family} --preset small`" in text
     assert "86.8" in text and "lemniscate" not in text.split("## The paper's tables")[0]
+    assert "Figure A.3" not in text
+    png = (tmp_path / "cld" / "negatives.png").read_bytes()
+    (tmp_path / "cld" / "retrieval.png").write_bytes(png)
+    write_paper_report(rows, str(tmp_path), "cld")
+    assert "](cld/retrieval.png)" in (tmp_path / "cld.md").read_text()
+    assert (tmp_path / "cld" / "retrieval.png").read_bytes() == png
     empty = tmp_path / "empty"
     write_paper_report([], str(empty), "cld")
     assert (

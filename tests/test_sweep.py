@@ -485,7 +485,7 @@ def test_one_sweep_in_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys):
+def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatch):
     flags = ["--backbones", "resnet18", "--preset", "smoke", "--no-timing", *QUICK]
     stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
     stage.play({stage.names[1]: ["wait for go"]})
@@ -502,7 +502,13 @@ def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys):
     parent.kill()  # not waited for: a dead process that nobody has waited for holds no lock either
     log = tmp_path / "sweep" / stage.names[1] / "run.log"
     assert jobs.is_taken(log), "the run outlives the sweep"
-    threading.Timer(1.0, (tmp_path / "go").touch).start()
+    wait = jobs.wait_for_orphans
+
+    def let_it_go_on(workdir):  # a second after the new sweep has begun to wait, however long its plan took
+        threading.Timer(1.0, (tmp_path / "go").touch).start()
+        wait(workdir)
+
+    monkeypatch.setattr(jobs, "wait_for_orphans", let_it_go_on)
     assert stage.sweep() == 0
     parent.wait()
     out = capsys.readouterr().out

@@ -1,23 +1,34 @@
 """The blocks of the CLD page: claims, methods with and without the term, ablations, Figure A.2, the paper's tables."""
 
+import os
+
+import tensorflow as tf
+
 from revisit_ssl.errors import InputError
 from revisit_ssl.grids import FAMILIES
 from revisit_ssl.published import load_published
-from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Table, Text
+from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.cld import LAYOUTS, ablation_table, data_name, methods_table, settings_of
 from revisit_ssl.report.cld_claims import RULE, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import negatives_figure
 from revisit_ssl.report.cld_paper import cld_paper_tables, context_table
 from revisit_ssl.report.tables import unique
 
+# Pictures that need images or networks, drawn apart; those that lie beside the page are shown on it.
+DRAWN = {
+    "sample_sheet": "Images of each class (the supplement's Figure A.1). The paper's are of Kitchen-HC.",
+    "retrieval": "Retrieval (the supplement's Figure A.3). The query, the eight nearest images by the "
+    "first network, then by the second one; green: of the query's class, red: of another.",
+}
 TITLE = "Cross-level discrimination (CLD): the paper's numbers and ours"
 
 
-def cld_blocks(results):
+def cld_blocks(results, folder=None):
     """[block] of the page.
 
     Args:
         results: [Result]; may be empty: then the tables hold the paper's numbers alone.
+        folder: where the page will lie; pictures of ``DRAWN`` in its folder cld/ are shown.
     """
     settings = settings_of(results)
     grounds, theirs = by_ground(settings), cld_paper_tables(settings)
@@ -30,6 +41,11 @@ def cld_blocks(results):
         blocks.append(negatives_figure(settings))
     except InputError as reason:
         blocks.append(Text(f"Not drawn: {reason}."))
+    for name, caption in DRAWN.items():
+        path = os.path.join(folder or "", "cld", f"{name}.png")
+        if folder is not None and tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path, "rb") as file:
+                blocks += [Heading(caption.split(". ")[0].rstrip(".")), Picture(name, file.read(), caption, "cld")]
     blocks.append(Heading("The paper's tables, with our runs of the same scale"))
     for title, table in theirs:
         blocks += [Text(f"**{title}**"), table]

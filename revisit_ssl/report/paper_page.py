@@ -38,7 +38,7 @@ def write_paper_report(results, folder, paper="revisiting"):
         InputError: no such paper, or the folder cannot be written to.
     """
     title = CLD_TITLE if paper == "cld" else TITLE
-    blocks = cld_blocks(results) if paper == "cld" else page_blocks(results, paper)
+    blocks = cld_blocks(results, folder) if paper == "cld" else page_blocks(results, paper)
     for block in blocks:
         if isinstance(block, Picture):
             storage.write_atomically(os.path.join(folder, block.path), block.png)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import numpy as np
 import tensorflow as tf
 
 from revisit_ssl import results
@@ -13,7 +14,7 @@ from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureSplit, ImageProbe
-from revisit_ssl.evaluators.base import check_endpoints, check_frozen
+from revisit_ssl.evaluators.base import check_endpoints, check_frozen, class_groups
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
 from revisit_ssl.evaluators.representation import NetworkInput
@@ -45,7 +46,9 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None
         weights: what to call these weights in the results.
 
     Returns:
-        [Result], top-1 and (from five classes on) top-5 in percent.
+        [Result], top-1 and (from five classes on) top-5 in percent, or what else a probe measures. Where the training
+        split is long-tailed, also many_top1, medium_top1 and few_top1, means over the classes of each
+        ``base.class_groups``.
 
     Raises:
         InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk.
@@ -54,12 +57,13 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None
     check_endpoints(backbone, recipe.endpoints)
     check_frozen(backbone)
     sources = labelled_sources(recipe, data_dir)
+    groups = training_groups(recipe, sources["train"], data_dir)
     steps = trained_steps(workdir)
     size = representation_size(backbone)
     found = []
 
     def keep(score, endpoint, name):
-        new = as_results(score, recipe, steps, size, weights, endpoint, name)
+        new = as_results(score, recipe, steps, size, weights, endpoint, name, groups)
         found.extend(new)
         if workdir is not None:
             results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
@@ -180,6 +184,14 @@ def labelled_sources(recipe, data_dir):
     return sources
 
 
+def training_groups(recipe, source, data_dir):
+    """``class_groups`` of the probes' training split, counted before any share of its labels is drawn."""
+    if recipe.probe_fraction not in (None, 1):
+        name = recipe.probe_dataset or recipe.dataset
+        source = open_source(name, recipe.probe_train, data_dir=data_dir, seed=recipe.seed)
+    return class_groups(np.bincount(source.labels[source.labels >= 0], minlength=source.num_classes))
+
+
 def check_probes(recipe, data_dir):
     """InputError for an unknown probe, or probes without a labelled set: what can be known before training."""
     for name in recipe.probes:
@@ -196,20 +208,29 @@ def probe(name, recipe):
     Raises:
         InputError: a schedule whose epochs do not ascend.
     """
-    kind, paper, schedule = PROBES[name], recipe.probe_setting == "paper", recipe.probe_schedule
-    made, changes = kind.paper() if paper else kind(), {}
-    if schedule:
-        require(0 <= schedule[0] <= schedule[1] <= schedule[2] > 0, f"probe_schedule {schedule}: epochs must ascend")
-    if issubclass(kind, ImageProbe):
-        # Small sets: the paper's shortest schedule, 30/50/70, over five.
-        changes = image_geometry(recipe) | ({} if paper else {"batch_size": 256, "schedule": (6, 10, 14)})
+    kind, setting, schedule = PROBES[name], recipe.probe_setting, recipe.probe_schedule
+    made, changes = kind() if setting == "select" else kind.paper(), {}
+    if schedule is not None:
+        ascend = len(schedule) > 0 and schedule[0] >= 0 and list(schedule) == sorted(schedule) and schedule[-1] > 0
+        require(ascend, f"probe_schedule {schedule}: epochs must ascend")
+    if name == "linear_images":
+        if setting in ("moco", "infomin"):
+            made, changes = getattr(kind, setting)(), recipe_geometry(recipe)
+        else:
+            # Small sets: the paper's shortest schedule, 30/50/70, over five.
+            small = {"batch_size": 256, "schedule": (6, 10, 14)} if setting == "select" else {}
+            changes = image_geometry(recipe) | small
         changes |= {"max_values": recipe.probe_values, "pooling": recipe.probe_pooling}
         changes |= {"schedule": schedule} if schedule else {}
     elif schedule and name == "linear":
-        changes = {"epochs": (schedule[2],), "decay_at": (schedule[0] / schedule[2], schedule[1] / schedule[2])}
+        changes = {"epochs": (schedule[-1],), "decay_at": tuple(epoch / schedule[-1] for epoch in schedule[:-1])}
     if name in ("linear", "linear_images"):
         changes["scale_lr"] = recipe.probe_scale_lr
+        changes |= {"learning_rates": recipe.probe_lr} if recipe.probe_lr else {}
+    if name in ("linear", "linear_images", "finetune"):
         changes |= {"batch_size": recipe.probe_batch_size} if recipe.probe_batch_size else {}
+    if name == "knn":
+        changes["temperature"] = recipe.knn_temperature
     if name in ("lbfgs", "mlp"):
         changes["penalty_scale"] = recipe.probe_penalty
     return dataclasses.replace(made, **changes)
@@ -226,6 +247,11 @@ def image_geometry(recipe):
     if v.patch_grid == 1:
         return {"size": size, "resize": round(size * 256 / 224)}
     return {"size": size, "resize": round(size * 224 / 192), "eval_view": evaluation_view(recipe)}
+
+
+def recipe_geometry(recipe):
+    """{size, eval_view} of a probe on random resized crops: scored on what the recipe's other probes see."""
+    return {"size": recipe.views.eval_size or recipe.views.size, "eval_view": evaluation_view(recipe)}
 
 
 def features_of(backbone, recipe, source, workdir, features_dir=None):
@@ -318,7 +344,7 @@ def representation_size(backbone):
     return None if output is None else int(output.shape[-1])
 
 
-def as_results(score, recipe, steps, size, weights, endpoint, probe):
+def as_results(score, recipe, steps, size, weights, endpoint, probe, groups):
     shared = of_run(recipe, steps) | {
         "representation_size": size,
         "weights": weights,
@@ -332,7 +358,10 @@ def as_results(score, recipe, steps, size, weights, endpoint, probe):
         shared |= {"pretext": "random", "steps": 0}
     paper = {name.removeprefix("paper_"): value for name, value in score.extra.items() if name.startswith("paper_")}
     extra = {name: value for name, value in score.extra.items() if not name.startswith("paper_")}
-    scores = {"top1": score.top1, "top5": score.top5}
+    scores = {"top1": score.top1, "top5": score.top5} | score.metrics
+    for name, classes in groups.items() if score.per_class else ():
+        mine = [score.per_class[c] for c in classes if score.per_class[c] is not None]
+        scores |= {f"{name}_top1": float(np.mean(mine))} if mine else {}
     numbers = score.hyperparameters
     if probe == "linear" and recipe.probe_schedule:  # by this name Results of several schedules are told apart
         numbers = numbers | {"schedule": recipe.probe_schedule}

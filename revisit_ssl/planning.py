@@ -151,7 +151,7 @@ def planned(run, state, facts, timing):
     on_features = len(probes) - len(on_images)
     values = facts.images * sum(facts.widths.values())
     probing = on_features * values * PROBE_SECONDS + (facts.images * timing.image if on_features else 0)
-    probing += sum((p.schedule[-1] * facts.train_images + facts.images) * timing.image for p in on_images)
+    probing += sum((p.passes * facts.train_images + facts.images) * timing.image for p in on_images)
     networks = PRETEXTS[recipe.pretext].trains + run.untrained * (1 if recipe.norm == "none" else 2)
     # Each network is traced anew for its features, about as long as building and tracing the training step takes.
     seconds = PROCESS_SECONDS + (1 + networks) * timing.start + steps * timing.step + networks * probing

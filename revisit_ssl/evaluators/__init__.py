@@ -9,7 +9,9 @@ from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
+from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.representation import NetworkInput, represent
+from revisit_ssl.evaluators.retrieval import Retrieval
 
 PROBES = {
     "linear": Linear,
@@ -17,6 +19,8 @@ PROBES = {
     "mlp": MLP,
     "knn": KNN,
     "linear_images": LinearImages,
+    "nmi": NMI,
+    "retrieval": Retrieval,
 }
 
 __all__ = ["PROBES", "FeatureProbe", "FeatureSplit", "ImageProbe", "NetworkInput", "ProbeScore", "represent"]

@@ -1,8 +1,9 @@
 """What every probe shares: its input, its score, its checks, top-k accuracy, the standardiser.
 
 There are two kinds of probes. A ``FeatureProbe`` sees features that were extracted once and never changes them; an
-``ImageProbe`` sees augmented images through the frozen trunk. Both are frozen dataclasses of hyper-parameters only;
-data go to the call. What a probe is free to choose it chooses on the validation split; the test split is scored once.
+``ImageProbe`` sees augmented images through the frozen trunk, or through a copy of it that it trains. Both are frozen
+dataclasses of hyper-parameters only; data go to the call. What a probe is free to choose it chooses on the validation
+split; the test split is scored once.
 """
 
 from dataclasses import dataclass, field
@@ -35,17 +36,22 @@ class ProbeScore:
     """What a probe found.
 
     Attributes:
-        top1, top5: percent of the test split. top5 is None where there are fewer than 5 classes.
+        top1, top5: percent of the test split. top5 is None where there are fewer than 5 classes, both where the probe
+            measures something else.
+        metrics: {name: value} of what else it measures on the test split, such as "recall1" in percent.
+        per_class: percent of the test images of each class, [num_classes], None for a class without any; or None.
         hyperparameters: what was used, the chosen values among them.
         seconds: wall time of everything the probe did, choosing included.
         converged: the optimiser's own word; None where it has none (SGD, kNN).
-        extra: further facts; "val_top1" (percent) always, others as the probe's docstring says.
+        extra: further facts; "val_top1" (percent) beside every top1, others as the probe's docstring says.
     """
 
-    top1: float
-    top5: float | None
     hyperparameters: dict
     seconds: float
+    top1: float | None = None
+    top5: float | None = None
+    metrics: dict = field(default_factory=dict)
+    per_class: list | None = None
     converged: bool | None = None
     extra: dict = field(default_factory=dict)
 
@@ -170,6 +176,35 @@ def topk_percent(scores, labels, k):
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     rank = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
     return float(100.0 * np.mean((rank < k) & np.isfinite(scores).all(axis=1)))
+
+
+def accuracies(scores, labels):
+    """{"top1", "top5", "per_class"} of a ProbeScore, from class scores [N, C] and int labels [N]; see topk_percent."""
+    return {
+        "top1": topk_percent(scores, labels, 1),
+        "top5": topk_percent(scores, labels, 5),
+        "per_class": [
+            topk_percent(scores[labels == c], labels[labels == c], 1) if (labels == c).any() else None
+            for c in range(scores.shape[1])
+        ],
+    }
+
+
+def class_groups(counts):
+    """Classes by their number of training images: ImageNet-LT's many, medium and few (CLD main_lincls.py).
+
+    Args:
+        counts: int [C], training images of each class.
+
+    Returns:
+        {"many": classes with at least 100, "medium": 21 to 99, "few": at most 20}, int arrays, without empty groups;
+        {} for a set that is not long-tailed: its largest class has less than ten times the images of its smallest.
+    """
+    counts = np.asarray(counts)
+    if counts.max() < 10 * counts.min():
+        return {}
+    groups = {"many": counts >= 100, "medium": (counts > 20) & (counts < 100), "few": counts <= 20}
+    return {name: np.flatnonzero(members) for name, members in groups.items() if members.any()}
 
 
 @dataclass(frozen=True)

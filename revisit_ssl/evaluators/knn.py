@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, blocks, check_splits, topk_percent
+from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, accuracies, blocks, check_splits, topk_percent
 from revisit_ssl.recipe import require
 
 _QUERIES = 512  # rows compared at a time; with gallery blocks of 8M values a block of similarities stays under 1 GB
@@ -40,8 +40,7 @@ class KNN(FeatureProbe):
         if val is not None:
             extra["val_top1"] = topk_percent(scores[0], scored[0].labels, 1)
         return ProbeScore(
-            top1=topk_percent(scores[-1], scored[-1].labels, 1),
-            top5=topk_percent(scores[-1], scored[-1].labels, 5),
+            **accuracies(scores[-1], scored[-1].labels),
             hyperparameters=asdict(self) | {"neighbours": k},
             seconds=time.perf_counter() - started,
             extra=extra,

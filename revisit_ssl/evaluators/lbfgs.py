@@ -9,7 +9,15 @@ import scipy.optimize
 import tensorflow as tf
 from threadpoolctl import threadpool_limits
 
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, Standardizer, blocks, check_splits, topk_percent
+from revisit_ssl.evaluators.base import (
+    FeatureProbe,
+    ProbeScore,
+    Standardizer,
+    accuracies,
+    blocks,
+    check_splits,
+    topk_percent,
+)
 from revisit_ssl.recipe import require
 
 _RESIDENT_BYTES = 1 << 31  # training features up to this size are kept as tensors instead of being read at every pass
@@ -67,8 +75,7 @@ class LBFGS(FeatureProbe):
             extra |= self._paper_row(train, test, num_classes, paper_penalty)
         scores = fit.scores(test.features)
         return ProbeScore(
-            top1=topk_percent(scores, test.labels, 1),
-            top5=topk_percent(scores, test.labels, 5),
+            **accuracies(scores, test.labels),
             hyperparameters={k: v for k, v in asdict(self).items() if k != "penalties"} | {"penalty": penalty},
             seconds=time.perf_counter() - started,
             converged=fit.converged,

@@ -10,6 +10,7 @@ from revisit_ssl.evaluators.base import (
     FeatureProbe,
     ProbeScore,
     Standardizer,
+    accuracies,
     blocks,
     check_splits,
     topk_percent,
@@ -69,8 +70,7 @@ class Linear(FeatureProbe):
         scores = _scores(test.features, standardizer, kernel, bias)
         fixed = {k: v for k, v in asdict(self).items() if k not in ("learning_rates", "epochs")}
         return ProbeScore(
-            top1=topk_percent(scores, test.labels, 1),
-            top5=topk_percent(scores, test.labels, 5),
+            **accuracies(scores, test.labels),
             hyperparameters=fixed | {"lr": lr, "epochs": epochs, "batch_size": batch_size},
             seconds=time.perf_counter() - started,
             extra={

@@ -11,6 +11,7 @@ from revisit_ssl.evaluators.base import (
     FeatureProbe,
     ProbeScore,
     Standardizer,
+    accuracies,
     blocks,
     check_splits,
     topk_percent,
@@ -79,8 +80,7 @@ class MLP(FeatureProbe):
         fixed = {k: v for k, v in asdict(self).items() if k not in ("learning_rates", "penalties")}
         chosen = {"lr": lr, "penalty_hidden": penalty[0], "penalty_output": penalty[1], "batch_size": batch_size}
         return ProbeScore(
-            top1=topk_percent(scores, test.labels, 1),
-            top5=topk_percent(scores, test.labels, 5),
+            **accuracies(scores, test.labels),
             hyperparameters=fixed | chosen,
             seconds=time.perf_counter() - started,
             extra={

@@ -74,16 +74,16 @@ def curve_epochs(schedule, train_rows, val_rows):
     """Epochs after which a probe looks at val for its accuracy curve (supplement Figure 1).
 
     At most 40 at equal distances, fewer where they would cost more than a tenth of the images seen in training; then
-    both drops of the rate and the end.
+    the drops of the rate and the end.
 
     Args:
-        schedule: (first drop, second drop, end) in epochs.
+        schedule: epochs of the drops, ascending, and of the end.
         train_rows, val_rows: images.
 
     Returns:
         ascending ints in [1, end], the last is the end.
     """
-    end = schedule[2]
+    end = schedule[-1]
     points = max(1, min(40, end, int(0.1 * end * train_rows / val_rows)))
     return sorted({*(-(-i * end // points) for i in range(1, points + 1)), *map(round, schedule)} - {0})
 

@@ -36,7 +36,9 @@ def source(split, count=48, side=8, seed=0, **changes):
     )
 
 
-PROBE = LinearImages(resize=8, size=8, batch_size=16, lr=20.0, schedule=(2, 3, 4), max_values=30, eval_batch_size=20)
+PROBE = LinearImages(
+    resize=8, size=8, batch_size=16, learning_rates=(20.0,), schedule=(2, 3, 4), max_values=30, eval_batch_size=20
+)
 PM1 = NetworkInput(normalize="pm1")
 CALL = {"endpoints": ("block1", "pre_logits"), "network_input": PM1, "num_classes": 3}
 
@@ -89,8 +91,8 @@ def test_steps_equal_numpy(monkeypatch):
         mw, mb = 0.9 * mw + features[rows].T @ residual, 0.9 * mb + residual.sum(axis=0)
         lr = 20 * 16 / 256 * 0.1 ** ((step >= 6) + (step >= 9))
         w, b = w - lr * mw, b - lr * mb
-    np.testing.assert_allclose(heads["pre_logits"][0].numpy(), w, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(heads["pre_logits"][1].numpy(), b, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(heads["pre_logits"][0].numpy(), [w], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(heads["pre_logits"][1].numpy(), [[b]], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -183,7 +185,7 @@ def test_a_network_of_patches_learns_from_their_mean(monkeypatch):
 def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
     """A run that is cut short after an epoch scores what the curve says of that epoch."""
     backbone, (train, val, test) = trunk(), splits()
-    probe = dataclasses.replace(PROBE, lr=3.0, schedule=(2, 3, 5))
+    probe = dataclasses.replace(PROBE, learning_rates=(3.0,), schedule=(2, 3, 5))
     score = probe(backbone, train, val, test, **CALL)["block1"]
     curve = score.extra["curve"]
     # 48 images in training, 24 of val: 0.1 * 5 * 48 / 24 = 1 look of its own at the end, and those at the drops.
@@ -197,7 +199,7 @@ def test_the_curve_is_of_val_and_ends_where_the_probe_ends(monkeypatch):
 
 
 def test_learning_rate_as_it_is():
-    probe, backbone = dataclasses.replace(PROBE, lr=1.25, scale_lr=False), trunk()
+    probe, backbone = dataclasses.replace(PROBE, learning_rates=(1.25,), scale_lr=False), trunk()
     plain = probe(backbone, *splits(), **CALL)["block1"]
     scaled = PROBE(backbone, *splits(), **CALL)["block1"]  # 20 * 16 / 256 = 1.25
     assert plain.hyperparameters["lr_used"] == 1.25 and (plain.top1, plain.extra) == (scaled.top1, scaled.extra)
@@ -205,8 +207,36 @@ def test_learning_rate_as_it_is():
 
 def test_paper_defaults():
     probe = LinearImages.paper()
-    assert (probe.resize, probe.size, probe.batch_size, probe.lr) == (256, 224, 2048, 0.1)
+    assert (probe.resize, probe.size, probe.batch_size, probe.learning_rates) == (256, 224, 2048, (0.1,))
+    assert (probe.crop, probe.flip, probe.start, probe.factor) == ("random", False, "glorot", 0.1)
     assert (probe.schedule, probe.momentum, probe.max_values, probe.pooling) == ((480, 500, 520), 0.9, 9000, "max")
+
+
+def test_imagenet_settings_of_the_contrastive_papers():
+    moco, infomin = LinearImages.moco(), LinearImages.infomin()
+    for probe in (moco, infomin):
+        assert (probe.learning_rates, probe.batch_size, probe.momentum, probe.size) == ((30.0,), 256, 0.9, 224)
+        assert (probe.crop, probe.flip, probe.start) == ("resized", True, "normal")
+    assert (moco.schedule, moco.factor, moco.scale) == ((60, 80, 100), 0.1, (0.08, 1.0))
+    assert (infomin.schedule, infomin.factor, infomin.scale) == ((30, 40, 50, 60), 0.2, (0.2, 1.0))
+    features_of = moco._features(trunk(), ("pre_logits",), PM1)
+    kernel, bias = moco._heads(features_of, 1000, 0)["pre_logits"]
+    assert kernel.numpy().std() == pytest.approx(0.01, rel=0.05) and not bias.numpy().any()
+
+
+def test_rates_are_tried_side_by_side_and_chosen_on_val():
+    """Candidates trained together are what each is alone; the one that is best on val is taken, whatever test says."""
+    backbone, images, call = trunk(), splits(), CALL | {"endpoints": ("pre_logits",)}
+    base = dataclasses.replace(PROBE, crop="resized", scale=(0.5, 1.0), flip=True, schedule=(1, 2, 2, 2), factor=0.2)
+    rates = (0.02, 20.0)
+    alone = [dataclasses.replace(base, learning_rates=(lr,))(backbone, *images, **call)["pre_logits"] for lr in rates]
+    three = dataclasses.replace(base, learning_rates=(np.inf, *rates))  # which diverges, and is never chosen
+    score = three(backbone, *images, **call)["pre_logits"]
+    on_val = [single.extra["val_top1"] for single in alone]
+    assert score.extra["val_top1_by_candidate"] == {"lr inf": 0, "lr 0.02": on_val[0], "lr 20": on_val[1]}
+    best = int(np.argmax(on_val))
+    assert score.hyperparameters["lr"] == rates[best] and score.top1 == alone[best].top1
+    assert score.extra["curve"] == alone[best].extra["curve"] and on_val[0] != on_val[1]
 
 
 def test_refusals():

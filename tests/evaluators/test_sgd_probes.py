@@ -1,6 +1,5 @@
 """The SGD loop of the linear and MLP probes against NumPy, their grids, and the paper's numbers."""
 
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -94,8 +94,9 @@ def test_killed_run_resumes_to_the_bit(tmp_path):
     assert steps == sorted(set(steps)), "each step is logged once"
 
 
-# What a recipe adds to a method whose state is more than weights: a bank, CLD's group branch.
+# What a recipe adds to a method whose state is more than weights: a bank, a queue, a target, CLD's group branch.
 STATEFUL = {
+    "moco": {"task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"},
     "npid": {"task__crops": 2, "task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"},
 }
 

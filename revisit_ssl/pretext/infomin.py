@@ -206,6 +206,7 @@ class InfoMin(Pretext):
             loss, scalars = self.objective(queries, keys, negatives, jigsaw, groups)
         self.minimize(loss, tape)
         self.queue.enqueue(keys)
+        # Once the optimiser has stepped, in both code bases; MoCo's does it before the keys are encoded.
         for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
             momentum_update(target, online, o.momentum)
         return self.report(loss=loss, **scalars)

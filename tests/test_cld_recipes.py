@@ -219,3 +219,16 @@ def test_every_name_is_there_and_unknown_ones_get_one_line():
         get_recipe("npid_clD")
     with pytest.raises(InputError, match="unknown preset 'v3-8' for npid_cld; one of cifar10, cifar100"):
         get_recipe("npid_cld", "v3-8")
+
+
+def test_published_settings_train_on_all_images_and_choose_nothing_on_those_they_are_scored_on():
+    for key in RECIPES:
+        name, _, preset = key.partition("/")
+        if name not in cld.PRETEXT_OF or preset in ("sample", "small", "smoke"):
+            continue
+        recipe = recipe_of(key)
+        # Kitchen-HC has a validation split of its own; ImageNet-100's probe chooses its rate on held-out images.
+        assert recipe.split == ("train" if preset == "kitchen_hc" else "trainval"), key
+        chooses = preset in ("kitchen_hc", "imagenet100")
+        assert (recipe.probe_train, recipe.probe_split) == ("train" if chooses else "trainval", "test"), key
+        assert recipe.probe_setting != "select" and recipe.knn_temperature == getattr(recipe.task, "temperature", 0.1)

@@ -285,7 +285,7 @@ def imagenet100(name, width, backbone):
     row = (f"{PRETEXT_OF[name]}_cld", "imagenet100", "Table A.3", f"cld.weight={task.cld.weight:g}")
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
-        optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False), probe_lr=(10.0, 30.0), split="train",
+        optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False), probe_lr=(10.0, 30.0),
         probe_train="train",
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
         "stated, as in the ImageNet scripts; the probe's rate by CMC, who found 10 better than MoCo's 30",
@@ -348,7 +348,7 @@ def paper(name, width, backbone):
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
-        source=source, numbers=numbers, split="train", probe_train="train", **changes,
+        source=source, numbers=numbers, **changes,
     )  # fmt: skip
 
 
@@ -363,7 +363,7 @@ def openselfsup(name, width, backbone):
             name="lars", form="openselfsup", lr=0.2, schedule="cosine", warmup_epochs=2, weight_decay=1.5e-6
         ),
         source=f"OpenSelfSup, configs/selfsup/byol/r50_bs256_ep200.py; 8 GPUs there{with_cld}",
-        numbers=expected(name, "imagenet2012", "model zoo", "epochs=200"), split="train", probe_train="train",
+        numbers=expected(name, "imagenet2012", "model zoo", "epochs=200"),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.losses import info_nce_logits
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.infomin import InfoMin, InfoMinOptions, JigsawHead
 from revisit_ssl.recipe import ViewSpec
@@ -87,6 +88,16 @@ def test_the_steps_with_cld_are_the_official_ones(case):
             loss, _ = model.objective([q1, q2], key, negatives, jigsaw, [g1, g2])
         np.testing.assert_allclose(jigsaw, g["jig_query"][i], rtol=0, atol=1e-5)
         assert float(loss) == pytest.approx(float(g[f"{case}_total_loss"][i]), abs=1e-5)
+        first, second = ("_first_call", "_second_call") if case == "legacy" else ("", "")
+        for query, rows, name in (
+            (q1, negatives[0], "view1"),
+            (q2, negatives[1], "view2"),
+            (jigsaw, negatives[0], f"jig{first}"),
+            (jigsaw, negatives[1], f"jig{second}"),
+        ):
+            logits = info_nce_logits(query, key, rows, options.temperature)
+            expected = g[f"{case}_logits_{name}"][i]
+            np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 / options.temperature, err_msg=name)
         names = ["query_view1", "query_view2", "jig_query"]
         inputs = dict(zip(names, (q1, q2, jigsaw), strict=True))
         expected = {name: g[f"{case}_grad_{name}"][i] for name in names}

@@ -11,6 +11,7 @@ import tensorflow as tf
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.distribute import get_strategy, replica_id, to_numpy
 from revisit_ssl.errors import InputError
+from revisit_ssl.losses import info_nce_logits
 from revisit_ssl.optimizers import MomentumSGD
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.moco import MoCo, MoCoOptions
@@ -159,6 +160,9 @@ def test_the_steps_with_cld_are_the_official_ones():
             tf.constant(g[f"{name}_step{i + 1}"])
             for name in ("query_view1", "query_view2", "key", "group_view1", "group_view2")
         )
+        for query, view in ((q1, "view1"), (q2, "view2")):
+            logits = info_nce_logits(query, key, model.queue.features, options.temperature)
+            np.testing.assert_allclose(logits, g[f"logits_{view}_step{i + 1}"], rtol=0, atol=1e-5 / options.temperature)
         inputs = [q1, q2, g1, g2]
         with tf.GradientTape() as tape:
             tape.watch(inputs)

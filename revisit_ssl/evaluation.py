@@ -227,8 +227,9 @@ def probe(name, recipe):
     if name in ("linear", "linear_images"):
         changes["scale_lr"] = recipe.probe_scale_lr
         changes |= {"learning_rates": recipe.probe_lr} if recipe.probe_lr else {}
-    if name in ("linear", "linear_images", "finetune"):
         changes |= {"batch_size": recipe.probe_batch_size} if recipe.probe_batch_size else {}
+    if name == "finetune":
+        changes = recipe_geometry(recipe) | {"weight_decay": recipe.finetune_weight_decay}
     if name == "knn":
         changes["temperature"] = recipe.knn_temperature
     if name in ("lbfgs", "mlp"):

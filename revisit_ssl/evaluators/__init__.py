@@ -4,6 +4,7 @@
 """
 
 from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, ProbeScore
+from revisit_ssl.evaluators.finetune import Finetune
 from revisit_ssl.evaluators.image_probe import LinearImages
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
@@ -19,6 +20,7 @@ PROBES = {
     "mlp": MLP,
     "knn": KNN,
     "linear_images": LinearImages,
+    "finetune": Finetune,
     "nmi": NMI,
     "retrieval": Retrieval,
 }

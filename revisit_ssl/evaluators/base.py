@@ -74,6 +74,7 @@ class ImageProbe:
     """``probe(backbone, train, val, test, *, endpoints, network_input, num_classes, seed) -> {endpoint: ProbeScore}``.
 
     The splits are sources of images (data.Source); ``network_input`` is a NetworkInput, what the network sees of them.
+    ``passes`` says how often the training images go through the network, for plans.
     The backbone must be frozen and is the same to the bit afterwards.
 
     Raises:

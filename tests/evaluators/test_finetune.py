@@ -1,0 +1,200 @@
+"""Fine-tuning: a copy is trained and nothing else, its steps against NumPy, the search, what the recipe says."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from revisit_ssl.data import EvalView, Source
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation import evaluate, probe
+from revisit_ssl.evaluators import finetune as module
+from revisit_ssl.evaluators.finetune import Finetune, Trained
+from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.recipes import get_recipe
+from revisit_ssl.training import build_backbone, freeze
+
+PM1 = NetworkInput(normalize="pm1")
+CALL = {"endpoints": ("block1",), "network_input": PM1, "num_classes": 3}
+FAST = Finetune(size=8, batch_size=16, epochs=2, eval_view=EvalView(size=8))
+
+
+def source(split, count=48):
+    """Images of one colour each, so that every crop of one is the same to the network."""
+    draw = np.random.default_rng(len(split))
+    labels = draw.integers(0, 3, count)
+    colors = draw.integers(0, 100, (count, 3)) + 100 * np.eye(3, dtype=int)[labels]
+    images = np.tile(colors[:, None, None].astype(np.uint8), (1, 8, 8, 1))
+    return Source(
+        name="rgb", split=split, kind="memory", num_examples=count, fingerprint=f"rgb-{split}",
+        class_names=("r", "g", "b"), known_labels=labels, images=images,
+    )  # fmt: skip
+
+
+def linear_trunk():
+    """A dense layer on the mean colour."""
+    image = keras.Input((None, None, 3), name="image")
+    mean = keras.layers.GlobalAveragePooling2D(name="mean")(image)
+    initial = keras.initializers.GlorotUniform(0)
+    values = keras.layers.Dense(4, kernel_initializer=initial, bias_initializer="ones", name="dense")(mean)
+    return frozen(keras.Model(image, {"block1": mean, "pre_logits": values}))
+
+
+def normalised_trunk():
+    """A convolution with batch normalisation."""
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.GlorotUniform(0), name="conv")(image)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="norm")(x)
+    mean = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    head = keras.layers.Dense(2, name="head")(mean)
+    return frozen(keras.Model(image, {"block1": x, "pre_logits": mean, "projection": head}))
+
+
+def frozen(model):
+    model.trainable = False
+    return model
+
+
+def test_a_copy_is_trained_and_the_network_is_the_same_to_the_bit(monkeypatch):
+    backbone, copies = normalised_trunk(), []
+    before = [np.asarray(w) for w in backbone.weights]
+
+    class Kept(Trained):
+        def __init__(self, *a):
+            super().__init__(*a)
+            copies.append(self)
+
+    monkeypatch.setattr(module, "Trained", Kept)
+    scores = FAST(backbone, source("train"), source("val", 24), source("test", 50), **CALL)
+    for old, new in zip(before, backbone.weights, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
+    assert not backbone.trainable_variables and list(scores) == ["pre_logits"]
+    (copy,) = copies
+    assert {w.path.split("/")[0] for w in copy.network.weights} == {"conv", "norm"}, "the head is dropped"
+    pairs = zip(copy.network.weights, copy.start[0], strict=True)
+    moved = {w.path: not np.array_equal(w.numpy(), start) for w, start in pairs}
+    assert len(moved) == 6 and all(moved.values()), "every weight and statistic of the copy"
+    assert not {id(w) for w in copy.network.weights} & {id(w) for w in backbone.weights}
+
+
+def test_steps_equal_numpy(monkeypatch):
+    seen, real = [], module.train_batches
+
+    def recorded(*args, **kwargs):
+        for batch in real(*args, **kwargs):
+            seen.append(batch["index"].numpy())
+            yield batch
+
+    monkeypatch.setattr(module, "train_batches", recorded)
+    backbone, train = linear_trunk(), source("train")
+    tuned = dataclasses.replace(FAST, epochs=5, weight_decay=0.05)
+    network = Trained(backbone, PM1, 3, 0)
+    (w, b), (k, c) = ([v.numpy().astype(np.float64) for v in part] for part in (network.trunk, network.head))
+    assert np.std(k) == pytest.approx(0.01, rel=0.5) and not c.any()
+    tuned._train(tuned._step(network, 0), train, 16, 0.1, 3.0, 0)
+    x = train.images[:, 0, 0].astype(np.float64) / 127.5 - 1
+    values, buffers = [w, b, k, c], [0.0, 0.0, 0.0, 0.0]
+    assert len(seen) == 5 * 3
+    for step, rows in enumerate(seen):
+        w, b, k, c = values
+        z = x[rows] @ w + b
+        odds = np.exp(z @ k + c)
+        residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
+        back = residual @ k.T
+        gradients = [x[rows].T @ back, back.sum(axis=0), z.T @ residual, residual.sum(axis=0)]
+        lr = 0.1 * 0.2 ** ((step >= 9) + (step >= 12))  # drops after 60 % and 80 % of 5 epochs of 3 steps
+        for i, rate in enumerate((lr, lr, 3 * lr, 3 * lr)):
+            buffers[i] = 0.9 * buffers[i] + gradients[i] + 0.05 * values[i]
+            values[i] = values[i] - rate * buffers[i]
+    for ours, expected in zip(network.trunk + network.head, values, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
+    # Another candidate starts where this one did.
+    network.restart()
+    assert all(np.array_equal(v.numpy(), s) for v, s in zip(network.head, network.start[1], strict=True))
+    assert not any(v.numpy().any() for v in network.velocities)
+
+
+def test_greedy_tries_the_rates_then_the_multipliers_and_scores_the_best_on_val(monkeypatch):
+    fits = []
+    monkeypatch.setattr(Finetune, "_train", lambda self, step, source, size, *candidate: fits.append(candidate[:2]))
+    percent = {(0.1, 10): 50.0, (0.01, 10): 40.0, (0.001, 10): 50.0, (0.001, 1): 60.0, (0.001, 100): 60.0}
+    scored = []
+
+    def scorer(self, network, view, batch_size):
+        # The network is marked by the number of the fit, to see whose is scored on test.
+        def score(source):
+            scored.append((source.split, float(network.bias.numpy()[0])))
+            network.bias.assign([float(len(fits)), 0.0, 0.0])
+            return np.zeros((source.num_examples, 3), np.float32)
+
+        return score
+
+    monkeypatch.setattr(Finetune, "_scorer", scorer)
+    monkeypatch.setattr(module, "topk_percent", lambda scores, labels, k: percent[fits[-1]])
+    data = source("train"), source("val", 24), source("test", 50)
+    score = FAST(linear_trunk(), *data, **CALL)["pre_logits"]
+    assert fits == [(0.001, 10), (0.01, 10), (0.1, 10), (0.001, 1), (0.001, 100)]
+    assert (score.hyperparameters["lr"], score.hyperparameters["head_multiplier"]) == (0.001, 1), "the first of equals"
+    assert [split for split, _ in scored] == ["val"] * 5 + ["test"] and scored[-1][1] == 4, "test once, by the best"
+    fits.clear()
+    monkeypatch.setattr(module, "topk_percent", lambda scores, labels, k: float(len(fits)))
+    grid = dataclasses.replace(FAST, search="grid")(linear_trunk(), *data, **CALL)["pre_logits"]
+    assert len(fits) == 9 == len(grid.extra["val_top1_by_candidate"]) and fits[-1] == (0.1, 100)
+    assert (FAST.passes, dataclasses.replace(FAST, search="grid").passes) == (3 * 2 * 5, 3 * 2 * 9)
+
+
+def test_candidates_do_not_hang_together():
+    data = source("train"), source("val", 24), source("test", 50)
+    both = dataclasses.replace(FAST, learning_rates=(0.1, 1e-4), head_multipliers=(1.0,))
+    chosen = both(linear_trunk(), *data, **CALL)["pre_logits"]
+    alone = dataclasses.replace(both, learning_rates=(chosen.hyperparameters["lr"],))
+    alone = alone(linear_trunk(), *data, **CALL)["pre_logits"]
+    assert (chosen.top1, chosen.extra["val_top1"]) == (alone.top1, alone.extra["val_top1"])
+    values = list(chosen.extra["val_top1_by_candidate"].values())
+    assert chosen.extra["val_top1"] == max(values) > min(values)
+
+
+def test_what_the_recipe_says():
+    recipe = get_recipe("rotation", "smoke", finetune_weight_decay=5e-4)
+    found = probe("finetune", recipe)
+    assert (found.size, found.eval_view.size, found.weight_decay, found.batch_size) == (32, 32, 5e-4, 256)
+    assert (found.learning_rates, found.head_multipliers, found.epochs) == ((0.001, 0.01, 0.1), (1, 10, 100), 20)
+    one = probe("finetune", get_recipe("rotation", "paper"))
+    assert (one.learning_rates, one.head_multipliers, one.batch_size, one.weight_decay) == ((0.01,), (100,), 256, 1e-4)
+
+
+def test_from_a_recipe_to_a_line(tmp_path, monkeypatch):
+    real = Finetune.paper
+    monkeypatch.setattr(Finetune, "paper", classmethod(lambda cls: dataclasses.replace(real(), epochs=1)))
+    recipe = get_recipe(
+        "rotation", "smoke", backbone="tiny", probes=("finetune",), probe_fraction=0.1, probe_balanced=True,
+        probe_setting="paper", endpoints=("block4", "pre_logits"),
+    )  # fmt: skip
+    evaluate(freeze(build_backbone(recipe)), recipe, workdir=tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(r["probe"], r["endpoint"], r["metric"], r["labels"]) for r in rows] == [
+        ("finetune", "pre_logits", "top1", 0.1), ("finetune", "pre_logits", "top5", 0.1),
+    ]  # fmt: skip
+    assert rows[0]["hyperparameters"]["lr"] == 0.01 and rows[0]["extra"] and not rows[1]["extra"]
+
+
+def test_refusals():
+    data = source("train"), source("val", 24), source("test", 50)
+    backbone = linear_trunk()
+    for bad, message in (
+        ({"epochs": 0}, "0 epochs; expected at least 1"),
+        ({"learning_rates": ()}, "at least one lr"),
+        ({"eval_view": EvalView(size=16)}, "trained on 8 pixels, scored on 16"),
+        ({"learning_rates": (1e30,), "head_multipliers": (1e8,)}, "every candidate diverged .1 of them."),
+    ):
+        with pytest.raises(InputError, match=message):
+            dataclasses.replace(FAST, **bad)(backbone, *data, **CALL)
+    backbone.trainable = True
+    with pytest.raises(InputError, match="trainable variables"):
+        FAST(backbone, *data, **CALL)
+    only = keras.Model(backbone.input, {"block1": backbone.output["block1"]})
+    only.trainable = False
+    with pytest.raises(InputError, match="no endpoint 'pre_logits'"):
+        FAST(only, *data, **CALL)

@@ -173,7 +173,10 @@ def test_a_shared_branch_is_the_projection():
     x = tf.random.stateless_normal([5, 6], [1, 2])
     _, group = model.predict_target(x)
     projection = model.projector(x, training=True)
-    np.testing.assert_allclose(group, projection / tf.norm(projection, axis=1, keepdims=True), rtol=1e-5)
+    # Few hidden units may all be silent on a row; such a row has no direction and stays zero.
+    length = np.maximum(np.linalg.norm(projection, axis=1, keepdims=True), 1e-6)
+    np.testing.assert_allclose(group, projection / length, rtol=1e-5)
+    assert (np.linalg.norm(group, axis=1) > 0.99).sum() >= 3
 
 
 def test_what_is_exported_and_what_is_refused():

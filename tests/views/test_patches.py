@@ -9,6 +9,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.views import color, crops, patches
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "patch_preprocessing.npz"
+OVERLAPPING = pathlib.Path(__file__).parents[1] / "goldens" / "obow" / "patch_grid.npz"
 
 
 def places(height, width):
@@ -70,7 +71,45 @@ def test_patches_are_contiguous_pieces():
             np.testing.assert_array_equal(ours[b, p], image[b, top : top + 3, left : left + 3])
 
 
+@pytest.mark.parametrize("case", range(4))
+def test_overlapping_corners_are_the_official_ones(case):
+    g = np.load(OVERLAPPING)
+    height, width, size, jitter, count = g[f"case{case}_settings"]
+    moves, order = g[f"case{case}_random_ints_yx"], g[f"case{case}_permutation"][:, :count]
+    ours = patches.overlapping_corners(
+        int(height), int(width), moves.astype(np.int32), order.astype(np.int32), int(size), int(jitter)
+    )
+    np.testing.assert_array_equal(ours, g[f"case{case}_patch_top_left_yx"])
+
+
+def test_overlapping_patches_cover_the_image_and_are_different_cells():
+    n, side, size, jitter = 2000, 32, 12, 4  # cells are (32 - 12 - 4) / 2 = 8 apart: 2 * 8 + 4 + 12 = 32
+    image = tf.broadcast_to(places(side, side), [n, side, side, 2])
+    ours = patches.overlapping_patches(image, (3, 4), size=size, jitter=jitter, count=5).numpy()
+    assert ours.shape == (n, 5, size, size, 2)
+    corners = ours[:, :, 0, 0]
+    np.testing.assert_array_equal(ours[:, :, -1, -1], corners + size - 1)
+    assert ours.min() == 0 and ours.max() == side - 1
+    moves = corners % 8
+    shared = corners // 8
+    # The corner 8 of a cell may be cell 0 moved by 8: a jitter of 4 keeps the cells apart.
+    assert moves.max() == jitter
+    cells = shared[..., 0] * 3 + shared[..., 1]
+    assert all(len(set(row)) == 5 for row in cells)
+    assert stats.chisquare(np.bincount(cells.ravel(), minlength=9)).pvalue > 1e-4
+    for axis in (0, 1):
+        assert stats.chisquare(np.bincount(moves[..., axis].ravel(), minlength=jitter + 1)).pvalue > 1e-4
+    assert abs(np.corrcoef(moves[:, 0, 0], moves[:, 1, 0])[0, 1]) < 4.5 / np.sqrt(n)
+    everything = patches.overlapping_patches(image[:4], (3, 4), size=size, jitter=0, count=9).numpy()[:, :, 0, 0]
+    raster = np.stack(np.mgrid[0:21:10, 0:21:10], -1).reshape(9, 2)  # (32 - 12) / 2 = 10
+    np.testing.assert_array_equal(everything, np.broadcast_to(raster, (4, 9, 2)))
+
+
 def test_wrong_arguments():
+    with pytest.raises(InputError, match="does not fit into 16x16 images"):
+        patches.overlapping_patches(tf.ones([1, 16, 16, 3]), 0, size=12, jitter=5, count=5)
+    with pytest.raises(InputError, match="from 1 to 9 patches; got count=10"):
+        patches.overlapping_patches(tf.ones([1, 16, 16, 3]), 0, size=8, jitter=2, count=10)
     with pytest.raises(InputError, match="does not fit"):
         patches.grid_patches(tf.ones([1, 12, 12, 3]), cell=4, size=5)
     with pytest.raises(InputError, match="crop first"):

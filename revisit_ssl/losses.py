@@ -184,6 +184,25 @@ def byol_loss(predictions, targets):
     return 2.0 - 2.0 * tf.reduce_mean(cosines)
 
 
+def bow_loss(logits, targets):
+    """How far predicted word probabilities are from a bag of visual words (OBoW, arXiv:2012.11552; official _bow_loss).
+
+    Args:
+        logits: float [B * n, K], the n crops of an image together.
+        targets: float32 [B, K], rows >= 0 of sum 1; all n crops of an image predict its row. Not differentiated.
+
+    Returns:
+        (Kullback-Leibler divergence of the prediction from the bag, 0 where they agree; entropy of the bags): float32
+        scalars in nats, means over the rows. The cross-entropy, which has the same gradient, is their sum.
+    """
+    logits = tf.cast(logits, tf.float32)
+    targets = tf.stop_gradient(tf.cast(targets, tf.float32))
+    entropy = -tf.reduce_mean(tf.reduce_sum(tf.math.xlogy(targets, targets), axis=1))  # 0 log 0 = 0
+    labels = tf.repeat(targets, logits.shape[0] // targets.shape[0], axis=0)  # [B * n, K], image-major
+    cross = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    return cross - entropy, entropy
+
+
 def instance_softmax(features, bank, index, temperature):
     """-log of the probability that an image is itself among all images (NPID, arXiv:1805.01978, equation 2).
 

@@ -1,4 +1,4 @@
-"""InfoNCE, NT-Xent, BYOL, NCE and CLD: the official numbers and loops typed from the formulas, value and gradient."""
+"""InfoNCE, NT-Xent, BYOL, NCE, CLD, OBoW: the official numbers and loops typed from formulas, value and gradient."""
 
 import pathlib
 
@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.distribute import get_strategy
-from revisit_ssl.losses import byol_loss, cld_loss, info_nce, info_nce_logits, nce, nce_constant, nt_xent
+from revisit_ssl.losses import bow_loss, byol_loss, cld_loss, info_nce, info_nce_logits, nce, nce_constant, nt_xent
 from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.multicrop import image_major
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
@@ -263,3 +264,50 @@ def test_cld_differentiates_through_the_centroids():
         change = (moved[0] - moved[1]) / 2e-2
         whole = np.sum(gradient**2)
         assert (abs(change - whole) < 2e-2 * whole) is not stop
+
+
+def bags(seed, rows, words):
+    """Rows of sum 1 with many exact zeros."""
+    y = np.maximum(np.random.RandomState(seed).normal(size=(rows, words)), 0)
+    return (y / y.sum(1, keepdims=True)).astype(np.float32)
+
+
+def bow_divergence(logits, targets):
+    """Mean over the rows of sum_k y log(y / p), typed from the formula."""
+    total = 0.0
+    each = len(logits) // len(targets)
+    for i, row in enumerate(logits.astype(np.float64)):
+        for y, value in zip(targets[i // each], row, strict=True):
+            if y > 0:
+                total += y * (np.log(y) - (value - np.log(np.sum(np.exp(row)))))
+    return total / len(logits)
+
+
+def test_bow_loss_is_the_divergence_and_its_gradient_that_of_the_cross_entropy():
+    targets, logits = bags(1, 3, 11), np.random.RandomState(2).normal(size=(6, 11)).astype(np.float32) * 3
+    value, (gradient, none) = with_gradients(lambda x, y: bow_loss(x, y)[0], logits, targets)
+    assert value == pytest.approx(bow_divergence(logits, targets), rel=1e-5) and none is None
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(gradient, (softmax - targets.repeat(2, 0)) / 6, atol=1e-6)
+    entropy = float(bow_loss(tf.constant(logits), tf.constant(targets))[1])
+    y = targets[targets > 0]
+    assert entropy == pytest.approx(-(y * np.log(y)).sum() / 3, rel=1e-5)
+    # The prediction is the bag itself; words that it does not have cannot be predicted at 0.
+    y = np.exp(np.random.RandomState(3).normal(size=(2, 5)))
+    y /= y.sum(1, keepdims=True)
+    assert float(bow_loss(tf.constant(np.log(y), tf.float32), tf.constant(y))[0]) == pytest.approx(0, abs=1e-6)
+    # One word, certain and at a logit where its probability is 1: no NaN from the zeros.
+    one = tf.one_hot([1, 0], 4)
+    value, (gradient,) = with_gradients(lambda x: bow_loss(x, one)[0], one * 1e4)
+    assert value == 0 and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("crops", [1, 2, 5])
+def test_targets_are_repeated_as_in_the_official_code(crops):
+    g = np.load(GOLDENS / "obow" / "target_repetition.npz")
+    targets, expanded = g["target"], g[f"expanded_{crops}_crops"]
+    logits = np.random.RandomState(4).normal(size=expanded.shape)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    divergence, entropy = bow_loss(tf.constant(logits), tf.constant(targets))
+    assert float(divergence + entropy) == pytest.approx(-(expanded * log_p).sum(1).mean(), rel=1e-6)
+    np.testing.assert_array_equal(image_major(g["crops_5d"]), g["crops_4d"])

@@ -1,4 +1,5 @@
-"""Projection heads of the instance methods: linear, NormLinear and their MLPs, and BYOL's projector and predictor."""
+"""Projection heads of the instance methods: linear, NormLinear and their MLPs, and BYOL's projector and predictor; the
+dynamic prediction head of OBoW."""
 
 import keras
 import tensorflow as tf
@@ -136,3 +137,34 @@ class BatchNormMLP(keras.layers.Layer):
 
     def call(self, x, training=False):
         return self.last(self.activations(x, training=training))
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class DynamicHead(keras.layers.Layer):
+    """A prediction vector for every visual word, made of the word itself (OBoW, arXiv:2012.11552, supplement C).
+
+    Unit rows, linear without bias, BatchNorm over the words, ReLU, linear, unit rows: float [K, c] -> float32
+    [K, units]. The words are constants: no gradient reaches them.
+
+    Args:
+        units: int, size of the features that the vectors are compared with.
+        hidden: int; None: 2 * units, as in the official code.
+    """
+
+    def __init__(self, units, hidden=None, name="dynamic_head", dtype="float32", **base):
+        super().__init__(name=name, dtype=dtype, **base)
+        self.hidden = linear(hidden or 2 * units, "hidden", bias=False)
+        # Never synchronised: all replicas have the same words.
+        self.norm = normalisation("batch", 0.9, 1e-5, "hidden_norm", "float32")
+        self.last = linear(units, "last")
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        shape = (input_shape[0], self.hidden.units)
+        self.norm.build(shape)
+        self.last.build(shape)
+        self.built = True
+
+    def call(self, words, training=False):
+        x = self.hidden(unit(tf.stop_gradient(tf.cast(words, tf.float32))))
+        return unit(self.last(tf.nn.relu(self.norm(x, training=training))))

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import count_parameters
 from revisit_ssl.errors import InputError
-from revisit_ssl.pretext.heads import BatchNormMLP, NormLinear, ProjectionHead, unit
+from revisit_ssl.pretext.heads import BatchNormMLP, DynamicHead, NormLinear, ProjectionHead, unit
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "cld" / "normlinear.npz"
+PREDICTION = pathlib.Path(__file__).parents[1] / "goldens" / "obow" / "prediction_head.npz"
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,45 @@ def test_unit_of_zero_is_zero_and_unknown_heads_are_refused():
     np.testing.assert_array_equal(unit(tf.zeros([1, 3])), [[0, 0, 0]])
     with pytest.raises(InputError, match="head 'mpl'; one of 'linear', 'normlinear', 'mlp', 'normmlp'"):
         ProjectionHead("mpl")
+
+
+def dynamic_head(golden, prefix="weights"):
+    """A DynamicHead with the weights of a golden."""
+    layer = DynamicHead(golden[f"{prefix}_dense2_bias"].size, golden[f"{prefix}_dense1_kernel"].shape[1])
+    layer.build((None, golden[f"{prefix}_dense1_kernel"].shape[0]))
+    layer.hidden.kernel.assign(golden[f"{prefix}_dense1_kernel"])
+    layer.norm.gamma.assign(golden[f"{prefix}_bn_gamma"])
+    layer.norm.beta.assign(golden[f"{prefix}_bn_beta"])
+    layer.last.kernel.assign(golden[f"{prefix}_dense2_kernel"])
+    layer.last.bias.assign(golden[f"{prefix}_dense2_bias"])
+    return layer
+
+
+def test_the_dynamic_head_is_the_official_one():
+    g = np.load(PREDICTION)
+    layer = dynamic_head(g)
+    layer.norm.moving_mean.assign(g["weights_bn_moving_mean"])
+    layer.norm.moving_variance.assign(g["weights_bn_moving_variance"])
+    words, features = tf.constant(g["vocabulary"], tf.float32), tf.constant(g["student_features"], tf.float32)
+    for training, suffix in ((True, ""), (False, "_eval_after")):
+        predictors = layer(words, training=training)
+        np.testing.assert_allclose(predictors, g[f"generated_words{suffix}"], atol=5e-6)
+        logits = tf.matmul(float(g["kappa"]) * features, predictors, transpose_b=True)
+        np.testing.assert_allclose(logits, g[f"logits{suffix}"], atol=5e-6 * np.abs(g["logits"]).max())
+    np.testing.assert_allclose(layer.norm.moving_mean, g["bn_moving_mean_after"], atol=5e-6)
+    np.testing.assert_allclose(layer.norm.moving_variance, g["bn_moving_variance_after"], atol=5e-6)
+
+
+def test_the_dynamic_head_treats_words_alike_and_as_constants():
+    layer = DynamicHead(6)
+    layer.build((None, 4))
+    assert layer.hidden.units == 12 and not layer.hidden.use_bias and layer.last.use_bias
+    words = tf.random.stateless_normal([9, 4], [1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(words)
+        out = layer(words, training=True)
+    np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1.0, atol=1e-5)
+    assert tape.gradient(out, words) is None
+    order = [3, 1, 8, 0, 2, 7, 5, 4, 6]
+    np.testing.assert_allclose(layer(tf.gather(words, order), training=True), out.numpy()[order], atol=1e-5)
+    np.testing.assert_allclose(layer(words * 7.0, training=True), out, atol=1e-5)  # their lengths do not matter

@@ -1,0 +1,155 @@
+"""The views of OBoW (arXiv:2012.11552, supplement F; official datasets.py): the whole image for the target network,
+large crops and small patches for the trained one."""
+
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+
+from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.views.color import normalize_input
+from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.draws import fold
+from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.patches import overlapping_patches
+
+LARGE, PATCHES = "crops", "patches"  # kinds of crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiCropOptions(TaskOptions):
+    """What is cut from an image. Sides that are None keep the proportions of the official 224, 160, 96, 256 and 24
+    pixels, at views.size in place of 224."""
+
+    crops: int = 2
+    """Large crops of an image; 1 in vanilla OBoW. Their law is views.crop, views.scale and views.ratio."""
+    patches: int = 5
+    """Small patches of an image, of the nine that overlap; 0 in vanilla OBoW."""
+    crop_size: int | None = None
+    """Side of a large crop in pixels; None: 160 of 224, as a multiple of 8."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; None: 96 of 224, as a multiple of 8."""
+    patch_jitter: int | None = None
+    """Pixels by which a patch is moved at most; None: a quarter of its side."""
+    patch_scale: tuple[float, float] = (0.6, 1.0)
+    """Range of the share of the image's area that the nine patches are cut from."""
+    resize_to: int | None = None
+    """Length of the shorter side before the target network's central crop of views.size, and side of the square that
+    the patches are cut from; None: 256 of 224, as a multiple of 4."""
+
+    def __post_init__(self):
+        require(self.crops >= 0, f"task.crops {self.crops} must not be negative")
+        require(0 <= self.patches <= 9, f"task.patches {self.patches}: from 0 to 9")
+        require(self.crops + self.patches >= 1, "task.crops and task.patches are both 0; the network needs a view")
+        for name in ("crop_size", "patch_size", "resize_to"):
+            side = getattr(self, name)
+            require(side is None or side >= 8, f"task.{name} {side} must be at least 8 pixels")
+        jitter = self.patch_jitter
+        require(jitter is None or jitter >= 0, f"task.patch_jitter {jitter} must not be negative")
+
+    def sides(self, size):
+        """(side of a large crop, of a patch, largest move of a patch, side before the central crop) for views of
+        ``size`` pixels."""
+        patch = self.patch_size or nearest(size * 96 / 224, 8)
+        jitter = patch // 4 if self.patch_jitter is None else self.patch_jitter
+        return self.crop_size or nearest(size * 160 / 224, 8), patch, jitter, self.resize_to or nearest(size * 8 / 7, 4)
+
+
+def nearest(value, step):
+    """The multiple of ``step`` next to ``value``, at least one."""
+    return max(step, step * int(value / step + 0.5))
+
+
+class MultiCrop(Pretext):
+    """A pretext with those views. Its views are whole images, crops and patches; views.patch_grid is not used.
+
+    Args:
+        options: MultiCropOptions.
+
+    Raises:
+        InputError: sizes that do not fit into one another.
+    """
+
+    Options = MultiCropOptions
+
+    def __init__(self, backbone, *, options=None, views=None, seed=0):
+        super().__init__(backbone, views=views, seed=seed)
+        o = self.options = options or self.Options()
+        size = self.view_spec.size
+        _, patch, jitter, side = o.sides(size)
+        require(side >= size, f"task.resize_to {side} is smaller than views.size {size}")
+        inside = backbone.input.shape[1]
+        fixed = f"{backbone.name} takes images of {inside} pixels alone, no crops of other sizes; take another backbone"
+        require(inside is None or {size, *self.crop_sides.values()} == {inside}, fixed)
+        fits = not o.patches or patch + jitter <= side
+        require(fits, f"patches of {patch} pixels, moved by up to {jitter}, do not fit into task.resize_to {side}")
+
+    @property
+    def counts(self):
+        """{kind of crops: how many of an image}, without a kind of which there are none."""
+        return {kind: n for kind, n in ((LARGE, self.options.crops), (PATCHES, self.options.patches)) if n}
+
+    @property
+    def crop_sides(self):
+        """{kind of crops: side in pixels}."""
+        large, patch, _, _ = self.options.sides(self.view_spec.size)
+        return {kind: {LARGE: large, PATCHES: patch}[kind] for kind in self.counts}
+
+    @property
+    def crops(self):
+        o, image = self.options, super().crops["image"]
+        large, _, _, side = o.sides(image.size)
+        # The target's view is cut first, so that it is the same whatever the trained network gets.
+        crops = {"target": CropSpec(size=image.size, method="center", resize_to=side, keep_ratio=True)}
+        if o.crops:
+            crops["image"] = replace(image, size=large, count=o.crops)
+        if o.patches:
+            crops["patched"] = CropSpec(size=side, method="resized", scale=o.patch_scale, ratio=self.view_spec.ratio)
+        return crops
+
+    def views(self, batch, seed, **changes):
+        """(what the target network sees, {kind of crops: what the trained network sees}), ready for the networks.
+
+        Args:
+            batch: dict with whole images, or with the crops made on the host.
+            seed: of this step.
+            **changes: as for ``augment``.
+
+        Returns:
+            float32 [B, s, s, 3], flipped at random and else as it is; {"crops": float32 [B * n, s1, s1, 3], each crop
+            augmented by itself, "patches": float32 [B * m, s2, s2, 3], colours and flip shared by those of an image and
+            no blur}, image-major, without a kind of which there are none.
+        """
+        o, v = self.options, replace(self.view_spec, **changes)
+        cut = self.cut(batch, seed)
+        target, views = cut["target"][:, 0], {}
+        if v.flip:
+            target = random_flip(target, fold(seed, 510))
+        if o.crops:
+            views[LARGE] = self.augment(image_major(cut["image"]), fold(seed, 511), **changes)
+        if o.patches:
+            _, size, jitter, _ = o.sides(v.size)
+            images = self.augment(cut["patched"][:, 0], fold(seed, 512), **{**changes, "blur_probability": (0.0,)})
+            patches = overlapping_patches(images, fold(seed, 513), size=size, jitter=jitter, count=o.patches)
+            views[PATCHES] = image_major(patches)
+        return normalize_input(target, v.normalize), views
+
+    def pictures(self, batch):
+        few = {name: batch[name][:4] for name in batch}
+        target, views = self.views(few, (self.seed, 0), normalize="none")
+        shown, side = [target[:, None]], target.shape[1]
+        for images in views.values():
+            images = tf.image.resize_with_crop_or_pad(1.0 - images, *[max(side, images.shape[1])] * 2)  # white margins
+            images = tf.image.resize(1.0 - images, (side, side))
+            shown.append(tf.reshape(images, [target.shape[0], -1, side, side, 3]))
+        shown = tf.concat(shown, axis=1)
+        names = ["whole", *["crop"] * self.options.crops, *["patch"] * self.options.patches] * target.shape[0]
+        return [(self.title, tf.reshape(shown, [-1, side, side, 3]).numpy(), names)]
+
+    title = "crops and patches of a whole image"
+    """Of the pictures."""
+
+
+def image_major(crops):
+    """[B, n, H, W, C] -> [B * n, H, W, C]: the crops of an image together."""
+    return tf.reshape(crops, [crops.shape[0] * crops.shape[1], *crops.shape[2:]])

@@ -24,7 +24,7 @@ with quiet_import():
     from revisit_ssl.command_line import guarded, read_flags
     from revisit_ssl.errors import InputError
     from revisit_ssl.report import compare, write_paper_report
-    from revisit_ssl.report.tables import probed, result_table
+    from revisit_ssl.report.tables import probed, result_table, shown
     from revisit_ssl.results import read_results, write_results
 
 
@@ -47,10 +47,11 @@ def report(options):
         raise InputError("no runs given; name workdirs or results.jsonl files, or --paper revisiting for its tables")
     # One measurement made twice counts once: the last.
     results = list({r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}.values())
-    if probed(results) or not options.paper:
+    if shown(results) or not options.paper:
         for heading, table in result_table(results):
             print(f"{heading}\n\n{table.markdown()}\n")
-        print(f"{compare(results)}\n")
+        if probed(results):
+            print(f"{compare(results)}\n")
         where = sorted({f"{r.date[:10]}, commit {r.commit}, {r.hardware}" for r in results})
         print("Measured: " + "; ".join(where) + ".")
     if options.out:

@@ -224,12 +224,21 @@ class Evaluation:
     """Labelled set: a name in DATASETS or folder:/path."""
     probe_fraction: float | None = None
     """Share of the labelled training images that the probes may use."""
-    probe_setting: Literal["select", "paper"] | None = None
-    """select: hyper-parameters chosen on the validation split; paper: the supplement's."""
-    probe_schedule: tuple[int, int, int] | None = None
-    """SGD probes: epochs of both decays and the end, such as 30 50 70, 120 140 160 or 480 500 520."""
+    probe_balanced: bool | None = None
+    """Draw that share class by class, as for the 1 % and 10 % of fine-tuning; True or False."""
+    probe_setting: Literal["select", "paper", "moco", "infomin"] | None = None
+    """select: hyper-parameters chosen on the validation split; paper: the supplement's; moco, infomin: as paper, and
+    linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation."""
+    probe_lr: tuple[float, ...] | None = None
+    """linear, linear_images: learning rates, of which the best on the validation split is taken."""
+    probe_schedule: tuple[int, ...] | None = None
+    """SGD probes: epochs of the decays and the end, such as 30 50 70, 120 140 160 or 480 500 520."""
     probe_pooling: Literal["max", "avg", "adaptive_max"] | None = None
     """How large endpoints are pooled."""
+    knn_temperature: float | None = None
+    """knn: sigma of the weights exp(cosine / sigma)."""
+    finetune_weight_decay: float | None = None
+    """finetune: L2."""
     data_dir: str | None = None
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     skip_random: bool = False

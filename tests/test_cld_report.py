@@ -25,7 +25,7 @@ from revisit_ssl.report.cld import (
 )
 from revisit_ssl.report.cld_claims import Study, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import curves_of, negatives_figure
-from revisit_ssl.report.cld_paper import cld_paper_tables, options_of
+from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, options_of
 from revisit_ssl.results import Result
 
 CLD = {
@@ -422,6 +422,11 @@ def test_the_page_holds_both(tmp_path):
         "Not drawn: no MoCo" in (empty / "cld.md").read_text()
         and "**0** runs of ours" in (empty / "cld.md").read_text()
     )
+
+
+def test_other_authors_sets_have_their_names():
+    sets = {row[2].partition(",")[0] for row in context_table().rows}
+    assert {"VOC", "Places205", "ImageNet-100"} <= sets and not sets & {"voc", "places205", "imagenet2012"}
 
 
 def test_options_of_a_printed_number_are_read():

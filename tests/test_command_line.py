@@ -144,3 +144,10 @@ def test_evaluate_takes_the_probes_fields_of_a_recipe(tmp_path, monkeypatch):
     assert main_evaluate([str(tmp_path), *flags]) == 0
     wanted = {"probe_setting": "paper", "probe_schedule": (3, 5, 7), "probe_pooling": "avg", "probes": ("knn",)}
     assert seen == [override(recipe, **wanted)]
+    # All values that the recipe's own fields may have: evaluate.py must not know fewer.
+    flags = ["--probe-setting", "moco", "--probe-schedule", "3", "5", "7", "9", "--probe-lr", "10", "30"]
+    flags += ["--probe-balanced", "True", "--knn-temperature", "0.07", "--finetune-weight-decay", "5e-4"]
+    assert main_evaluate([str(tmp_path), *flags]) == 0
+    wanted = {"probe_setting": "moco", "probe_schedule": (3, 5, 7, 9), "probe_lr": (10.0, 30.0)}
+    wanted |= {"probe_balanced": True, "knn_temperature": 0.07, "finetune_weight_decay": 5e-4}
+    assert seen[1:] == [override(recipe, **wanted)]

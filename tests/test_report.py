@@ -179,6 +179,38 @@ def test_terminal_table_without_pretraining_or_results(capsys):
     assert capsys.readouterr().out == "no probes were run\n"
 
 
+def test_probes_that_measure_no_accuracy_are_shown_too(capsys, tmp_path):
+    nmi = three(44.0, 33.0, 31.5, probe="nmi", metric="nmi")
+    recall = three(60.0, 50.0, 51.0, probe="retrieval", metric="recall1") + three(9, 8, 7, probe="r", metric="recall5")
+    print_table(nmi)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "nmi: mutual information, in percent on the test split"
+    assert lines[4].split() == ["nmi", "pre_logits", "44.0", "33.0*", "31.5", "+11.0"]
+    print_table(three(64.0, 33.0, 31.5) + nmi + recall)
+    out = capsys.readouterr().out
+    assert "top-1 in percent (nmi: mutual information, retrieval: recall at 1)" in out
+    assert [line.split()[0] for line in out.splitlines()[-4:-1]] == ["linear", "nmi", "retrieval"]
+    assert max(map(len, out.splitlines())) <= 80
+    ((_, table),) = tables.result_table(nmi + recall)
+    assert [row[:3] for row in table.rows] == [["nmi", "pre_logits", "44.0"], ["retrieval", "pre_logits", "60.0"]]
+    (tmp_path / "recipe.json").write_text(to_json(get_recipe("rotation", "smoke", probes=("nmi",))))
+    write_results(tmp_path / "results.jsonl", nmi)
+    numbers = page.key_numbers(page.Run(str(tmp_path), None))[0].markdown()
+    assert "**44.0 %** rotation: nmi probe on pre_logits, mutual information" in numbers
+    assert page.details(nmi).rows[0][-3] == "44.00"
+
+
+def test_a_run_is_called_what_its_recipe_is_called(tmp_path, capsys):
+    for name in ("npid", "npid_cld", "moco_cld", "moco_v2", "moco_v2_cld", "simclr", "byol_cld", "rotation"):
+        recipe = get_recipe(name, "sample")
+        assert tables.recipe_name(recipe.pretext, dataclasses.asdict(recipe.task)) == name
+    (tmp_path / "recipe.json").write_text(to_json(get_recipe("npid_cld", "smoke")))
+    assert page.Run(str(tmp_path), None).name == "npid_cld"
+    print_table([result(64.0, pretext="npid", task={"cld": {"weight": 0.25}}), result(60.0, pretext="npid")])
+    headings = [line for line in capsys.readouterr().out.splitlines() if "744 steps" in line]
+    assert [line.split()[0] for line in headings] == ["npid_cld", "npid"]
+
+
 def test_an_untrained_network_is_compared_with_its_own_kind_only():
     kinds = ({"width": 4}, {"backbone": "vgg19_bn"}, {"dataset": "cifar10"})
     others = [result(70.0, "random", **kind) for kind in kinds]

@@ -16,7 +16,7 @@ METHODS = ("NPID", "MoCo", "MoCo v2", "SimCLR", "BYOL", "InfoMin")
 DATASETS = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "cifar10_lt": "CIFAR-10-LT", "cifar100_lt": "CIFAR-100-LT",
     "stl10": "STL-10", "stl10_all": "STL-10 with its unlabelled images", "kitchen_hc": "Kitchen-HC",
-    "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes",
+    "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes", "voc": "VOC",
 }  # fmt: skip
 CLUSTERINGS = {"spectral": "spectral", "kmeans": "k-means", "spherical": "spherical k-means"}
 HEADS = {"linear": "Linear", "normlinear": "NormLinear", "mlp": "MLP", "normmlp": "NormMLP"}
@@ -198,7 +198,7 @@ def text_of(seeds):
 
 
 def data_name(name):
-    return DATASETS.get(name, name)
+    return DATASETS.get(name, names.dataset_name(name))
 
 
 # --- with and without

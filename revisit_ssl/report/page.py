@@ -1,5 +1,6 @@
 """report.md and report.html of a finished or unfinished run, made from its workdir alone."""
 
+import dataclasses
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import eval_batches, open_source, train_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation import features_of
+from revisit_ssl.monitor import TEST_COLUMN
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.progress import read_log
 from revisit_ssl.recipe import from_json, require
@@ -50,7 +52,7 @@ def write_report(workdir, *, data_dir=None):
         InputError: no run in the workdir, or it cannot be written to.
     """
     run = Run(str(workdir), data_dir)
-    title = f"{run.recipe.pretext} · {run.recipe.backbone} k={run.recipe.width} · {run.recipe.dataset}"
+    title = f"{run.name} · {run.recipe.backbone} k={run.recipe.width} · {run.recipe.dataset}"
     blocks = [*key_numbers(run), *the_run(run)]
     missing = []
     for name, section in SECTIONS.items():
@@ -109,6 +111,11 @@ class Run:
         return freeze(load_backbone(self.path("backbone.keras")))
 
     @property
+    def name(self):
+        """npid_cld: what run.py calls the recipe."""
+        return tables.recipe_name(self.recipe.pretext, dataclasses.asdict(self.recipe.task))
+
+    @property
     def trains(self):
         return find_pretext(self.recipe.pretext).trains
 
@@ -118,7 +125,7 @@ class Run:
 
 def key_numbers(run):
     """The first probe on pre_logits (or the last endpoint): fixed beforehand, not the best of the table."""
-    if not run.results:
+    if not tables.shown(run.results):
         return []
     model, rows = tables.summarize(run.results)[0]
     probe = next((name for name in run.recipe.probes if any(r.probe == name for r in rows)), rows[0].probe)
@@ -126,7 +133,8 @@ def key_numbers(run):
     row = next((r for r in mine if r.endpoint == "pre_logits"), mine[-1])
     numbers = []
     if row.pretrained:
-        numbers.append((f"{tables.spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, top-1"))
+        what = tables.OTHERS.get(probe, ("", "top-1"))[1]
+        numbers.append((f"{tables.spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, {what}"))
     if row.to_beat:
         numbers.append((f"{tables.spread(row.to_beat)} %", "the same network untrained, the row to beat"))
     if row.gain is not None:
@@ -139,7 +147,7 @@ def the_run(run):
     recipe, environment = run.recipe, run.environment
     optimizer = recipe.optimizer
     facts = [
-        ("Pretext", recipe.pretext),
+        ("Pretext", run.name),
         ("Network", f"{recipe.backbone}, width {recipe.width}, {recipe.stem} stem, input {recipe.views.size} px"),
         ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probe_dataset or recipe.dataset}"),
     ]
@@ -183,7 +191,7 @@ def accuracy(run):
     blocks.append(Text(beaten))
     for i, (model, rows) in enumerate(tables.summarize(run.results)):
         name = "endpoints" if i == 0 else f"endpoints_{i + 1}"
-        caption = f"{model.name[0].upper()}{model.name[1:]}: accuracy at each endpoint of the network."
+        caption = f"{model.name[0].upper()}{model.name[1:]}: each probe at each endpoint of the network."
         blocks.append(Picture(name, pictures.endpoint_bars(rows, model.name), caption))
     return [*blocks, Folded("What each probe used, and how long it took", details(run.results))]
 
@@ -191,14 +199,13 @@ def accuracy(run):
 def details(found):
     top5 = {(r.weights, r.probe, r.endpoint, r.seed): r.value for r in found if r.metric == "top5"}
     rows = []
-    for r in found:
-        if r.metric == "top1":
-            five = top5.get((r.weights, r.probe, r.endpoint, r.seed))
-            used = ", ".join(f"{k} {short(v)}" for k, v in r.hyperparameters.items())
-            numbers = [f"{r.value:.2f}", "" if five is None else f"{five:.2f}", f"{r.seconds:.1f}"]
-            converged = {True: "yes", False: "**no**", None: ""}[r.converged]
-            rows.append([r.weights, r.probe, r.endpoint, used, converged, *numbers])
-    columns = ["weights", "probe", "endpoint", "used or chosen", "converged", "top-1", "top-5", "seconds"]
+    for r in tables.shown(found):
+        five = top5.get((r.weights, r.probe, r.endpoint, r.seed))
+        used = ", ".join(f"{k} {short(v)}" for k, v in r.hyperparameters.items())
+        numbers = [f"{r.value:.2f}", "" if five is None else f"{five:.2f}", f"{r.seconds:.1f}"]
+        converged = {True: "yes", False: "**no**", None: ""}[r.converged]
+        rows.append([r.weights, r.probe, r.endpoint, used, converged, *numbers])
+    columns = ["weights", "probe", "endpoint", "used or chosen", "converged", "percent", "top-5", "seconds"]
     return Table(columns, rows, labels=5)
 
 
@@ -232,11 +239,13 @@ def monitor_curves(run):
     require(rows, "no monitor.csv; train with --monitor knn:1")
     names = {
         "knn_top1": "kNN top-1 (%)",
+        TEST_COLUMN: "kNN top-1 on test (%)",
         "effective_rank": "effective rank",
         "feature_std_ratio": "feature std / even spread",
     }
     columns = {name: names.get(name, name) for name in rows[-1] if name not in ("step", "epoch")}
-    caption = "Features of validation images while training went on; logged, never used to select anything."
+    watched = "test" if TEST_COLUMN in rows[-1] else "validation"
+    caption = f"Features of {watched} images while training went on; logged, never used to select anything."
     return [Picture("monitor", pictures.curves(rows, columns, x="step"), caption)]
 
 
@@ -244,7 +253,7 @@ def nearest(run):
     """Nearest test images by cosine on the last endpoint, pretrained beside untrained."""
     recipe = run.recipe
     source = run.open(recipe.probe_dataset or recipe.dataset, "test").sample(GALLERY, recipe.seed)
-    networks = {recipe.pretext: run.backbone} if run.trains else {}
+    networks = {run.name: run.backbone} if run.trains else {}
     if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
         networks["untrained"] = freeze(build_untrained(recipe, run.data_dir))
     endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]

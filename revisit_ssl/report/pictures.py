@@ -81,7 +81,7 @@ def endpoint_bars(rows, name):
                 panel.bar_label(bars, numbers, padding=1, fontsize=7, color=SOFT)
             panel.set_xticks(range(len(mine)), [row.endpoint for row in mine])
             panel.set_title(f"{probe} probe")
-            panel.set_ylabel("top-1 (%)")
+            panel.set_ylabel({"nmi": "NMI (%)", "retrieval": "R@1 (%)"}.get(probe, "top-1 (%)"))
             panel.margins(y=0.12)
         for panel in list(panels):
             panel.set_axis_off()

@@ -12,6 +12,8 @@ from revisit_ssl.report.names import DATASETS
 RANDOM = ("random", "random, BN re-estimated")
 PATCHES = ("jigsaw", "relative_patch")  # their probes see patches, so their untrained network has numbers of its own
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
+# Probes that measure no accuracy: the metric that stands for them in a table, and what it is called.
+OTHERS = {"nmi": ("nmi", "mutual information"), "retrieval": ("recall1", "recall at 1")}
 
 
 @dataclass
@@ -19,7 +21,7 @@ class Group:
     """All seeds of one setting.
 
     Attributes:
-        name: the pretext, or which of the two untrained networks.
+        name: of the recipe, such as npid_cld, or which of the two untrained networks.
         setting: hash of the setting, empty in old results.
         view: an untrained network's: the pretext whose images it was shown, empty where that is not known.
         recipe: a hash to tell it from groups that are equal otherwise, or empty.
@@ -172,7 +174,7 @@ def result_table(results):
 
 def print_table(results):
     """Prints each probe and endpoint: pretrained, random both ways, gain over the better one. Fits 80 columns."""
-    if not probed(results):
+    if not shown(results):
         print("no probes were run")
         return
     for model, rows in summarize(results):
@@ -189,7 +191,7 @@ def print_table(results):
         first = 3 if trained else 2
         lines[0] = [cell + " " if i in (first, first + 1) else cell for i, cell in enumerate(head)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        print(f"\n{textwrap.fill(heading(model), 80)}\n{measure(model)}")
+        print(f"\n{textwrap.fill(heading(model), 80)}\n{textwrap.fill(measure(model), 80)}")
         for line in lines:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
             print("  ".join(cells).rstrip())
@@ -197,8 +199,12 @@ def print_table(results):
 
 
 def summarize(results):
-    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width, data and view."""
-    groups = group(results)
+    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width, data and view.
+
+    Raises:
+        InputError: no probe's result.
+    """
+    groups = grouped(some(shown(results)))
     trained = [g for g in groups if g.name not in RANDOM]
     summaries = []
     for model in trained or groups[:1]:
@@ -238,16 +244,24 @@ def probed(results, metric="top1"):
     return [r for r in results if r.metric == metric and r.probe != "pretext"]
 
 
+def shown(results):
+    """Those that stand in a table: accuracies, and the metric in OTHERS of probes that measure none."""
+    return [r for r in results if r.probe != "pretext" and r.metric == OTHERS.get(r.probe, ("top1",))[0]]
+
+
+def some(results):
+    if not results:
+        raise InputError("no results to show; run evaluate() first, or run.py with probes")
+    return results
+
+
 def group(results, metric="top1"):
     """[Group] in order of appearance.
 
     Raises:
         InputError: nothing of that metric.
     """
-    results = probed(results, metric)
-    if not results:
-        raise InputError("no results to show; run evaluate() first, or run.py with probes")
-    return grouped(results)
+    return grouped(some(probed(results, metric)))
 
 
 def grouped(results):
@@ -260,7 +274,7 @@ def grouped(results):
     # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them. Results
     # that name their setting say it themselves.
     mixed = {key[0] for key, found in recipes.items() if len(found) > 1}
-    views = {r.recipe: r.pretext for r in results if r.weights not in RANDOM}
+    views = {r.recipe: recipe_name(r.pretext, r.task) for r in results if r.weights not in RANDOM}
     groups = {}
     for r in results:
         view = views.get(r.recipe, "") if r.weights in RANDOM else ""
@@ -278,9 +292,18 @@ def grouped(results):
 
 def shared(result):
     """What all seeds of a setting share: the first fields of a Group."""
-    name = result.weights if result.weights in RANDOM else result.pretext
+    name = result.weights if result.weights in RANDOM else recipe_name(result.pretext, result.task)
     fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split", "setting")
     return name, *(getattr(result, field) for field in fields)
+
+
+def recipe_name(pretext, task):
+    """npid_cld, moco_v2: what a pretext with these options, {name: value} of a Result, is called on the command line.
+
+    Lines without their options have the pretext's name.
+    """
+    name = f"{pretext}_v2" if pretext == "moco" and task.get("head") in ("mlp", "normmlp") else pretext
+    return f"{name}_cld" if task.get("cld", {}).get("weight") else name
 
 
 def epochs(schedule):
@@ -320,7 +343,10 @@ def measure(g):
     seeds = {seed for scores in g.scores.values() for seed in scores}
     several = f", mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else ""
     share = f", probes fitted on {g.labels:.0%} of the labels".replace("%", " %") if g.labels != 1 else ""
-    return f"top-1 in percent on the {g.split} split{share}{several}"
+    probes = unique(probe for probe, _ in g.scores)
+    others = ", ".join(f"{probe}: {OTHERS[probe][1]}" for probe in probes if probe in OTHERS)
+    top1 = "top-1 in percent" + (f" ({others})" if others else "")
+    return f"{top1 if set(probes) - set(OTHERS) else f'{others}, in percent'} on the {g.split} split{share}{several}"
 
 
 def row_order(key, ours):

@@ -93,7 +93,7 @@ def test_one_line_per_number():
 
 
 def test_an_unknown_paper_gets_one_line():
-    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of cld, revisiting"):
+    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of cld, obow, revisiting"):
         load_published("revisitng")
 
 
@@ -162,4 +162,75 @@ def test_rows_of_cld_speak_the_vocabulary_of_this_package():
 def test_one_line_per_number_of_cld():
     names = [name for name in CLD[0] if name not in ("value", "confirmed", "source")]
     counts = collections.Counter(tuple(row[name] for name in names) for row in CLD)
+    assert [key for key, count in counts.items() if count > 1] == []
+
+
+# --- the OBoW paper ---------------------------------------------------------------------------------------------------
+
+OBOW = load_published("obow")
+
+
+def obow_values(**wanted):
+    return [row["value"] for row in OBOW if all(row[name] == value for name, value in wanted.items())]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (dict(table="Table 1", pretext="obow_vanilla"), [42.11, 62.44, 45.86]),
+        (dict(table="Table 1", pretext="obow"), [44.18, 64.89, 50.89]),
+        (dict(table="Table 1", metric="few_shot_50way_1shot"), [42.11, 44.18, 24.75, 36.9]),
+        (dict(table="Table 2", pretext="obow", probe="bench"), [200, 3.91, 7.82, 2.0]),
+        (dict(table="Table 2", metric="memory"), [1.0, 2.0, 1.13, 1.72]),
+        (dict(table="Table 2", metric="top1"), [76.5, 73.8, 71.1, 72.5]),
+        (dict(metric="megabytes"), [15775, 8901]),
+        (dict(table="Main table", pretext="obow"), [73.8, 56.8, 89.3, 82.9, 82.9, 90.7]),
+    ],
+)
+def test_confirmed_numbers_of_obow(wanted, found):
+    assert obow_values(confirmed="yes", **wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("table", "count", "mean"),
+    # Worked out from the tables themselves: a slip in any cell shows.
+    [("Table 1", 12, 45.82583), ("Table 2", 20, 87.079), ("Main table", 64, 70.71094)],
+)
+def test_whole_tables_of_obow(table, count, mean):
+    cells = obow_values(table=table, paper="obow")
+    assert len(cells) == count
+    assert statistics.mean(cells) == pytest.approx(mean, abs=5e-5)
+
+
+def test_training_time_is_epochs_times_the_time_of_one():
+    for method in ("supervised", "obow", "moco_v2", "byol"):
+        numbers = {r["metric"]: r["value"] for r in OBOW if (r["table"], r["pretext"]) == ("Table 2", method)}
+        assert numbers["training_time"] == pytest.approx(numbers["time_per_epoch"] * numbers["epochs"] / 100, abs=5e-3)
+
+
+def test_what_two_sources_say_of_the_main_table_is_confirmed_and_the_rest_is_not():
+    for row in OBOW:
+        twice = row["note"].startswith("the same in ")
+        assert row["confirmed"] == ("yes" if row["paper"] == "obow" and (row["table"] != "Main table" or twice)
+                                    else "recalled")  # fmt: skip
+    said = {r["pretext"]: r["value"] for r in OBOW if (r["table"], r["metric"]) == ("Table 2", "top1")}
+    for row in OBOW:
+        if row["table"] == "Main table" and "supplement's Table 2" in row["note"]:
+            assert row["value"] == said[row["pretext"]]
+
+
+def test_rows_of_obow_speak_the_vocabulary_of_this_package():
+    from revisit_ssl.backbones import BACKBONES
+
+    for row in OBOW:
+        assert None not in row and None not in row.values() and row["value"] > 0 and row["width"] == 4
+        assert row["value"] < 100 or row["probe"] == "bench"
+        assert row["backbone"] in BACKBONES and row["dataset"] in ("imagenet2012", "places205", "voc2007")
+        assert row["source"] and row["table"]
+        assert all(pair.count("=") == 1 for pair in row["setting"].split())
+
+
+def test_one_line_per_number_of_obow():
+    names = [name for name in OBOW[0] if name not in ("value", "confirmed", "source", "note")]
+    counts = collections.Counter(tuple(row[name] for name in names) for row in OBOW)
     assert [key for key, count in counts.items() if count > 1] == []

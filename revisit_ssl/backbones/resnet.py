@@ -39,6 +39,12 @@ def resnet18(width=4, *, name="resnet18", **options):
     return resnet(width, name=name, units=RESNET18, bottleneck=False, **options)
 
 
+def resnet18_torch(width=4, *, name="resnet18_torch", bn_momentum=0.9, bn_epsilon=1e-5, **options):
+    """ResNet18 as in torchvision: the same graph with PyTorch's BN constants and initial values. Options: `resnet`."""
+    options = {"initializer": KAIMING_FAN_OUT, **options}
+    return resnet18(width, name=name, bn_momentum=bn_momentum, bn_epsilon=bn_epsilon, **options)
+
+
 def resnet18_no_skip(width=4, *, name="resnet18_no_skip", **options):
     """ResNet18 without the additions and without the projections of the shortcuts. Options: see `resnet`."""
     return resnet(width, name=name, units=RESNET18, bottleneck=False, skip=False, **options)

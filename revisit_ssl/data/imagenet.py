@@ -21,6 +21,7 @@ from revisit_ssl.errors import InputError
 FOLDER = "imagenet"  # in the folder of the TFDS sets: train/<class>/*.JPEG and val/<class>/*.JPEG
 LT_FOLDER = "ImageNet_LT"  # there: ImageNet_LT_train.txt, ImageNet_LT_val.txt, ImageNet_LT_test.txt
 HELD = 50_046 / 1_281_167  # share of the training images that validates, as of the whole ImageNet
+FIRST = 260  # training images of a class in imagenet20
 _CLASS = re.compile(r"n\d{8}")
 
 
@@ -33,6 +34,40 @@ def imagenet100_classes():
 def has_folders(place):
     """Whether ImageNet's folders lie in ``place``/imagenet."""
     return all(tf.io.gfile.isdir(os.path.join(place, FOLDER, name)) for name in ("train", "val"))
+
+
+def folder_classes(place):
+    """The classes that ``place``/imagenet/train has, ascending; a tuple of str."""
+    names = tf.io.gfile.listdir(os.path.join(place, FOLDER, "train"))
+    return tuple(sorted(name.rstrip("/") for name in names if _CLASS.fullmatch(name.rstrip("/"))))
+
+
+def first_rows(names, labels, count):
+    """Rows of each class's first images in the order of their file names, as OBoW (arXiv:2012.11552) takes a fifth.
+
+    Args:
+        names: [N] str, paths or file names, in any order.
+        labels: int [N].
+        count: of a class.
+
+    Returns:
+        int64 [n] ascending.
+    """
+    names = [os.path.basename(name) for name in names]
+    kept, taken = [], {}
+    for row in sorted(range(len(names)), key=names.__getitem__):
+        label = int(labels[row])
+        taken[label] = taken.get(label, 0) + 1
+        kept += [row] if taken[label] <= count else []
+    return np.sort(np.array(kept, np.int64))
+
+
+def part_rows(labels, split):
+    """Rows of a split of some training images: "trainval" is all of them, "val" HELD of every class; int64 [n]."""
+    if split == "trainval":
+        return np.arange(len(labels))
+    kept, held = splits.holdout(labels, HELD, seed=0)
+    return kept if split == "train" else held
 
 
 def list_classes(place, split, class_names):
@@ -60,8 +95,7 @@ def list_classes(place, split, class_names):
         )
     if split in ("trainval", "test"):
         return part
-    kept, held = splits.holdout(part.labels, HELD, seed=0)
-    return folders.take(part, kept if split == "train" else held, split)
+    return folders.take(part, part_rows(part.labels, split), split)
 
 
 @dataclasses.dataclass(frozen=True)

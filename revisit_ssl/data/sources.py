@@ -73,6 +73,7 @@ DATASETS = {
     "stl10_unlabelled": DatasetSpec("stl10", _divided("unlabelled", ":95000", "95000:", "test"), label=None),
     "imagenet2012": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
     "imagenet100": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
+    "imagenet20": DatasetSpec("imagenet2012", _IMAGENET, by_hand=_IMAGENET_TAR),
     "imagenet_lt": DatasetSpec(
         None, _LISTED, argument="a folder of ImageNet_LT_train.txt, ImageNet_LT_val.txt and ImageNet_LT_test.txt"
     ),
@@ -339,6 +340,8 @@ def _open(name, split, place, fraction=None, balanced=False, seed=0):
         return _open_long_tail(name, split, place)
     if key == "imagenet100":
         return _open_imagenet(name, split, place, imagenet.imagenet100_classes())
+    if key == "imagenet20":
+        return _open_first(name, split, place)
     if key in ("imagenet_lt", "imagenet_list"):
         return _open_listed(name, split, place)
     if name == "digits":
@@ -396,6 +399,24 @@ def _open_imagenet(name, split, place, class_names):
         return _open_listing(name, split, imagenet.list_classes(place, split, class_names))
     source = _whole_imagenet(name, split, place).of_classes(class_names)
     return _keep_if_small(dataclasses.replace(source, name=name))
+
+
+def _open_first(name, split, place):
+    """The first 260 training images of each class of ImageNet; all of its test images."""
+    if imagenet.has_folders(place):
+        classes = imagenet.folder_classes(place)
+        if split == "test":
+            return _open_listing(name, split, imagenet.list_classes(place, split, classes))
+        whole = imagenet.list_classes(place, "trainval", classes)
+        rows = imagenet.first_rows(whole.paths, whole.labels, imagenet.FIRST)
+        part = folders.take(whole, rows, f"first{imagenet.FIRST}")
+        return _open_listing(name, split, folders.take(part, imagenet.part_rows(part.labels, split), split))
+    source = _whole_imagenet(name, "test" if split == "test" else "trainval", place)
+    if split != "test":
+        names = _column("imagenet2012", "trainval", place, "file_name")
+        source = source.subset(imagenet.first_rows(names, source.labels, imagenet.FIRST))
+        source = source.subset(imagenet.part_rows(source.labels, split))
+    return _keep_if_small(dataclasses.replace(source, name=name, split=split))
 
 
 def _open_listed(name, split, place):

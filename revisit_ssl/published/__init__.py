@@ -12,16 +12,18 @@ def load_published(paper="revisiting"):
     Args:
         paper: name of a CSV here. "revisiting" is arXiv:1901.09005 with its supplement. "cld" is arXiv:2008.03813:
             its supplement and the released code's README, and what others report of its base methods; the tables of
-            its main text are not there, since no source that we hold says their numbers.
+            its main text are not there, since no source that we hold says their numbers. "obow" is arXiv:2012.11552:
+            its supplement, and the main table as the project's page shows it; the main text's ablations are not there.
 
     Returns:
-        list of dicts: paper (rows by others, quoted for comparison, carry their own name), table, pretext (in "cld" the
-        recipe's name, such as "npid_cld"), backbone (BACKBONES name; "" where not known), width (int or None), dataset
-        (the probe's), labels (share of the training labels, float), probe (PROBES name), endpoint, metric, value
-        (float; percent), confirmed, setting (what the table varies, such as "cld.clustering=kmeans cld.groups=10"; ""
-        where nothing), source, note.
+        list of dicts: paper (rows by others, quoted for comparison, carry their own name), table, pretext (in "cld" and
+        "obow" the recipe's name, such as "npid_cld"), backbone (BACKBONES name; "" where not known), width (int or
+        None), dataset (the probe's), labels (share of the training labels, float), probe (PROBES name), endpoint,
+        metric, value (float; percent, but of the probe "bench" a number of epochs, of megabytes, or a multiple of
+        supervised training's), confirmed, setting (what the table varies, such as "cld.clustering=kmeans
+        cld.groups=10"; "" where nothing), source, note.
         confirmed is "yes" where a source we hold says the number, "recalled" where it was written from memory or read
-        off a figure: show it, never assert on it.
+        off a picture: show it, never assert on it.
 
     Raises:
         InputError: no such paper.

@@ -22,6 +22,7 @@ NETWORKS = {
     "resnet18": "ResNet18",
     "resnet18_no_skip": "ResNet18, no skip",
     "resnet18_cifar": "ResNet18 (CIFAR)",
+    "resnet18_torch": "ResNet18",
     "resnet50_torch": "ResNet50",
 }
 DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}

@@ -47,6 +47,7 @@ def test_other_parameter_counts():
     projections = sum(c * 2 * c + 2 * 2 * c for c in (64, 128, 256))
     assert count_parameters("resnet18_no_skip", 4) == 11_176_512 - projections
     assert count_parameters("resnet18_cifar", 4) == 11_300_160 - 2 * 513 * 128  # specification and goldens of CLD
+    assert count_parameters("resnet18_torch", 4) == 11_689_512 - 513 * 1000
     assert count_parameters("resnet50_torch", 4) == 25_557_032 - 2049 * 1000
     assert count_parameters("resnet50_v2_minus", 4) == 23_500_352
     assert count_parameters("revnet50_minus", 4) == 5_408_640
@@ -155,6 +156,7 @@ def test_options_change_what_they_say():
     for name, expected in {
         "resnet50_v1": (0.99, 1e-3),
         "resnet50_torch": (0.9, 1e-5),
+        "resnet18_torch": (0.9, 1e-5),
         "revnet50": (0.99, 1e-3),
     }.items():
         layers = [layer for layer in abstract(name, 1)._flatten_layers() if "BatchNorm" in type(layer).__name__]

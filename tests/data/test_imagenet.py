@@ -91,7 +91,7 @@ def place(request, monkeypatch):
     """Where ImageNet lies, in one form or the other; of 24 training images, 20 train and 4 validate."""
     open_source.cache_clear()
     slices = {"train": "train[:20]", "val": "train[20:]", "trainval": "train", "test": "validation"}
-    for name in ("imagenet2012", "imagenet100"):
+    for name in ("imagenet2012", "imagenet100", "imagenet20"):
         monkeypatch.setitem(DATASETS, name, type(DATASETS[name])("imagenet2012", slices))
     monkeypatch.setattr(imagenet, "HELD", 0.2)
     monkeypatch.setattr(imagenet, "imagenet100_classes", lambda: KEPT)
@@ -150,6 +150,28 @@ def test_imagenet100(place, request):
     assert len({train.fingerprint, val.fingerprint, trainval.fingerprint, found["test"].fingerprint}) == 4
     part = open_source("imagenet100", "trainval", data_dir=place, fraction=0.5, balanced=True)
     np.testing.assert_array_equal(np.bincount(part.labels), [3, 3])
+
+
+def test_imagenet20_is_the_first_images_of_each_class(place, monkeypatch):
+    monkeypatch.setattr(imagenet, "FIRST", 4)
+    seen = {}
+    for split in ("train", "trainval"):
+        source = open_source("imagenet20", split, data_dir=place)
+        greys, labels = classes_seen(source)
+        names = names_of(source, greys)
+        assert [source.class_names[c] for c in labels] == [TRAIN[name] for name in names]
+        assert (source.name, source.split) == ("imagenet20", split)
+        seen[split] = set(names)
+    assert seen["trainval"] == {f"{c}_{i}.JPEG" for c in CLASSES for i in range(4)}
+    held = {next(c for c in CLASSES if name.startswith(c)) for name in seen["trainval"] - seen["train"]}
+    assert seen["train"] < seen["trainval"] and held == set(CLASSES)
+    whole = open_source("imagenet20", "test", data_dir=place)
+    assert whole.num_examples == (8 if place.endswith("folders0") else 40) and whole.split == "test"
+
+
+def test_first_rows_go_by_the_text_of_the_file_names():
+    names = ["a/n1_9.JPEG", "a/n1_10.JPEG", "b/n2_3.JPEG", "a/n1_2.JPEG"]  # as PyTorch's ImageFolder sorts: 10, 2, 9
+    np.testing.assert_array_equal(imagenet.first_rows(names, [0, 0, 1, 0], 2), [1, 2, 3])
 
 
 def test_labels_of_training_batches(place):

@@ -1,6 +1,7 @@
 """Recipes of CLD and its base methods against what the scripts and the supplement say, typed from there once more."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -121,6 +122,21 @@ def test_the_schedule_of_the_cifar_script():
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=5e-4)
     assert recipe.epochs == 200 and recipe.split == "trainval"
+
+
+@pytest.mark.parametrize(("key", "first"), [("moco/demo", 1), ("moco_v2/paper", 0), ("byol/openselfsup", 0)])
+def test_rates_that_change_once_an_epoch(key, first):
+    # peak (1 + cos(pi (e + first) / 200)) / 2 in all of epoch e. The notebook counts from 1, MoCo and OpenSelfSup from 0.
+    recipe = recipe_of(key)
+    schedule = build_optimizer(
+        recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=10, total_steps=2000
+    )._learning_rate
+    for epoch in (2, 100, 199):
+        rate = PEAKS[key] * (1 + math.cos(math.pi * (epoch + first) / 200)) / 2
+        for step in (10 * epoch, 10 * epoch + 9):
+            assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-9)
+    if key == "byol/openselfsup":  # mmcv's linear warm-up over two epochs, from 1e-4 of the rate
+        assert [float(schedule(step)) for step in (0, 10)] == pytest.approx([2e-5, 0.1], rel=1e-3)
 
 
 def test_infomin_s_schedule_ends_at_a_thousandth_of_its_rate():

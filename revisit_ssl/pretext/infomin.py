@@ -182,9 +182,11 @@ class InfoMin(Pretext):
 
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
-        size = self.options.queue_size
-        require(images <= size, f"{images} keys of a step do not fit into task.queue_size {size}; raise it")
-        self.options.cld.check_batch(images, self.distribute_strategy.num_replicas_in_sync)
+        o, replicas = self.options, self.distribute_strategy.num_replicas_in_sync
+        keys = images * (replicas if o.queue_scope == "global" else 1)
+        fits = keys <= o.queue_size
+        require(fits, f"{keys} keys of a step do not fit into task.queue_size {o.queue_size}; raise it")
+        o.cld.check_batch(images, replicas)
 
     def train_step(self, batch):
         o, seed = self.options, self.step_seed()

@@ -360,7 +360,8 @@ def openselfsup(name, width, backbone):
         name, "imagenet2012", width, backbone,
         task=options(name, momentum=0.996, last_bias=True, cld=spec), views=BYOL, batch_size=256,
         optimizer=OptimizerSpec(
-            name="lars", form="openselfsup", lr=0.2, schedule="cosine", warmup_epochs=2, weight_decay=1.5e-6
+            name="lars", form="openselfsup", lr=0.2, schedule="epoch_cosine", warmup_epochs=2, warmup_from=1e-4,
+            weight_decay=1.5e-6,
         ),
         source=f"OpenSelfSup, configs/selfsup/byol/r50_bs256_ep200.py; 8 GPUs there{with_cld}",
         numbers=expected(name, "imagenet2012", "model zoo", "epochs=200"),
@@ -373,7 +374,8 @@ def demo(name, width, backbone):
         name, "cifar10", width, backbone,
         task=options(name, temperature=0.1, momentum=0.99, queue_size=4096),
         views=DEMO, batch_size=512, bn_group=64,
-        optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.06, scale_lr=False, weight_decay=5e-4),
+        # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
+        optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
         source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook"),
     )  # fmt: skip
 

@@ -11,6 +11,8 @@ from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.distribute import get_strategy, replica_id, to_numpy
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.heads import BatchNormMLP, ProjectionHead
+from revisit_ssl.pretext.infomin import InfoMin, InfoMinOptions
+from revisit_ssl.pretext.moco import MoCo, MoCoOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update, shuffled
 from tests.conftest import tiny_backbone
@@ -87,6 +89,18 @@ def test_a_write_goes_on_at_the_beginning_of_the_ring():
         np.testing.assert_array_equal(queue.features, expected)
     with pytest.raises(InputError, match="8 keys of a step do not fit into task.queue_size 7"):
         queue.enqueue(tf.zeros([8, 1]))
+
+
+@pytest.mark.parametrize(("method", "options"), [(MoCo, MoCoOptions), (InfoMin, InfoMinOptions)])
+def test_a_global_queue_must_hold_the_keys_of_all_replicas(method, options):
+    x = keras.Input((None, None, 3))
+    with get_strategy("mirrored").scope():
+        backbone = keras.Model(x, {"pre_logits": keras.layers.GlobalAveragePooling2D(name="pre_logits")(x)})
+        both, own = (method(backbone, options=options(queue_size=20, queue_scope=s)) for s in ("global", "local"))
+    with pytest.raises(InputError, match="32 keys of a step do not fit into task.queue_size 20"):
+        both.check_batch(16)
+    both.check_batch(10)
+    own.check_batch(16)
 
 
 def test_first_contents():

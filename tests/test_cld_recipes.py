@@ -126,7 +126,7 @@ def test_the_schedule_of_the_cifar_script():
 
 @pytest.mark.parametrize(("key", "first"), [("moco/demo", 1), ("moco_v2/paper", 0), ("byol/openselfsup", 0)])
 def test_rates_that_change_once_an_epoch(key, first):
-    # peak (1 + cos(pi (e + first) / 200)) / 2 in all of epoch e. The notebook counts from 1, MoCo and OpenSelfSup from 0.
+    # peak (1 + cos(pi (e + first) / 200)) / 2 in epoch e. The notebook counts from 1, MoCo and OpenSelfSup from 0.
     recipe = recipe_of(key)
     schedule = build_optimizer(
         recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=10, total_steps=2000

@@ -45,6 +45,8 @@ def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
     elif spec.schedule in ("epoch_cosine", "infomin"):
         first = 1 if spec.schedule == "infomin" else 0
         rate = EpochCosine(peak, total_steps, steps_per_epoch, first, floor=spec.floor, **ramp)
+    elif spec.schedule == "obow":
+        rate = WarmEpochCosine(peak, total_steps, steps_per_epoch, floor=spec.floor, **ramp)
     else:
         rate = Constant(peak, **ramp)
     lars = {"eta": spec.eta, "form": spec.form} if spec.name == "lars" else {}
@@ -413,6 +415,31 @@ class EpochCosine(CosineDecay):
 
     def get_config(self):
         return super().get_config() | {"steps_per_epoch": self.steps_per_epoch, "first": self.first}
+
+
+@keras.saving.register_keras_serializable("revisit_ssl")
+class WarmEpochCosine(CosineDecay):
+    """CosineDecay whose rate changes once an epoch (OBoW): the one that it has at the epoch's first step.
+
+    Args:
+        base, total_steps, warmup_steps, warmup_from, floor: as for CosineDecay.
+        steps_per_epoch: int >= 1.
+
+    Raises:
+        InputError: a value out of range, or a warm-up longer than total_steps.
+    """
+
+    def __init__(self, base, total_steps, steps_per_epoch, warmup_steps=0, warmup_from=0.0, floor=0.0):
+        super().__init__(base, total_steps, warmup_steps, warmup_from, floor)
+        if steps_per_epoch < 1:
+            raise InputError(f"steps_per_epoch {steps_per_epoch} must be at least 1")
+        self.steps_per_epoch = int(steps_per_epoch)
+
+    def after(self, step):
+        return super().after(tf.floor(step / self.steps_per_epoch) * self.steps_per_epoch)
+
+    def get_config(self):
+        return super().get_config() | {"steps_per_epoch": self.steps_per_epoch}
 
 
 def _nonnegative(name, value):

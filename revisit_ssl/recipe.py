@@ -43,9 +43,10 @@ class OptimizerSpec:
     """lars: the trust coefficient."""
     form: Literal["deepmind", "openselfsup"] = "deepmind"
     """lars: which of the two published forms, see optimizers.LARS."""
-    schedule: Literal["step", "cosine", "epoch_cosine", "infomin", "constant"] = "step"
+    schedule: Literal["step", "cosine", "epoch_cosine", "infomin", "obow", "constant"] = "step"
     """How the learning rate falls after the warm-up. cosine: step by step, from the end of the warm-up; epoch_cosine:
-    from the start of the run, once an epoch (MoCo); infomin: the same, a whole epoch ahead."""
+    from the start of the run, once an epoch (MoCo); infomin: the same, a whole epoch ahead; obow: from the end of the
+    warm-up, once an epoch."""
     milestones: tuple[float, ...] = (15.0, 25.0)
     """step: epochs after which lr is multiplied by factor."""
     first_step_drops: bool = False

@@ -16,6 +16,7 @@ from revisit_ssl.optimizers import (
     EpochCosine,
     MomentumSGD,
     StepDecay,
+    WarmEpochCosine,
     build_optimizer,
     is_decayed,
     l2_loss,
@@ -306,6 +307,20 @@ def test_epoch_cosine_is_infomin_s():
     assert float(rate.peak()) == pytest.approx(float(g["infomin_warmup_to"]), rel=1e-7)
 
 
+@pytest.mark.parametrize("case", ["r50", "r18"])
+def test_obow_s_rates_are_the_official_ones(case):
+    g = golden("obow/schedules")
+    start, end, warmup, epochs, spe = g[f"lr_{case}_settings"]
+    spec = OptimizerSpec(lr=start, scale_lr=False, schedule="obow", warmup_epochs=warmup, floor=end)
+    rate = built_rate(spec, int(spe), int(epochs))
+    steps = g[f"lr_{case}_epoch"] * spe + g[f"lr_{case}_iteration_in_epoch"]
+    np.testing.assert_allclose(rates_of(rate, steps), g[f"lr_{case}_value"], rtol=1e-6)
+    np.testing.assert_allclose(rates_of(rate, np.arange(epochs) * spe), g[f"lr_{case}_per_epoch"], rtol=1e-6)
+    if not warmup:  # MoCo's cosine is the same there
+        moco = built_rate(OptimizerSpec(lr=start, scale_lr=False, schedule="epoch_cosine", warmup_epochs=0), 7, 80)
+        np.testing.assert_allclose(rates_of(moco, np.arange(80) * 7), g["lr_r18_per_epoch"], rtol=1e-6)
+
+
 def built_rate(spec, steps_per_epoch, epochs, batch_size=256):
     made = build_optimizer(
         spec, batch_size=batch_size, steps_per_epoch=steps_per_epoch, total_steps=steps_per_epoch * epochs
@@ -362,7 +377,13 @@ def test_constant_and_the_ends_of_a_schedule():
 
 @pytest.mark.parametrize(
     "schedule",
-    [Constant(0.4, 4), StepDecay(0.4, [6, 8], 0.1, 4), CosineDecay(0.4, 10, 4), EpochCosine(0.4, 10, 2, 1, 4)],
+    [
+        Constant(0.4, 4),
+        StepDecay(0.4, [6, 8], 0.1, 4),
+        CosineDecay(0.4, 10, 4),
+        EpochCosine(0.4, 10, 2, 1, 4),
+        WarmEpochCosine(0.4, 10, 2, 4, floor=0.1),
+    ],
 )
 def test_schedules_take_many_steps_at_once_and_compile(schedule):
     steps = np.arange(12)

@@ -122,6 +122,14 @@ def gather_replicas(tensor):
     return tf.reshape(gathered, [tensor.shape[0] * context.num_replicas_in_sync, *tensor.shape[1:]])
 
 
+def sum_replicas(tensor):
+    """Sum of a tensor over all replicas, the same on each; the tensor itself on one device."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensor
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
 @functools.cache
 def _mirrored(devices):
     # One per process: a second strategy numbers its collective operations from the start again, and they collide.

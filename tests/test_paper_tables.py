@@ -450,6 +450,8 @@ def test_width_figure_has_a_line_a_width_and_the_papers_points_apart(drawn):
         )
         for k in (1, 2) for d in (512, 1024, 2048) for s in (0, 1)
     ]  # fmt: skip
+    later = {"width": 1, "representation_size": 512, "hyperparameters": {"schedule": [480, 500, 520]}}
+    results += [result(90.0, seed=s, recipe=f"1512{s}", setting="1512", **kind, **later) for s in (0, 1)]
     picture = figures.width_figure(results)
     (figure,) = drawn
     panels = {p.get_title(loc="left"): lines_of(p) for p in figure.axes}
@@ -476,6 +478,9 @@ def test_scatter_joins_the_two_numbers_of_one_run(drawn):
             results += [own(x, **kind), small(y, **kind), small(5.0, endpoint="block1", **kind)]
             points.setdefault(backbone, []).append((x, y))
     results += [own(99.0, recipe="alone", seed=9), small(99.0, recipe="other", seed=9)]  # not the same run
+    # A probe of another schedule is no other run.
+    later = {"backbone": "resnet18", "recipe": "resnet180", "hyperparameters": {"schedule": [480, 500, 520]}}
+    results.append(small(7.0, setting="resnet18", **later))
     ((key, runs),) = figures.scatter_points(results).items()
     assert key == (("cifar10", "cifar10", 1.0), "rotation")
     assert sorted((r.backbone, r.x, r.y) for r in runs) == sorted((b, *p) for b, found in points.items() for p in found)

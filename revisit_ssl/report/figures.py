@@ -128,8 +128,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None, p
     panels = {("imagenet2012", "imagenet2012", 1.0): {}} if theirs else {}
     for data in unique(data_of(r) for r in mine):
         here = [r for r in mine if data_of(r) == data]
-        used = probe or names.order((r.probe for r in here), names.PROBES)[0]
-        panels[data] = line_of_sizes([r for r in here if r.probe == used])
+        panels[data] = line_of_sizes(of_one_probe(here, probe))
     require(any(panels.values()) or theirs, f"no {pretext} of {backbone} with a representation size in the results")
     widths = sorted({k for lines in panels.values() for k in lines} | set(theirs))
     looks = {
@@ -389,6 +388,15 @@ def data_of(r):
     return r.dataset, r.probe_dataset, r.labels
 
 
+def of_one_probe(results, probe=None):
+    """Those of one probe, the first that was run of names.PROBES, at its usual schedule or else at its longest."""
+    used = probe or names.order((r.probe for r in results), names.PROBES)[0]
+    found = [r for r in results if r.probe == used]
+    schedules = {r.schedule for r in found}
+    schedule = None if None in schedules else max(schedules, default=None)
+    return [r for r in found if r.schedule == schedule]
+
+
 def line_of_sizes(results):
     """{width: {size: [percent, one a seed]}}; of several settings of one size the one with most steps."""
     found = {}
@@ -420,9 +428,8 @@ def scatter_points(results, probe=None):
     found = {}
     for data in unique(data_of(r) for r in mine):
         here = [r for r in mine if data_of(r) == data]
-        first = probe or names.order((r.probe for r in here), names.PROBES)[0]
-        for r in here:
-            if r.probe == first and run_of(r) in own and r.pretext != "supervised":
+        for r in of_one_probe(here, probe):
+            if run_of(r) in own and r.pretext != "supervised":
                 found.setdefault((data, r.pretext), []).append(Point(r.backbone, r.width, own[run_of(r)], r.value))
     require(found, "no run with both its pretext's own accuracy and a probe of pre_logits; a sweep writes both")
     return found

@@ -33,7 +33,7 @@ def tiny_backbone(width=1, *, input_shape, stem="small", norm="batch", bn_moment
     image = image_input(input_shape)
     first = parts.root(image, 8 * width, stem, None, activate=True)
     second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
-    endpoints = {"after_root": first, "block4": second, "pre_logits": parts.average(second)}
+    endpoints = {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
     return keras.Model(image, endpoints, name="tiny")
 
 

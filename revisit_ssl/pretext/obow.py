@@ -1,0 +1,224 @@
+"""OBoW: predict, from crops, which visual words a slowly moving target network sees in the whole image (Gidaris et al.,
+arXiv:2012.11552).
+
+Follows the official obow/builder_obow.py and datasets.py, and the supplement where the code has nothing (the vocabulary
+by k-means).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tensorflow as tf
+
+from revisit_ssl.backbones.normalisation import BatchNorm
+from revisit_ssl.losses import accuracy, bow_loss, cross_entropy
+from revisit_ssl.pretext.heads import DynamicHead, linear
+from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
+from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
+from revisit_ssl.pretext.vocabulary import Vocabulary
+from revisit_ssl.recipe import require
+from revisit_ssl.views.draws import fold
+
+LEVELS = {1: ("block4",), 2: ("block3", "block4")}
+OF_LEVEL = ("perplexity", "batch_perplexity", "mu", "used")  # what a vocabulary reports
+
+
+@dataclass(frozen=True, kw_only=True)
+class OBoWOptions(MultiCropOptions):
+    """Options of OBoW."""
+
+    levels: Literal[1, 2] = 2
+    """Feature maps that have a vocabulary: 1: block4's (vanilla); 2: also block3's (full)."""
+    words: int = 8192
+    """Words K of each vocabulary; 32 to 64 times the images of a step."""
+    inv_delta: float | None = 15.0
+    """Softness of the assignment to words, softmax(-inv_delta / mu * squared distance); None: the nearest alone.
+    Disputed: the supplement has 15 (its ResNet50), the official ResNet18 configurations 10."""
+    kappa: float = 8.0
+    """Factor of the student's features in the logits. Disputed: the supplement has 8 (its ResNet50), the official
+    ResNet18 configurations 5."""
+    vocabulary: Literal["queue", "kmeans", "kmeans_replace", "kmeans_sinkhorn"] = "queue"
+    """queue: local features of the last images; kmeans: online k-means, a moving average as in VQ-VAE; kmeans_replace:
+    with new words for those that are not used; kmeans_sinkhorn: with balanced assignments."""
+    sampling: Literal["local_average", "no_averaging", "global_average"] = "local_average"
+    """queue: what an image adds: at one place, the mean of 3x3 cells or one cell, or the mean of all. Disputed: the
+    supplement does not mention the 3x3 mean, the code's default takes it."""
+    pool: Literal["max", "avg"] = "max"
+    """Over the cells of an image: a word's largest assignment, or the mean (with inv_delta None: counts)."""
+    mu_momentum: float = 0.99
+    """Share of mu, the mean squared distance to the nearest word, that a step keeps."""
+    bias_correct_mu: bool = False
+    """Correct mu for its start at 0.5, which makes the assignments of the first hundreds of steps too hard or too soft;
+    not in the official code."""
+    rare_after: int = 1000
+    """kmeans_replace: steps without use until a word is replaced; 1000 of the 81,200 steps of the official run."""
+    sinkhorn_iterations: int = 3
+    """kmeans_sinkhorn: normalisations of rows and columns. Not stated in any text; SwAV has 3."""
+    start: Literal["noise", "features"] = "noise"
+    """kmeans: first words: noise as the queue's, or local features of the first images. Not stated in any text."""
+    chunk: int = 32
+    """Images whose distances to all words are in memory at once: a cell has words * 4 bytes of them."""
+    momentum: float = 0.99
+    """Share of the target's old parameters that a step keeps, at first."""
+    momentum_schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: the momentum rises to 1 at the end of training."""
+    crop_loss: Literal["sum_of_means", "mean"] = "sum_of_means"
+    """sum_of_means: large crops and patches count the same as kinds, whatever their numbers; mean: as crops. Disputed:
+    the supplement does not say; the code adds up the means."""
+    monitor: bool = False
+    """Train a linear classifier on what the target makes of the whole image, for the log alone: needs labels and
+    changes nothing else."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.kappa < float("inf"), f"task.kappa {self.kappa} must be above 0")
+        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
+
+
+class OBoW(MultiCrop):
+    """The network (student), a dynamic head for each level, their vocabularies, and the target network (teacher).
+
+    Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags of words, by levels the mean,
+    by kinds of crops the sum (``crop_loss``); each kind's loss where there are two; cross_entropy, the same with the
+    entropy of the bags in it, and that entropy, target_entropy, both in nats; of each level the perplexity of the
+    images' bags, that of the batch's (one word for all: 1), mu and the share of words in use; with the monitor its
+    cross-entropy and its accuracy in [0, 1].
+
+    Args:
+        options: OBoWOptions.
+        classes: int, of the monitor.
+        norm: as in Recipe, for the monitor.
+
+    Raises:
+        InputError: a monitor without labels, a network without the levels' maps, and as MultiCrop and Vocabulary.
+    """
+
+    Options = OBoWOptions
+    title = "crops and patches predict the visual words of the whole image"
+
+    def __init__(self, backbone, *, options=None, classes=None, norm="batch", views=None, seed=0):
+        super().__init__(backbone, options=options, views=views, seed=seed)
+        o = self.options
+        self.levels = LEVELS[o.levels]
+        missing = [name for name in self.levels if name not in backbone.output]
+        require(not missing, f"{backbone.name} has no {' and '.join(missing)}; change task.levels or the backbone")
+        self.target = make_target(backbone)
+        width = backbone.output["pre_logits"].shape[-1]
+        self.vocabularies, self.heads = [], []
+        for i, name in enumerate(self.levels):
+            channels = backbone.output[name].shape[-1]
+            self.vocabularies.append(
+                Vocabulary(
+                    o.words, channels, kind=o.vocabulary, inv_delta=o.inv_delta, sampling=o.sampling, pool=o.pool,
+                    mu_momentum=o.mu_momentum, bias_correct_mu=o.bias_correct_mu, rare_after=o.rare_after,
+                    iterations=o.sinkhorn_iterations, start=o.start, chunk=o.chunk, seed=fold(seed, 520 + i),
+                    name=f"vocabulary_{name}",
+                )
+            )  # fmt: skip
+            self.heads.append(DynamicHead(width, name=f"head_{name}"))
+            self.heads[-1].build((o.words, channels))
+        if o.monitor:
+            require(classes, "task.monitor needs a data set with labels")
+            self.monitor_norm = BatchNorm(
+                momentum=0.9, epsilon=1e-5, center=False, scale=False, synchronized=norm == "sync", dtype="float32",
+                name="monitor_norm",
+            )  # fmt: skip
+            self.monitor = linear(classes, "monitor")
+            for layer in (self.monitor_norm, self.monitor):
+                layer.build((None, backbone.output[self.levels[-1]].shape[-1]))
+        of_levels = [f"{what}_{name}" for name in self.levels for what in OF_LEVEL]
+        kinds = [f"loss_{kind}" for kind in self.kinds] if len(self.kinds) > 1 else []
+        monitor = ["monitor_loss", "monitor_accuracy"] if o.monitor else []
+        self.ready("loss", *kinds, "cross_entropy", "target_entropy", *of_levels, *monitor)
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        options = {"options": recipe.task, "classes": source.num_classes, "norm": recipe.norm}
+        return cls(backbone, **options, views=recipe.views, seed=recipe.seed)
+
+    def check_batch(self, images, bn_group=None):
+        super().check_batch(images, bn_group)
+        shapes = self.target.compute_output_shape((1, self.view_spec.size, self.view_spec.size, 3))
+        for name, vocabulary in zip(self.levels, self.vocabularies, strict=True):
+            vocabulary.inner(tf.zeros((1, *shapes[name][1:])))  # refuses a map that is too small
+            if self.options.vocabulary == "queue":
+                vocabulary.check_batch(images * self.distribute_strategy.num_replicas_in_sync)
+
+    def train_step(self, batch):
+        o, seed, step = self.options, self.step_seed(), tf.identity(self.optimizer.iterations)
+        whole, views = self.views(batch, seed)
+        words = [vocabulary.snapshot() for vocabulary in self.vocabularies]  # [K, c] each
+        with tf.GradientTape() as tape:
+            features = {kind: self.backbone(crops, training=True)["pre_logits"] for kind, crops in views.items()}
+            logits = self.logits(features, words)
+            with tape.stop_recording():
+                self.update_target(step)
+                maps = self.target(whole, training=True)  # its own batch statistics
+                bags, scalars = self.bags(maps, words, seed)
+            loss, terms = self.objective(logits, bags)
+            scalars |= terms
+            total = loss
+            if o.monitor:
+                scalars["monitor_loss"], scalars["monitor_accuracy"] = self.classify(maps, batch["label"])
+                total += scalars["monitor_loss"]
+        self.minimize(total, tape)
+        return self.report(loss=loss, **scalars)
+
+    def logits(self, features, words):
+        """{kind of crops: [float32 [B * n, K] of each level]}.
+
+        Args:
+            features: {kind of crops: float32 [B * n, C]}, of any length.
+            words: [float32 [K, c] of each level].
+        """
+        predictors = [head(each, training=True) for head, each in zip(self.heads, words, strict=True)]  # [K, C]
+        return {
+            kind: [tf.matmul(self.options.kappa * x, predictor, transpose_b=True) for predictor in predictors]
+            for kind, x in features.items()
+        }
+
+    def bags(self, maps, words, seed):
+        """([float32 [B, K] of each level], scalars); the step of the vocabularies, from the target's maps."""
+        bags, scalars = [], {}
+        for i, (name, vocabulary) in enumerate(zip(self.levels, self.vocabularies, strict=True)):
+            bag, own = vocabulary.target(maps[name], words[i], fold(seed, 530 + i))
+            bags.append(bag)
+            scalars |= {f"{what}_{name}": value for what, value in own.items()}
+        return bags, scalars
+
+    def objective(self, logits, bags):
+        """(loss, scalars for the log) of ``logits`` and ``bags``."""
+        kinds, entropies, scalars = {}, [], {}
+        for kind, of_levels in logits.items():
+            terms = [bow_loss(rows, bag) for rows, bag in zip(of_levels, bags, strict=True)]
+            losses, entropies = zip(*terms, strict=True)  # the entropies are those of every kind
+            kinds[kind] = tf.add_n(losses) / len(losses)
+        entropy = tf.add_n(entropies) / len(entropies)
+        weights = self.kinds
+        loss = tf.add_n([weights[kind] * value for kind, value in kinds.items()])
+        if len(kinds) > 1:
+            scalars = {f"loss_{kind}": value for kind, value in kinds.items()}
+        scalars["cross_entropy"] = loss + sum(weights.values()) * entropy
+        return loss, scalars | {"target_entropy": entropy}
+
+    @property
+    def kinds(self):
+        """{kind of crops: weight of its mean loss}."""
+        counts = self.counts
+        if self.options.crop_loss == "sum_of_means":
+            return dict.fromkeys(counts, 1.0)
+        return {kind: n / sum(counts.values()) for kind, n in counts.items()}
+
+    def classify(self, maps, labels):
+        """(cross-entropy, accuracy) of the monitor on the target's last map, for which there is no gradient."""
+        pooled = tf.reduce_mean(tf.cast(tf.stop_gradient(maps[self.levels[-1]]), tf.float32), axis=(1, 2))
+        logits = self.monitor(self.monitor_norm(pooled, training=True))
+        return cross_entropy(logits, labels), accuracy(logits, labels)
+
+    def update_target(self, step):
+        """The target in step number ``step``, counted from 0, from the network as it is before the optimiser's step."""
+        momentum = self.options.momentum
+        if self.options.momentum_schedule == "cosine":
+            # In float32, as the official code holds it: 1 for the last 0.11 % of the steps.
+            momentum = cosine_momentum(momentum, step, self.total_steps)
+        momentum_update(self.target, self.backbone, momentum)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -167,7 +168,10 @@ def read_flags(cls, arguments, **options):
         if not left.code:
             raise
         lines = (line.strip("│╭╮╰╯─+| \n") for line in complaint.getvalue().splitlines()[1:])
-        raise InputError(" ".join(line for line in lines if line.strip("-"))) from None
+        text = " ".join(line for line in lines if line.strip("-"))
+        # What a recipe's own checks say names the flag already; tyro puts the Python name before it.
+        ours = re.fullmatch(r"Error parsing recipe[.\w]*: (.*) For full helptext, see .*", text)
+        raise InputError(ours[1] if ours else text) from None
 
 
 def whole_number(name, text):

@@ -120,7 +120,9 @@ class MoCo(Pretext):
         views = [self.augment(crops[:, i], fold(seed, 310 + i), view=i) for i in range(o.views)]
         if o.update_target == "before":
             self.update_target()
-        keys = [self.encode_keys(view, fold(seed, 320)) for view in (views if o.symmetric else views[-1:])]  # [B, d]
+        keys = [
+            self.encode_keys(view, fold(seed, 320 + i)) for i, view in enumerate(views if o.symmetric else views[-1:])
+        ]  # [B, d] each
         with tf.GradientTape() as tape:
             queries, groups = [], []
             for view in views if o.symmetric else views[:-1]:  # one pass each: BatchNorm sees one view at a time
@@ -138,9 +140,8 @@ class MoCo(Pretext):
     def objective(self, queries, keys, groups):
         """(loss, scalars for the log) of unit rows, each of the arguments a list of float32 [B, d], one for a query."""
         o = self.options
-        terms = [
-            info_nce(query, key, self.queue.features, o.temperature) for query, key in zip(queries, keys, strict=True)
-        ]
+        negatives = self.queue.features  # read once: reading may copy it
+        terms = [info_nce(query, key, negatives, o.temperature) for query, key in zip(queries, keys, strict=True)]
         losses, hits = zip(*terms, strict=True)
         loss = tf.add_n(losses) / (1 if o.symmetric else len(losses))
         scalars = {"instance": loss, "accuracy": tf.add_n(hits) / len(hits)}

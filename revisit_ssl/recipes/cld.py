@@ -249,7 +249,10 @@ def as_stated(name, groups, weight):
         cld = term(name, weight, groups=groups)
         return options(name, temperature=0.1, crops=2, bank_semantics="legacy", cld=cld)
     cld = term(name, 0.25, groups=groups)
-    return options(name, head="normlinear", temperature=0.07, queue_size=4096, crops=3, shuffle_bn=False, cld=cld)
+    return options(
+        name, head="normlinear", temperature=0.07, update_target="after", crops=3, queue_size=4096,
+        queue_start="uniform", shuffle_bn=False, cld=cld,
+    )  # fmt: skip
 
 
 def stl10(name, width, backbone):
@@ -285,6 +288,7 @@ def imagenet100(name, width, backbone):
     row = (f"{PRETEXT_OF[name]}_cld", "imagenet100", "Table A.3", f"cld.weight={task.cld.weight:g}")
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
+        bn_group=64 if PRETEXT_OF[name] == "moco" else None,  # of each of 8 GPUs, as in the preset paper
         optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False), probe_lr=(10.0, 30.0),
         probe_train="train",
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
@@ -346,6 +350,9 @@ def paper(name, width, backbone):
         )
         changes = {"epochs": 100, "probe_setting": "infomin"}
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
+    if PRETEXT_OF[name] == "moco":
+        # Shuffling BatchNorm hides a key's statistics only where groups of a batch are normalised apart: 8 GPUs there.
+        changes["bn_group"] = batch_size // 8
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers, **changes,

@@ -420,12 +420,15 @@ def sample(name, width, backbone):
         stem=None if (backbone or "").startswith("vgg") else "small",
         bn_momentum=0.9,
         dataset="toy_scenes",
-        # As Exemplar's: with weaker colours a scene is known by its ground.
-        views=plus(name, size=64, jitter=(0.8, 0.8, 0.8, 0.5)),
+        # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
+        views=plus(
+            name, size=64, scale=(0.5, 1.0), jitter=(0.8, 0.8, 0.8, 0.5), jitter_probability=1.0, gray_probability=0.0,
+            blur_probability=(0.0,), normalize="standardize",
+        ),  # fmt: skip
         batch_size=64,
         epochs=round(6 * EFFORT[PRETEXT_OF[name]], 1),
         optimizer=OptimizerSpec(
-            lr=0.06, scale_lr=False, schedule="cosine", warmup_epochs=0.5, weight_decay=5e-4, decay="all"
+            lr=0.1, scale_lr=False, schedule="cosine", warmup_epochs=0.5, weight_decay=5e-4, decay="all"
         ),
         probes=("linear", "knn"),
         endpoints=ENDPOINTS,

@@ -25,21 +25,22 @@ class EvalView:
         method: "shorter_side": resize keeping the ratio, cut the centre (256 and 224 for the paper's linear probes);
             "central_fraction": the middle 87.5 % of both sides, scaled to ``size``, ratio ignored (Inception
             evaluation); "squash": resize, ratio ignored, cut the centre (255 and 192 for the supplement's patch
-            probes); "none": the image as it is; one of another size is squashed to ``size``.
+            probes); "warp": resize the shorter side keeping the ratio, then squash the whole image (256 and 224 for the
+            SVMs on VOC, as cv2 resizes); "none": the image as it is; one of another size is squashed to ``size``.
     """
 
     size: int
     resize: int | None = None
-    method: Literal["shorter_side", "central_fraction", "squash", "none"] = "none"
+    method: Literal["shorter_side", "central_fraction", "squash", "warp", "none"] = "none"
 
     @property
     def keeps_own_size(self):
         """Whether a square image of side ``size`` passes unchanged."""
-        unscaled = self.method in ("shorter_side", "squash") and self.resize in (None, self.size)
+        unscaled = self.method in ("shorter_side", "squash", "warp") and self.resize in (None, self.size)
         return self.method == "none" or unscaled
 
     def __post_init__(self):
-        methods = ("shorter_side", "central_fraction", "squash", "none")
+        methods = ("shorter_side", "central_fraction", "squash", "warp", "none")
         if self.method not in methods:
             raise InputError(f"unknown evaluation view {self.method!r}; one of {', '.join(methods)}")
         if self.size < 1 or (self.resize or self.size) < self.size:
@@ -101,6 +102,9 @@ def apply_view(images, view):
             tf.cast((s - s * 0.875) / 2, tf.int32) for s in (tf.cast(height, tf.float64), tf.cast(width, tf.float64))
         )
         images = tf.image.resize(images[..., top : height - top, left : width - left, :], size)
+    elif view.method == "warp":
+        sides = shorter_side_size(height, width, view.resize or view.size)
+        images = tf.image.resize(tf.image.resize(images, sides), size)
     elif view.method == "squash" and view.resize:
         images = _middle(tf.image.resize(images, (view.resize, view.resize)), (view.resize, view.resize), view.size)
     else:

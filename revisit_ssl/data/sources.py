@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 # kitchen_hc and toy_scenes register themselves with TFDS
-from revisit_ssl.data import folders, imagenet, kitchen_hc, long_tail, places, splits, toy_scenes
+from revisit_ssl.data import folders, imagenet, kitchen_hc, long_tail, places, splits, toy_scenes, voc
 from revisit_ssl.errors import InputError
 
 SPLITS = ("train", "val", "trainval", "test")
@@ -34,6 +34,7 @@ class DatasetSpec:
         by_hand: what has to be fetched by hand before TFDS can make it.
         public: False for a set that TFDS cannot make: its folder has to be copied, or what it is made of put in place.
         argument: what may follow the name and a colon; "" where nothing may.
+        multi_label: the labels are VOC's, several per image.
     """
 
     tfds: str | None
@@ -42,6 +43,7 @@ class DatasetSpec:
     by_hand: str = ""
     public: bool = True
     argument: str = ""
+    multi_label: bool = False
 
 
 def _divided(train, kept, held, test):
@@ -103,6 +105,8 @@ DATASETS = {
         "voc/2007",
         {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"},
         label=None,
+        argument="the folder VOCdevkit of the official archives (voc:/path/VOCdevkit)",
+        multi_label=True,
     ),
     "coco": DatasetSpec("coco/2017", _divided("train", ":-5000", "-5000:", "validation"), label=None),
 }
@@ -120,6 +124,9 @@ class Source:
         fingerprint: str, the same for the same images in the same order; keys cached features.
         class_names: tuple of str, or None.
         known_labels: what ``labels`` gives, unless they still have to be read from ``records``.
+        multi_labels: int8 [N, C] where images have several classes (VOC), else None: 1 for a class that an image shows,
+            0 for one that it does not, -1 where every such object in it is marked difficult.
+        multi_label_names: the C classes, or None.
         images: uint8 [N, H, W, 3], or None.
         encoded: string tensor [N], or None.
         paths: string tensor [N], or None.
@@ -133,6 +140,8 @@ class Source:
     fingerprint: str
     class_names: tuple | None = None
     known_labels: np.ndarray | None = None
+    multi_labels: np.ndarray | None = None
+    multi_label_names: tuple | None = None
     images: np.ndarray | None = None
     encoded: tf.Tensor | None = None
     paths: tf.Tensor | None = None
@@ -167,6 +176,7 @@ class Source:
             num_examples=len(rows),
             fingerprint=f"{self.fingerprint}-{digest}",
             known_labels=None if self.known_labels is None else self.known_labels[part],
+            multi_labels=None if self.multi_labels is None else self.multi_labels[part],
             images=None if self.images is None else self.images[part],
             encoded=None if self.encoded is None else tf.gather(self.encoded, rows),
             paths=None if self.paths is None else tf.gather(self.paths, rows),
@@ -295,7 +305,8 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     Args:
         name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``). Some take more behind a
             colon: "cifar10_lt:50" or "cifar100_lt:/path/indices.npy" (``long_tail.split_rows``; default: factor 100),
-            "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet.read_entries``).
+            "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet.read_entries``),
+            "voc:/path/VOCdevkit" (``voc.list_split``; default: VOCdevkit in ``data_dir``, else TFDS's voc/2007).
         split: "train", "val", "trainval" or "test".
         data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
             draws itself there at its first use, and kitchen_hc cuts itself out of what lies in downloads/manual. Parts
@@ -348,6 +359,8 @@ def _open(name, split, place, fraction=None, balanced=False, seed=0):
         return _open_digits(name, split)
     if name == "places205":
         return _open_listing(name, split, places.list_split(os.path.join(place, "places205"), split))
+    if key == "voc" and (argument or voc.find(place)):
+        return _open_voc(name, split, place)
     try:
         return _open_tfds(name, split, place)
     except tf.errors.OpError as error:
@@ -469,6 +482,27 @@ def _column(name, split, place, feature):
     return tuple(text.decode() for batch in data.batch(1000).as_numpy_iterator() for text in batch[feature])
 
 
+def _open_voc(name, split, place):
+    """VOC 2007 from the folder of its archives."""
+    _, _, argument = name.partition(":")
+    given = os.path.expanduser(argument) or place
+    root = voc.find(given)
+    if root is None:
+        raise InputError(f"no VOC 2007 at {given}; expected VOC2007 with ImageSets/Main: {voc.how_to_get(place)}")
+    paths, labels, digest = voc.list_split(root, split)
+    with tf.device("CPU"):
+        return Source(
+            name=name,
+            split=split,
+            kind="files",
+            num_examples=len(paths),
+            fingerprint=f"voc2007-{split}-{digest}",
+            multi_labels=labels,
+            multi_label_names=voc.CLASSES,
+            paths=tf.constant(paths),
+        )
+
+
 def _open_digits(name, split):
     """scikit-learn's 1,797 handwritten digits: 8x8 pixels of 0..16, each made a 4x4 block of grey in 0..255."""
     from sklearn.datasets import load_digits  # half a second to import, and seldom used
@@ -518,6 +552,13 @@ def _open_tfds(name, split, data_dir):
         label=spec.label,
         example_bytes=builder.info.dataset_size / builder.info.splits.total_num_examples,
     )
+    if spec.multi_label:
+        named = tfds.decode.PartialDecoding({"labels": True, "labels_no_difficult": True})
+        one_by_one = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        with _quiet():
+            data = builder.as_dataset(split=spec.splits[split], decoders=named, read_config=one_by_one)
+        labels = voc.from_tfds(data.as_numpy_iterator())
+        source = dataclasses.replace(source, multi_labels=labels, multi_label_names=voc.CLASSES)
     return _keep_if_small(dataclasses.replace(source, records=records))
 
 
@@ -539,6 +580,8 @@ def _builder(name, spec, data_dir):
     if spec.public:
         call = f"tfds.builder('{spec.tfds}', data_dir='{data_dir}').download_and_prepare()"
         how = f'get it with: python -c "import tensorflow_datasets as tfds; {call}"'
+        if spec.multi_label:
+            how = f"{how}, or {voc.how_to_get(data_dir)}"
         if spec.by_hand:
             how = f"put {spec.by_hand} into {os.path.join(data_dir, 'downloads', 'manual')}, then {how}"
     elif spec.by_hand:

@@ -1,0 +1,136 @@
+"""Training step, views, L-BFGS and start-up beside what one would use instead."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from benches.measuring import alternate, fit_seconds, row, timed
+
+
+def bench_step(batch=64):
+    """Our training step against plain Keras fit on the same network: ResNet18 of 16 channels, 64 px, batch 64."""
+    from revisit_ssl.data import open_source, train_batches
+    from revisit_ssl.distribute import use_xla
+    from revisit_ssl.recipes import get_recipe
+    from revisit_ssl.training import Plan, build_backbone, build_pretext, compile_pretext
+
+    source = open_source("toy_scenes", "train")
+    xla = use_xla(tf.distribute.get_strategy())
+    without = dict(views__crop="center", views__flip=False, views__color="none")
+    rows = []
+    for what, changes in {"supervised, no views": without, "supervised, crop + flip + colour": {}}.items():
+        recipe = get_recipe("supervised", backbone="resnet18", batch_size=batch, **changes)
+        model = build_pretext(recipe, source)
+        compile_pretext(model, recipe, Plan(10**6, 10**7), xla)
+        ours = train_batches(source, batch_size=batch, crops=model.crops, seed=0)
+        backbone = build_backbone(recipe)
+        plain = keras.Model(backbone.input, keras.layers.Dense(10)(backbone.output["pre_logits"]))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        plain.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"], jit_compile=xla)
+        theirs = tf.data.Dataset.from_tensor_slices((source.images, source.labels)).shuffle(5000, seed=0).repeat()
+        theirs = theirs.batch(batch, drop_remainder=True)
+        theirs = theirs.map(lambda x, y: (tf.cast(x, tf.float32) / 127.5 - 1, y)).prefetch(2)
+        seconds = alternate(fit_seconds(model, ours), fit_seconds(plain, theirs))
+        rows.append(row(what, *(1000 * s for s in seconds), "ms/step", "keras.Model.fit, no views", target=1.1))
+    return rows
+
+
+def bench_views(batch=64, size=224):
+    """Our views on a batch against tf.image or a Keras layer doing the same; images per second per core."""
+    from revisit_ssl.views import color, crops
+
+    images = tf.random.stateless_uniform([batch, 256, 256, 3], [0, 1])
+    small = images[:, :size, :size]
+    spec = crops.CropSpec(size=size)
+    layers = keras.layers
+
+    def each(function):
+        return lambda x: tf.map_fn(function, x)
+
+    def crop_one(image):
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            [256, 256, 3], tf.zeros([1, 1, 4]), seed=[1, 2], area_range=(0.08, 1.0), min_object_covered=0.0
+        )
+        return tf.ensure_shape(tf.image.resize(tf.slice(image, begin, extent), [size, size]), [size, size, 3])
+
+    def jitter_one(image):
+        image = tf.image.stateless_random_brightness(image, 0.4, [1, 2])
+        image = tf.image.stateless_random_contrast(image, 0.6, 1.4, [1, 2])
+        image = tf.image.stateless_random_saturation(image, 0.6, 1.4, [1, 2])
+        return tf.image.stateless_random_hue(image, 0.1, [1, 2])
+
+    jitter = layers.RandomColorJitter((0, 1), 0.4, (0.6, 1.4), (0.4, 0.6), 0.1)
+    blur = layers.RandomGaussianBlur(kernel_size=23, sigma=1.0, value_range=(0, 1))
+
+    def jitter_ours(x):
+        return color.color_jitter(x, (1, 2), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+
+    pairs = [
+        ("random resized crop", images, lambda x: crops.cut(x, spec, (1, 2)), each(crop_one), "tf.image, one by one"),
+        ("colour jitter", small, jitter_ours, each(jitter_one), "tf.image, one by one"),
+        ("colour jitter", small, jitter_ours, jitter, "Keras RandomColorJitter"),
+        (
+            "gaussian blur, 23 taps", small,
+            lambda x: color.random_gaussian_blur(x, (1, 2), size=23), blur, "Keras RandomGaussianBlur",
+        ),
+    ]  # fmt: skip
+    rows = []
+    for what, data, ours, theirs, rival in pairs:
+        ours, theirs = (tf.function(lambda x, f=f: tf.reduce_sum(f(x))) for f in (ours, theirs))
+        seconds = alternate(timed(lambda f=ours, x=data: float(f(x))), timed(lambda f=theirs, x=data: float(f(x))), 3)
+        cores = os.cpu_count()
+        rates = [batch / s / cores for s in seconds]
+        rows.append(row(what, *(1000 * s / batch for s in seconds), "ms/image", rival, images_per_second_core=rates[0]))
+    return rows
+
+
+def bench_lbfgs(rows=10_000, features=2_048, classes=100):
+    """Our L-BFGS probe's solver against scikit-learn at the same penalty and gradient tolerance, float32."""
+    from sklearn.linear_model import LogisticRegression as Rival
+
+    from revisit_ssl.evaluators.lbfgs import LogisticRegression
+
+    # Like a network's features: positive, correlated, with a falling spectrum.
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, classes, rows)
+    hidden = 0.6 * draw.normal(size=(classes, 256))[labels] + 1.5 * draw.normal(size=(rows, 256))
+    hidden = hidden * np.arange(1, 257) ** -0.5 @ draw.normal(size=(256, features)) / 4
+    x = np.maximum(hidden + 0.3 * draw.normal(size=(rows, features)), 0).astype(np.float32)
+    penalty, found = 100 / (features * classes), {}
+
+    def ours():
+        # 64 eps is the function tolerance that scikit-learn gives SciPy.
+        options = {"gradient_tolerance": 1e-4, "function_tolerance": 64 * np.finfo(float).eps}
+        found["ours"] = LogisticRegression(x, labels, classes).minimize(penalty, **options).vector
+
+    def theirs():
+        fit = Rival(C=1 / (2 * rows * penalty), tol=1e-4, max_iter=800).fit(x, labels)
+        found["theirs"] = np.concatenate([fit.coef_.T.ravel(), fit.intercept_]).astype(np.float64)
+
+    seconds = alternate(timed(ours), timed(theirs), 3)
+    exact = LogisticRegression(x, labels, classes, dtype="float64")
+    objectives = [exact.objective(found[who], penalty)[0] for who in ("ours", "theirs")]
+    difference = abs(objectives[0] / objectives[1] - 1)
+    what = f"L-BFGS, {rows:,} x {features:,}, {classes} classes"
+    return [row(what, *seconds, "s", "scikit-learn", 0.8, objective_difference=difference)]
+
+
+def bench_startup():
+    """Fresh processes: import, and import to the end of the first training step (smoke preset)."""
+    code = {
+        "import revisit_ssl": "import revisit_ssl",
+        "import and first step": (
+            "from revisit_ssl import get_recipe, pretrain; import tempfile;"
+            "pretrain(get_recipe('rotation', 'smoke', max_steps=1), tempfile.mkdtemp(), quiet=True)"
+        ),
+    }
+    rival = "import tensorflow, keras alone"
+    base = timed(lambda: subprocess.run([sys.executable, "-c", "import tensorflow, keras; keras.layers"], check=True))
+    rows = []
+    for what, c in code.items():
+        ours = timed(lambda c=c: subprocess.run([sys.executable, "-c", c], check=True))
+        rows.append(row(what, *alternate(ours, base, 3), "s", rival))
+    return rows

@@ -9,10 +9,14 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
+from revisit_ssl.checkpoints import load_checkpoint, save_checkpoint
+from revisit_ssl.distribute import to_numpy
+from revisit_ssl.errors import InputError
 from revisit_ssl.optimizers import MomentumSGD
 from revisit_ssl.pretext.obow import OBoW, OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum
 from revisit_ssl.pretext.vocabulary import Vocabulary
+from revisit_ssl.recipe import ViewSpec
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 
@@ -263,3 +267,120 @@ def test_three_updates_of_the_target_are_the_official_ones():
     np.testing.assert_array_equal(
         the(model.target.weights, "bn1/moving_mean"), g["teacher_bn_moving_mean_after"].astype(np.float32)
     )
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def batches(count, images=4):
+    """Views of each step for a student with one crop and two patches."""
+    shapes = {"whole": [images, 14, 14, 3], "crops": [images, 1, 10, 10, 3], "patches": [images, 2, 6, 6, 3]}
+    return [
+        {name: tf.random.stateless_uniform(shape, [i, len(shape)]) for name, shape in shapes.items()}
+        for i in range(count)
+    ]
+
+
+def small(steps=4, **options):
+    """A compiled OBoW for ``batches``; the target's momentum differs from step to step."""
+    keras.utils.set_random_seed(0)
+    options = {"words": 6, "crops": 1, "patches": 2, "momentum": 0.5, "chunk": 2, **options}
+    model = OfCrops(toy((4, 6, 12)), options=OBoWOptions(**options))
+    model.compile(optimizer=MomentumSGD(0.1, 0.9, 1e-4, decay="all"))
+    model.optimizer.build(model.trainable_variables)
+    model.total_steps = steps
+    return model
+
+
+def values(model):
+    return {v.path: to_numpy(v) for v in [*model.weights, *model.optimizer.variables]}
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
+    data, model = batches(4), small()
+    step = tf.function(model.train_step)
+    for batch in data[:2]:
+        step(batch)
+    path, half = save_checkpoint(tmp_path, model, 2), values(model)
+    for batch in data[2:]:
+        step(batch)
+    whole = values(model)
+    # What a checkpoint does not hold would now be that of step 4.
+    assert load_checkpoint(path, model) == 2
+    for batch in data[2:]:
+        step(batch)
+    for name, value in values(model).items():
+        np.testing.assert_array_equal(value, whole[name], err_msg=name)
+    ends = ("vocabulary_block3/words", "vocabulary_block4/mu", "vocabulary_block4/pointer", "iteration", "conv1/kernel")
+    for end in ends:
+        assert any(name.endswith(end) and np.any(half[name] != value) for name, value in whole.items()), end
+    # The momentum goes by the step: counted anew it makes another target.
+    load_checkpoint(path, model)
+    model.optimizer.iterations.assign(0)
+    for batch in data[2:]:
+        step(batch)
+    kernel = the(model.target.weights, "conv1/kernel")
+    assert np.abs(to_numpy(kernel) - whole[kernel.path]).max() > 1e-5
+
+
+def test_the_vocabulary_stays_float32_in_a_network_of_bfloat16():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small(levels=1)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    (batch,) = batches(1)
+    start = to_numpy(model.vocabularies[0].words)
+    model.train_step(batch)
+    maps = model.target(batch["whole"], training=True)["block4"]
+    assert maps.dtype == tf.bfloat16
+    assert {v.dtype for v in [*model.weights, *model.optimizer.variables] if "int" not in str(v.dtype)} == {"float32"}
+    logits, (bag,) = model.kept
+    assert bag.dtype == tf.float32 and {x.dtype for x in tf.nest.flatten(logits)} == {tf.float32}
+    np.testing.assert_allclose(tf.reduce_sum(bag, axis=1), 1.0, atol=1e-6)
+    words = to_numpy(model.vocabularies[0].words)
+    new = words[(words != start).any(1)]
+    assert len(new) == 4
+    # A new word is the mean of 3 x 3 cells in float32, with digits that bfloat16 has not.
+    cells = tf.cast(maps, tf.float32)[:, 1:-1, 1:-1]
+    means = tf.reshape(tf.nn.avg_pool2d(cells, 3, 1, "VALID"), [4, -1, 12])
+    nearest = np.abs(means - new[:, None]).max(-1).min(1)
+    np.testing.assert_allclose(nearest, 0, atol=1e-6)
+    assert (tf.cast(tf.cast(new, tf.bfloat16), tf.float32) != new).numpy().mean() > 0.3
+
+
+def test_no_tensor_of_a_step_holds_all_distances():
+    model, (batch,) = small(levels=1, words=500, chunk=1), batches(1)
+    graph = tf.function(model.train_step).get_concrete_function(batch).graph
+    functions = [f.graph for f in graph._functions.values() if hasattr(f, "graph")]
+    tensors = [t for g in (graph, *functions) for op in g.get_operations() for t in op.outputs]
+    sizes = [np.prod(t.shape.as_list()) for t in tensors if t.shape.is_fully_defined()]
+    cells = 5 * 5  # 7 x 7 without the border
+    assert max(sizes) < 4 * cells * 500
+    alone = [t for t in tensors if t.shape.is_fully_defined() and t.shape.as_list() == [1, cells, 500]]
+    assert alone, "the distances of one image are there"
+
+
+def test_bad_options():
+    for options, words in [
+        ({"momentum": 1.5}, "momentum 1.5 must lie in"),
+        ({"kappa": 0.0}, "kappa 0.0 must be above 0"),
+        ({"crops": 0, "patches": 0}, "both 0"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            OBoWOptions(**options)
+    network = toy((4, 6, 12))
+    with pytest.raises(InputError, match="monitor needs a data set with labels"):
+        OBoW(network, options=OBoWOptions(words=8, monitor=True))
+    with pytest.raises(InputError, match="task.words 0"):
+        OBoW(network, options=OBoWOptions(words=0))
+    without = keras.Model(network.input, {name: network.output[name] for name in ("block4", "pre_logits")})
+    with pytest.raises(InputError, match="has no block3; change task.levels or the backbone"):
+        OBoW(without, options=OBoWOptions(words=8))
+    model = OBoW(network, options=OBoWOptions(words=8), views=ViewSpec(size=64))
+    model.check_batch(8)
+    with pytest.raises(InputError, match="16 new words of a step do not fit into task.words 8"):
+        model.check_batch(16)
+    with pytest.raises(InputError, match="maps of 4 x 4 cells"):
+        OBoW(network, options=OBoWOptions(words=8, patches=0), views=ViewSpec(size=8)).check_batch(8)

@@ -230,9 +230,10 @@ class Evaluation:
     """Share of the labelled training images that the probes may use."""
     probe_balanced: bool | None = None
     """Draw that share class by class, as for the 1 % and 10 % of fine-tuning; True or False."""
-    probe_setting: Literal["select", "paper", "moco", "infomin"] | None = None
+    probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] | None = None
     """select: hyper-parameters chosen on the validation split; paper: the supplement's; moco, infomin: as paper, and
-    linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation."""
+    linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation; obow: OBoW's for linear, linear_images,
+    few_shot and finetune; obow_places: its linear_images on Places205."""
     probe_lr: tuple[float, ...] | None = None
     """linear, linear_images: learning rates, of which the best on the validation split is taken."""
     probe_schedule: tuple[int, ...] | None = None
@@ -243,6 +244,16 @@ class Evaluation:
     """knn: sigma of the weights exp(cosine / sigma)."""
     finetune_weight_decay: float | None = None
     """finetune: L2."""
+    finetune_rates: tuple[float, float] | None = None
+    """finetune: learning rates of the network and of the new layer."""
+    finetune_epochs: int | None = None
+    """finetune: length."""
+    few_shot_ways: int | None = None
+    """few_shot: classes in an episode."""
+    few_shot_classes: Literal["all", "novel_1", "novel_2"] | None = None
+    """few_shot: classes that episodes are drawn from."""
+    voc_svm_crop: Literal["warp", "center"] | None = None
+    """voc_svm: all of the image squashed to a square, or its centre."""
     data_dir: str | None = None
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     skip_random: bool = False

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -11,9 +12,9 @@ import tensorflow as tf
 
 from revisit_ssl import results
 from revisit_ssl.checkpoints import list_checkpoints, step_of
-from revisit_ssl.data import open_source
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators import PROBES, FeatureSplit, ImageProbe
+from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe
 from revisit_ssl.evaluators.base import check_endpoints, check_frozen, class_groups
 from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
 from revisit_ssl.evaluators.features import extract_features
@@ -56,7 +57,7 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None
     check_probes(recipe, data_dir)
     check_endpoints(backbone, recipe.endpoints)
     check_frozen(backbone)
-    sources = labelled_sources(recipe, data_dir)
+    sources = probe_sources(recipe, data_dir)
     groups = training_groups(recipe, sources["train"], data_dir)
     steps = trained_steps(workdir)
     size = representation_size(backbone)
@@ -68,24 +69,44 @@ def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None
         if workdir is not None:
             results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
 
-    image_probes = [name for name in recipe.probes if issubclass(PROBES[name], ImageProbe)]
-    feature_probes = [name for name in recipe.probes if name not in image_probes]
+    def features(split, **changes):
+        return features_of(backbone, recipe, sources[split], workdir, features_dir, **changes)
+
+    made = {name: probe(name, recipe) for name in recipe.probes}
+    feature_probes = {name: p for name, p in made.items() if isinstance(p, FeatureProbe)}
     if feature_probes:
-        splits = {
-            split: features_of(backbone, recipe, source, workdir, features_dir) for split, source in sources.items()
-        }
+        splits = {s: features(s) for s in sources if any(s in p.splits for p in feature_probes.values())}
+        flip = any(getattr(p, "flip", False) for p in feature_probes.values())
+        mirrored = features("train", mirror=True) if flip else {}
         for endpoint in recipe.endpoints:
-            data = [
-                FeatureSplit(splits[split][endpoint], sources[split].labels, f"{endpoint} of {split}")
-                for split in ("train", "val", "test")
-            ]
-            for name in feature_probes:
-                say(quiet, f"{weights}: {name} probe on {endpoint} ({data[0].features.shape[1]} features)")
-                score = probe(name, recipe)(*data, num_classes=sources["train"].num_classes, seed=recipe.seed)
+            data = {
+                split: FeatureSplit(values[endpoint], sources[split].labels, f"{endpoint} of {split}")
+                for split, values in splits.items()
+            }
+            if flip:
+                data["train"] = dataclasses.replace(data["train"], mirrored=mirrored[endpoint])
+            for name, p in feature_probes.items():
+                say(quiet, f"{weights}: {name} probe on {endpoint} ({data['test'].features.shape[1]} features)")
+                three = (data.get(split) for split in ("train", "val", "test"))
+                score = p(*three, num_classes=sources["train"].num_classes, seed=recipe.seed)
                 keep(score, endpoint, name)
-    for name in image_probes:
+    for name, p in made.items():
+        if not isinstance(p, MultiLabelProbe):
+            continue
+        splits = {split: features(split, view=p.view) for split in sources}
+        for endpoint in recipe.endpoints:
+            say(quiet, f"{weights}: {name} probe on {endpoint} ({splits['test'][endpoint].shape[1]} features)")
+            two = (
+                FeatureSplit(values[endpoint], sources[split].multi_labels, f"{endpoint} of {split}")
+                for split, values in splits.items()
+            )
+            score = p(*two, class_names=sources["train"].multi_label_names, seed=recipe.seed)
+            keep(score, endpoint, name)
+    for name, p in made.items():
+        if not isinstance(p, ImageProbe):
+            continue
         say(quiet, f"{weights}: {name} probe on {', '.join(recipe.endpoints)}")
-        scores = probe(name, recipe)(
+        scores = p(
             backbone, *sources.values(), endpoints=recipe.endpoints, network_input=NetworkInput.of(recipe),
             num_classes=sources["train"].num_classes, seed=recipe.seed,
         )  # fmt: skip
@@ -164,6 +185,39 @@ def monitor_results(recipe, workdir):
     return as_rows(values, "knn_monitor", numbers, None, extra, shared)
 
 
+# Columns of log.csv that tell of visual words, each with the level behind it: batch_perplexity_block4.
+WORDS = re.compile(r"(perplexity|batch_perplexity|mu|used)(?:_(block\d))?")
+CURVE_POINTS = 60
+
+
+def vocabulary_results(recipe, workdir):
+    """How the visual words of OBoW and BoWNet were used during training, out of log.csv, as results.
+
+    Returns:
+        [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
+        batch_perplexity, mu, and used (percent of the words); the mean over the last tenth of the log, and in ``extra``
+        the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
+    """
+    rows = read_log(os.path.join(str(workdir), "log.csv"))
+    columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}
+    shared = of_run(recipe, rows[-1]["step"]) if columns else {}
+    shared |= {"weights": "pretrained", "probe": "vocabulary", "probe_dataset": recipe.dataset, "split": "train"}
+    found = []
+    for name, parts in columns.items():
+        metric, level = parts.groups()
+        scale = 100 if metric == "used" else 1
+        curve = [[row["epoch"], round(scale * row[name], 4)] for row in rows if np.isfinite(row.get(name, np.nan))]
+        if not curve:
+            continue
+        last = float(np.mean([value for _, value in curve[-max(1, len(curve) // 10) :]]))
+        kept = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
+        extra = {"curve": [curve[i] for i in kept]}
+        found.append(
+            results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
+        )  # fmt: skip
+    return found
+
+
 def labelled_sources(recipe, data_dir):
     """{"train", "val", "test"} of the probe set; with probe_train trainval "val" is in "train" and measures nothing.
 
@@ -180,12 +234,41 @@ def labelled_sources(recipe, data_dir):
         "test": open_source(name, recipe.probe_split, data_dir=data_dir, seed=recipe.seed),
     }  # fmt: skip
     if sources["train"].num_classes is None:
-        raise InputError(f"probes need labels and {name} has none; add --probe-dataset NAME, or --probes with none")
+        several = sources["train"].multi_labels is not None
+        what = "has several for each image, --probes voc_svm is for that" if several else "has none"
+        raise InputError(f"probes need labels and {name} {what}; add --probe-dataset NAME, or --probes with none")
     return sources
+
+
+def multi_label_sources(recipe, data_dir):
+    """{"train", "test"} of a probe set with several labels for each image: trainval and test, or train and val where
+    the recipe scores val.
+
+    Raises:
+        InputError: it is no such set.
+    """
+    name = recipe.probe_dataset or recipe.dataset
+    options = {"data_dir": data_dir, "seed": recipe.seed}
+    part = "train" if recipe.probe_split == "val" else "trainval"
+    sources = {
+        "train": open_source(name, part, fraction=recipe.probe_fraction, **options),
+        "test": open_source(name, recipe.probe_split, **options),
+    }
+    if sources["train"].multi_labels is None:
+        raise InputError(f"voc_svm needs several labels for each image and {name} has none; add --probe-dataset voc")
+    return sources
+
+
+def probe_sources(recipe, data_dir):
+    """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
+    several = [name for name in recipe.probes if issubclass(PROBES[name], MultiLabelProbe)]
+    return (multi_label_sources if several else labelled_sources)(recipe, data_dir)
 
 
 def training_groups(recipe, source, data_dir):
     """``class_groups`` of the probes' training split, counted before any share of its labels is drawn."""
+    if source.num_classes is None:
+        return {}
     if recipe.probe_fraction not in (None, 1):
         name = recipe.probe_dataset or recipe.dataset
         source = open_source(name, recipe.probe_train, data_dir=data_dir, seed=recipe.seed)
@@ -193,13 +276,23 @@ def training_groups(recipe, source, data_dir):
 
 
 def check_probes(recipe, data_dir):
-    """InputError for an unknown probe, or probes without a labelled set: what can be known before training."""
+    """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
     for name in recipe.probes:
         if name not in PROBES:
             raise InputError(f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}")
-        probe(name, recipe)
-    if recipe.probes:
-        labelled_sources(recipe, data_dir)
+    made = {name: probe(name, recipe) for name in recipe.probes}
+    several = [name for name, p in made.items() if isinstance(p, MultiLabelProbe)]
+    others = [name for name in made if name not in several]
+    if several and others:
+        raise InputError(
+            f"{several[0]} needs a set with several labels for each image, {others[0]} one with a single label; "
+            "probe one after the other: evaluate.py WORKDIR --probes … --probe-dataset …"
+        )
+    if made:
+        sources = probe_sources(recipe, data_dir)
+        for p in made.values():
+            if isinstance(p, FeatureProbe):
+                p.check(sources)
 
 
 def probe(name, recipe):
@@ -209,17 +302,16 @@ def probe(name, recipe):
         InputError: a schedule whose epochs do not ascend.
     """
     kind, setting, schedule = PROBES[name], recipe.probe_setting, recipe.probe_schedule
-    made, changes = kind() if setting == "select" else kind.paper(), {}
+    made, changes = kind() if setting == "select" else getattr(kind, setting, kind.paper)(), {}
     if schedule is not None:
         ascend = len(schedule) > 0 and schedule[0] >= 0 and list(schedule) == sorted(schedule) and schedule[-1] > 0
         require(ascend, f"probe_schedule {schedule}: epochs must ascend")
     if name == "linear_images":
-        if setting in ("moco", "infomin"):
-            made, changes = getattr(kind, setting)(), recipe_geometry(recipe)
-        else:
-            # Small sets: the paper's shortest schedule, 30/50/70, over five.
-            small = {"batch_size": 256, "schedule": (6, 10, 14)} if setting == "select" else {}
-            changes = image_geometry(recipe) | small
+        changes = recipe_geometry(recipe) if made.crop == "resized" else image_geometry(recipe)
+        if setting == "select":  # small sets: the paper's shortest schedule, 30/50/70, over five
+            changes |= {"batch_size": 256, "schedule": (6, 10, 14)}
+        if recipe.probe_batch_norm is not None:
+            changes["batch_norm"] = recipe.probe_batch_norm
         changes |= {"max_values": recipe.probe_values, "pooling": recipe.probe_pooling}
         changes |= {"schedule": schedule} if schedule else {}
     elif schedule and name == "linear":
@@ -227,9 +319,26 @@ def probe(name, recipe):
     if name in ("linear", "linear_images"):
         changes["scale_lr"] = recipe.probe_scale_lr
         changes |= {"learning_rates": recipe.probe_lr} if recipe.probe_lr else {}
+        if recipe.probe_weight_decay is not None:
+            changes["weight_decay"] = recipe.probe_weight_decay
         changes |= {"batch_size": recipe.probe_batch_size} if recipe.probe_batch_size else {}
     if name == "finetune":
-        changes = recipe_geometry(recipe) | {"weight_decay": recipe.finetune_weight_decay}
+        changes = recipe_geometry(recipe)
+        if setting != "obow":
+            changes["weight_decay"] = recipe.finetune_weight_decay
+        elif recipe.probe_fraction is not None and recipe.probe_fraction <= 0.01:
+            changes["epochs"] = 40
+        if recipe.finetune_epochs is not None:
+            changes["epochs"] = recipe.finetune_epochs
+        if recipe.finetune_rates is not None:
+            trunk, head = recipe.finetune_rates
+            changes |= {"learning_rates": (trunk,), "head_multipliers": (head / trunk,)}
+    if name == "few_shot":
+        said = {"ways": recipe.few_shot_ways, "queries": recipe.few_shot_queries, "classes": recipe.few_shot_classes}
+        changes = {field: value for field, value in said.items() if value is not None}
+    if name == "voc_svm":
+        method = {"warp": "warp", "center": "shorter_side"}[recipe.voc_svm_crop]
+        changes["view"] = EvalView(**image_geometry(recipe, whole=True), method=method)
     if name == "knn":
         changes["temperature"] = recipe.knn_temperature
     if name in ("lbfgs", "mlp"):
@@ -237,15 +346,16 @@ def probe(name, recipe):
     return dataclasses.replace(made, **changes)
 
 
-def image_geometry(recipe):
-    """{size, resize, eval_view} of a probe on augmented images, in the paper's proportions.
+def image_geometry(recipe, whole=False):
+    """{size, resize, eval_view} of a probe on augmented images, in the paper's proportions; ``whole``: size and resize
+    alone, as for an image without patches.
 
     224 of a shorter side of 256; for patches 192 of 224 in training, as in the official code, and the recipe's
     evaluation view, as in the supplement, when it is scored.
     """
     v = recipe.views
     size = v.eval_size or v.size
-    if v.patch_grid == 1:
+    if whole or v.patch_grid == 1:
         return {"size": size, "resize": round(size * 256 / 224)}
     return {"size": size, "resize": round(size * 224 / 192), "eval_view": evaluation_view(recipe)}
 
@@ -255,15 +365,18 @@ def recipe_geometry(recipe):
     return {"size": recipe.views.eval_size or recipe.views.size, "eval_view": evaluation_view(recipe)}
 
 
-def features_of(backbone, recipe, source, workdir, features_dir=None):
-    """{endpoint: float32 [N, d]} of a source; kept in features_dir, else in workdir/features where that is local."""
+def features_of(backbone, recipe, source, workdir, features_dir=None, *, view=None, mirror=False):
+    """{endpoint: float32 [N, d]} of a source; kept in features_dir, else in workdir/features where that is local.
+
+    ``view``: instead of the recipe's; ``mirror``: see ``extract_features``.
+    """
     # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
     if features_dir is None and workdir is not None and "://" not in str(workdir):
         features_dir = os.path.join(str(workdir), "features")
     return extract_features(
-        backbone, source, endpoints=recipe.endpoints, view=evaluation_view(recipe),
+        backbone, source, endpoints=recipe.endpoints, view=view or evaluation_view(recipe),
         network_input=NetworkInput.of(recipe),
-        cache_dir=features_dir,
+        cache_dir=features_dir, mirror=mirror,
         max_values=recipe.probe_values, pooling=recipe.probe_pooling,
     )  # fmt: skip
 
@@ -275,7 +388,7 @@ def trained_steps(workdir):
 
 
 # What the fields of Recipe that only probes see begin with, and such fields of ViewSpec.
-PROBE_FIELDS = ("probe", "knn", "finetune")
+PROBE_FIELDS = ("probe", "knn", "finetune", "few_shot", "voc_svm")
 EVALUATION_VIEW = {"probe_normalize", "eval_method", "eval_resize", "eval_size", "eval_combine"}
 
 

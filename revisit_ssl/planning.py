@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from revisit_ssl.backbones import without_values
 from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.command_line import Run
-from revisit_ssl.evaluation import check_probes, labelled_sources, probe
+from revisit_ssl.evaluation import check_probes, probe, probe_sources
 from revisit_ssl.evaluators import PROBES, ImageProbe
 from revisit_ssl.evaluators.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
@@ -120,7 +120,7 @@ def look_at(run):
     if recipe.probes:
         size, known = evaluation_view(recipe).size, NetworkInput.of(recipe)
         widths = feature_widths(exported, size, known, recipe.probe_values, recipe.probe_pooling)
-        images = {split: source.num_examples for split, source in labelled_sources(recipe, data_dir).items()}
+        images = {split: source.num_examples for split, source in probe_sources(recipe, data_dir).items()}
     return Facts(
         steps=plan.total,
         state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each

@@ -238,9 +238,10 @@ class Recipe:
     """Split that is scored. val: what every table of the paper but Table 2 reports; needs probe_setting paper."""
     probes: tuple[str, ...] = ("linear",)
     """Names in PROBES."""
-    probe_setting: Literal["select", "paper", "moco", "infomin"] = "select"
+    probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] = "select"
     """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features); moco,
-    infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet evaluation."""
+    infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet evaluation; obow:
+    OBoW's for linear, linear_images, few_shot and finetune; obow_places: its linear_images on Places205."""
     probe_values: int = 9000
     """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
     probe_pooling: Literal["max", "avg", "adaptive_max"] = "max"
@@ -256,6 +257,12 @@ class Recipe:
     1024, a comment in the code 2048."""
     probe_scale_lr: bool = True
     """SGD probes: learning rate 0.1 * batch / 256 (supplement, code); off: 0.1, which is all that the text says."""
+    probe_weight_decay: float | None = None
+    """linear, linear_images: L2; None: the setting's own. Disputed for OBoW on Places205: supplement 1e-4, README 1e-5
+    (the name of its run says 1e-4)."""
+    probe_batch_norm: bool | None = None
+    """linear_images: batch normalisation before the classifier; None: the setting's own. Disputed for OBoW on
+    Places205: README and the benchmark it follows have it, the supplement does not say."""
     probe_penalty: float = 100.0
     """lbfgs, mlp: the paper's penalty is this / (rows * columns) of each kernel. Disputed: the text does not say if the
     cross entropy is a mean over the N images or a sum; it is a mean here, as with a sum (this / N here) the penalty
@@ -263,7 +270,22 @@ class Recipe:
     knn_temperature: float = 0.1
     """knn: sigma of the weights exp(cosine / sigma). The CLD scripts take that of the instance loss."""
     finetune_weight_decay: float = 1e-4
-    """finetune: L2. Disputed: CLD's supplement 1e-4, the configurations of OpenSelfSup that it refers to 5e-4."""
+    """finetune: L2, but 0 with probe_setting obow. Disputed: CLD's supplement 1e-4, the configurations of OpenSelfSup
+    that it refers to 5e-4."""
+    finetune_rates: tuple[float, float] | None = None
+    """finetune: learning rates of the network and of the new layer, nothing chosen; None: the setting's own."""
+    finetune_epochs: int | None = None
+    """finetune: length; None: 20, with probe_setting obow 40 for up to 1 % of the labels."""
+    few_shot_ways: int | None = None
+    """few_shot: classes in an episode; None: 5, with probe_setting obow 50."""
+    few_shot_queries: int | None = None
+    """few_shot: images of a class to be classified in an episode; None: 15, with probe_setting obow 1."""
+    few_shot_classes: Literal["all", "novel_1", "novel_2"] | None = None
+    """few_shot: classes that episodes are drawn from; None: all, with probe_setting obow novel_1. Disputed on ImageNet:
+    the supplement says 300, which is novel_1 of the low-shot benchmark; the official code takes the 311 of novel_2."""
+    voc_svm_crop: Literal["warp", "center"] = "warp"
+    """voc_svm: shorter side to 8/7 of the size, then all of it squashed to a square; or the central crop. Disputed: the
+    benchmark warps, later papers cut the centre."""
     endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
     """Layers whose features the probes get; projection: the unit vectors of a contrastive pretext's instance head."""
     source: str = ""
@@ -314,6 +336,16 @@ class Recipe:
         require(self.knn_temperature >= 0.002, f"knn_temperature {self.knn_temperature} must be at least 0.002")
         decay = self.finetune_weight_decay
         require(0 <= decay < float("inf"), f"finetune_weight_decay {decay} must be a finite number from 0 up")
+        decay = self.probe_weight_decay
+        require(decay is None or 0 <= decay < float("inf"), f"probe_weight_decay {decay} must be a number from 0 up")
+        pair = self.finetune_rates
+        fits = pair is None or (len(pair) == 2 and min(pair) > 0)
+        require(fits, f"finetune_rates {pair}: two numbers above 0, of the network and of the new layer")
+        length = self.finetune_epochs
+        require(length is None or length >= 1, f"finetune_epochs {length} must be at least 1")
+        ways, queries = self.few_shot_ways, self.few_shot_queries
+        require(ways is None or ways >= 2, f"few_shot_ways {ways} must be at least 2")
+        require(queries is None or queries >= 1, f"few_shot_queries {queries} must be at least 1")
         # A probe that chooses its numbers on the validation split must not be scored there.
         chooses = self.probe_setting == "select" or len(rates or ()) > 1
         one = " and at most one probe_lr" if len(rates or ()) > 1 else ""

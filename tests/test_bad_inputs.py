@@ -127,6 +127,21 @@ RUNS = [
     ("unknown probe", ["rotation", *SMOKE, "--probes", "svm"], "unknown probe 'svm'; one of"),
     ("unknown endpoint", ["rotation", *SMOKE, "--endpoints", "block9"], "no endpoint 'block9'; this backbone has"),
     ("share of labels above 1", ["rotation", *SMOKE, "--probe-fraction", "2"], "probe_fraction 2.0 must lie in (0, 1]"),
+    (
+        "too few classes for an episode",
+        ["rotation", *SMOKE, "--probes", "few_shot", "--few-shot-ways", "50"],
+        "50 ways of digits test, which has 10 classes",
+    ),
+    (
+        "SVMs on a set of one label",
+        ["rotation", *SMOKE, "--probes", "voc_svm"],
+        "voc_svm needs several labels for each image",
+    ),
+    (
+        "no VOC there",
+        ["rotation", *SMOKE, "--probes", "voc_svm", "--probe-dataset", "voc:/no/such"],
+        "no VOC 2007 at /no/such",
+    ),
     ("unknown monitor", ["rotation", *SMOKE, "--monitor", "svm:3"], "expected knn:N"),
     ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "recompute needs a RevNet"),
     ("XLA and bit-exact", ["rotation", *SMOKE, "--xla", "on", "--deterministic"], "choose one of --xla on and"),

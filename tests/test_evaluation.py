@@ -1,15 +1,24 @@
 """evaluate(): what a recipe says reaches the probes, nothing is extracted twice, results say what they are of."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.data import EvalView, open_source, places
+from revisit_ssl.data import DATASETS, EvalView, open_source, places
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import evaluate, evaluate_random, labelled_sources, pretext_results, probe
+from revisit_ssl.evaluation import (
+    check_probes,
+    evaluate,
+    evaluate_random,
+    labelled_sources,
+    pretext_results,
+    probe,
+)
 from revisit_ssl.evaluators import PROBES, NetworkInput, features, represent
+from revisit_ssl.evaluators.voc_svm import VOCSVM
 from revisit_ssl.recipe import override
 from revisit_ssl.recipes import get_recipe
 from revisit_ssl.report.tables import group
@@ -27,6 +36,62 @@ def passes(monkeypatch):
         features, "_extract", lambda net, s, writers, *a: seen.append((s.split, *writers)) or real(net, s, writers, *a)
     )
     return seen
+
+
+def test_few_shot_from_a_recipe_to_lines(tmp_path, passes):
+    recipe = get_recipe("rotation", "smoke", **(TINY | {"probes": ("few_shot", "nmi")}), few_shot_ways=4)
+    evaluate(freeze(build_backbone(recipe)), recipe, workdir=tmp_path, quiet=True)
+    assert passes == [("test", "pre_logits")], "what no probe looks at is not extracted"
+    rows = [r for r in read_results(tmp_path / "results.jsonl") if r.probe == "few_shot"]
+    assert [r.metric for r in rows] == ["few_shot_4way_1shot", "few_shot_4way_5shot"]
+    assert set(rows[0].extra["standard_error"]) == {r.metric for r in rows} and not rows[1].extra
+    assert all(25 < r.value < 100 and r.hyperparameters["ways"] == 4 for r in rows)
+    obow = override(recipe, probe_setting="obow")
+    with pytest.raises(InputError, match="novel_1 are classes of ImageNet's 1,000, and digits test has 10; set --few"):
+        check_probes(obow, None)
+    with pytest.raises(InputError, match="50 ways of digits test, which has 10 classes; lower --few-shot-ways"):
+        check_probes(override(obow, few_shot_classes="all", few_shot_ways=50), None)
+    found = probe("few_shot", override(obow, few_shot_classes="all", few_shot_ways=None))
+    assert (found.ways, found.queries, found.classes) == (50, 1, "all")
+
+
+def test_linear_of_obow_sees_mirrored_images_too(tmp_path, passes):
+    recipe = get_recipe("rotation", "smoke", **TINY | {"probes": ("linear", "knn")}, probe_setting="obow")
+    recipe = override(recipe, probe_schedule=(1, 2), probe_weight_decay=1e-3, probe_lr=(0.5,))
+    rows = evaluate(freeze(build_backbone(recipe)), recipe, workdir=tmp_path, quiet=True)
+    assert passes == [("train", "pre_logits"), ("val", "pre_logits"), ("test", "pre_logits"), ("train", "pre_logits")]
+    used = next(r for r in rows if r.probe == "linear").hyperparameters
+    assert used["flip"] and (used["weight_decay"], used["lr"], used["epochs"]) == (1e-3, 0.5, 2)
+    found = probe("linear_images", get_recipe("rotation", "paper", probe_setting="obow"))
+    assert (found.size, found.crop, found._rates(1024)) == (224, "resized", [10.0])
+    places = get_recipe("rotation", "paper", probe_setting="obow_places", probe_schedule=(10, 20, 28))
+    found = probe("linear_images", override(places, probe_weight_decay=1e-5, probe_batch_norm=False))
+    assert (found.resize, found.size, found.crop, found.schedule) == (256, 224, "random", (10, 20, 28))
+    assert found.weight_decay == 1e-5 and not found.batch_norm and probe("linear_images", places).batch_norm
+
+
+def test_svms_on_voc(real_data, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "voc_sample", dataclasses.replace(DATASETS["voc"], tfds="voc2007_sample"))
+    recipe = get_recipe("rotation", "smoke", **TINY | {"probes": ("voc_svm",)}, probe_dataset="voc_sample")
+    found = probe("voc_svm", recipe)
+    assert found.view == EvalView(size=32, resize=37, method="warp") and len(found.costs) == 23
+    seen, real = [], VOCSVM.__call__
+    monkeypatch.setattr(VOCSVM, "__call__", lambda svm, *two, **k: seen.extend(two) or real(svm, *two, **k))
+    (row,) = evaluate(freeze(build_backbone(recipe)), recipe, data_dir=real_data, workdir=tmp_path, quiet=True)
+    train, test = seen
+    assert (train.features.shape, train.labels.shape, test.labels.shape) == ((20, 16), (20, 20), (12, 20))
+    assert (row.metric, row.probe_dataset, row.hyperparameters["view"]["method"]) == ("map", "voc_sample", "warp")
+    assert "person" in row.extra["ap"] and len(row.extra["ap"]) + len(row.extra["left_out"]) == 20
+    assert 0 < row.value == pytest.approx(np.mean(list(row.extra["ap"].values())), abs=1e-3)
+    center = probe("voc_svm", override(recipe, voc_svm_crop="center"))
+    assert center.view == EvalView(size=32, resize=37, method="shorter_side")
+    for probes, dataset, message in (
+        (("linear",), "voc_sample", "probes need labels and voc_sample has several for each image, --probes voc_svm"),
+        (("voc_svm",), "digits", "voc_svm needs several labels for each image and digits has none; add --probe-data"),
+        (("voc_svm", "knn"), "voc_sample", "voc_svm needs a set with several labels for each image, knn one with"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_probes(override(recipe, probes=probes, probe_dataset=dataset), real_data)
 
 
 def test_features_are_extracted_once(tmp_path, passes):

@@ -225,7 +225,7 @@ def test_rows_of_obow_speak_the_vocabulary_of_this_package():
     for row in OBOW:
         assert None not in row and None not in row.values() and row["value"] > 0 and row["width"] == 4
         assert row["value"] < 100 or row["probe"] == "bench"
-        assert row["backbone"] in BACKBONES and row["dataset"] in ("imagenet2012", "places205", "voc2007")
+        assert row["backbone"] in BACKBONES and row["dataset"] in ("imagenet2012", "places205", "voc")
         assert row["source"] and row["table"]
         assert all(pair.count("=") == 1 for pair in row["setting"].split())
 

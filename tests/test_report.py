@@ -193,6 +193,10 @@ def test_probes_that_measure_no_accuracy_are_shown_too(capsys, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
     ((_, table),) = tables.result_table(nmi + recall)
     assert [row[:3] for row in table.rows] == [["nmi", "pre_logits", "44.0"], ["retrieval", "pre_logits", "60.0"]]
+    shots = three(50.0, 30.0, 29.0, probe="few_shot", metric="few_shot_5way_5shot")
+    shots += three(35.0, 24.0, 23.0, probe="few_shot", metric="few_shot_5way_1shot")
+    ((_, table),) = tables.result_table(shots + three(20.0, 10.0, 11.0, probe="voc_svm", metric="map"))
+    assert [row[:3] for row in table.rows] == [["few_shot", "pre_logits", "50.0"], ["voc_svm", "pre_logits", "20.0"]]
     (tmp_path / "recipe.json").write_text(to_json(get_recipe("rotation", "smoke", probes=("nmi",))))
     write_results(tmp_path / "results.jsonl", nmi)
     numbers = page.key_numbers(page.Run(str(tmp_path), None))[0].markdown()

@@ -1,9 +1,10 @@
-"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the two interfaces.
+"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the three interfaces.
 
 ``represent(backbone, images, NetworkInput.of(recipe))`` gives features of any images, nine-patch networks included.
 """
 
-from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, ProbeScore
+from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe, ProbeScore
+from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
 from revisit_ssl.evaluators.image_probe import LinearImages
 from revisit_ssl.evaluators.knn import KNN
@@ -13,6 +14,7 @@ from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.representation import NetworkInput, represent
 from revisit_ssl.evaluators.retrieval import Retrieval
+from revisit_ssl.evaluators.voc_svm import VOCSVM
 
 PROBES = {
     "linear": Linear,
@@ -23,6 +25,17 @@ PROBES = {
     "finetune": Finetune,
     "nmi": NMI,
     "retrieval": Retrieval,
+    "few_shot": FewShot,
+    "voc_svm": VOCSVM,
 }
 
-__all__ = ["PROBES", "FeatureProbe", "FeatureSplit", "ImageProbe", "NetworkInput", "ProbeScore", "represent"]
+__all__ = [
+    "PROBES",
+    "FeatureProbe",
+    "FeatureSplit",
+    "ImageProbe",
+    "MultiLabelProbe",
+    "NetworkInput",
+    "ProbeScore",
+    "represent",
+]

@@ -1,11 +1,13 @@
 """What every probe shares: its input, its score, its checks, top-k accuracy, the standardiser.
 
-There are two kinds of probes. A ``FeatureProbe`` sees features that were extracted once and never changes them; an
-``ImageProbe`` sees augmented images through the frozen trunk, or through a copy of it that it trains. Both are frozen
-dataclasses of hyper-parameters only; data go to the call. What a probe is free to choose it chooses on the validation
-split; the test split is scored once.
+There are three kinds of probes. A ``FeatureProbe`` sees features that were extracted once and never changes them; a
+``MultiLabelProbe`` likewise, of images with several classes each; an ``ImageProbe`` sees augmented images through the
+frozen trunk, or through a copy of it that it trains. All are frozen dataclasses of hyper-parameters only; data go to
+the call. What a probe is free to choose it chooses on the validation split, or by cross-validation; the test split is
+scored once.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,11 +26,13 @@ class FeatureSplit:
         features: float32 [N, d], an array or a memory map; probes read it in blocks.
         labels: integers [N] in [0, num_classes).
         name: what error messages call it; the endpoint, as a rule.
+        mirrored: the same of the mirrored images, where a probe asks for them (``flip``), else None.
     """
 
     features: np.ndarray
     labels: np.ndarray
     name: str = "features"
+    mirrored: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,34 @@ class ProbeScore:
 class FeatureProbe:
     """``probe(train, val, test, *, num_classes, seed) -> ProbeScore``; the splits are ``FeatureSplit``s.
 
+    ``splits`` are those that it needs; others may be None.
+
     Raises:
         InputError: features that are not finite (not looked for in read-only memory maps: ``extract_features`` has
             done it) or not [N, d], labels that are missing or not in [0, num_classes).
     """
+
+    splits = ("train", "val", "test")
+
+    def check(self, sources):
+        """InputError for {split: Source} that it cannot use, as far as that can be known without features."""
+
+    @classmethod
+    def paper(cls):
+        """The paper's setting; the defaults where it has none of its own."""
+        return cls()
+
+
+class MultiLabelProbe:
+    """``probe(train, test, *, class_names, seed) -> ProbeScore``; the labels of the ``FeatureSplit``s are int [N, C]: 1
+    present, 0 absent, -1 difficult (``Source.multi_labels``). ``view``: the EvalView of the images, None for that of
+    the recipe.
+
+    Raises:
+        InputError: as a FeatureProbe.
+    """
+
+    view = None
 
     @classmethod
     def paper(cls):
@@ -131,11 +159,30 @@ def check_splits(splits, num_classes):
         require(features.ndim == 2, f"{name} has shape {list(features.shape)}; a probe expects [images, values]")
         labels = check_labels(split.labels, num_classes, name)
         require(len(labels) == len(features), f"{name} has {len(features)} rows and {len(labels)} labels")
-        # Read-only memory maps come from extract_features, which checked every batch; another pass takes minutes.
-        if not isinstance(features, np.memmap) or features.flags.writeable:
-            check_finite(features, name)
-        checked.append(FeatureSplit(features, labels, name))
+        _check_rows(features, name)
+        if split.mirrored is not None:
+            shapes = list(features.shape), list(split.mirrored.shape)
+            require(shapes[0] == shapes[1], f"{name} has {shapes[0]} features and {shapes[1]} of the mirrored images")
+            _check_rows(split.mirrored, f"{name}, mirrored")
+        checked.append(dataclasses.replace(split, labels=labels))
     return checked
+
+
+def check_multi_label_splits(splits, num_classes):
+    """The checks that every MultiLabelProbe makes of its FeatureSplits."""
+    for split in splits:
+        features, labels, name = split.features, np.asarray(split.labels), split.name
+        require(features.ndim == 2, f"{name} has shape {list(features.shape)}; a probe expects [images, values]")
+        fits = labels.shape == (len(features), num_classes)
+        require(fits, f"{name} has {len(features)} rows of {num_classes} classes and labels {list(labels.shape)}")
+        require(np.isin(labels, (-1, 0, 1)).all(), f"labels of {name} must be 1 (present), 0 (absent), -1 (difficult)")
+        _check_rows(features, name)
+
+
+def _check_rows(features, name):
+    # Read-only memory maps come from extract_features, which checked every batch; another pass takes minutes.
+    if not isinstance(features, np.memmap) or features.flags.writeable:
+        check_finite(features, name)
 
 
 def check_finite(features, name):

@@ -35,6 +35,7 @@ def extract_features(
     batch_size=None,
     max_values=9000,
     pooling="max",
+    mirror=False,
     frozen=True,
     quiet=True,
 ):
@@ -54,6 +55,7 @@ def extract_features(
         batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
             static shape.
         max_values, pooling: see ``representation.represent``.
+        mirror: of the images with left and right exchanged.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
         quiet: no progress bar.
 
@@ -83,7 +85,7 @@ def extract_features(
             "network_input": repr(network_input),
             "max_values": max_values,
             "pooling": pooling,
-        }
+        } | ({"mirror": True} if mirror else {})  # without it, keys are those of files that are there already
         for name in endpoints:
             path = feature_path(cache_dir, name, key)
             cached = _load(path)
@@ -97,11 +99,11 @@ def extract_features(
             _check_space(str(cache_dir), source.num_examples, {name: widths[name] for name in writers})
         batch_size = batch_size or images_at_once(backbone, view.size, network_input)
         pooled = {"max_values": max_values, "pooling": pooling}
-        found |= _extract(backbone, source, writers, view, network_input, batch_size, pooled, quiet)
+        found |= _extract(backbone, source, writers, view, network_input, batch_size, pooled, mirror, quiet)
     return {name: found[name] for name in endpoints}
 
 
-def _extract(backbone, source, writers, view, network_input, batch_size, pooled, quiet):
+def _extract(backbone, source, writers, view, network_input, batch_size, pooled, mirror, quiet):
     """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
     # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
     trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in writers})
@@ -109,6 +111,7 @@ def _extract(backbone, source, writers, view, network_input, batch_size, pooled,
 
     @tf.function(jit_compile=use_xla())
     def forward(images):
+        images = images[:, :, ::-1] if mirror else images
         return represent(trunk, images, network_input, **pooled)
 
     forward = forward.get_concrete_function(tf.TensorSpec([batch_size, view.size, view.size, 3], tf.uint8))

@@ -1,6 +1,7 @@
 """Linear classifiers on augmented images: the SGD evaluation of Revisiting (P section 4.7, supplement 2; spec D.2), of
-MoCo and CLD (`main_lincls.py`) and of InfoMin (`utils/infomin_test_options.py`)."""
+MoCo and CLD (`main_lincls.py`), of InfoMin (`utils/infomin_test_options.py`) and of OBoW (supplement, C.4)."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.data import EvalView, steps_per_epoch, train_batches
 from revisit_ssl.evaluators.base import (
     ImageProbe,
@@ -22,7 +24,7 @@ from revisit_ssl.evaluators.base import (
 )
 from revisit_ssl.evaluators.features import padded_batches, use_xla
 from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
-from revisit_ssl.evaluators.sgd import curve_epochs, glorot
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal
 from revisit_ssl.recipe import require
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec, cut, to_float
@@ -33,11 +35,11 @@ from revisit_ssl.views.geometry import random_flip
 class LinearImages(ImageProbe):
     """One independent linear classifier on every endpoint, all trained in one pass over random crops.
 
-    Dense layer with bias, softmax cross entropy, momentum SGD without warm-up and without weight decay; the last epoch
-    counts (MoCo's and InfoMin's scripts report the best one on the images that they score). Only the learning rate is
-    chosen on val, where several are given, side by side on the same batches; the defaults are Revisiting's.
-    ``ProbeScore.extra``: val_top1, val_top5, curve [[epoch, percent on val]], all of the chosen rate;
-    val_top1_by_candidate {"lr 10": percent}, of several rates. ``seconds`` is the time of all endpoints together.
+    Dense layer with bias, softmax cross entropy, momentum SGD without warm-up; the last epoch counts (MoCo's and
+    InfoMin's scripts report the best one on the images that they score). Only the learning rate is chosen on val, where
+    several are given, side by side on the same batches; the defaults are Revisiting's. ``ProbeScore.extra``: val_top1,
+    val_top5, curve [[epoch, percent on val]], all of the chosen rate; val_top1_by_candidate {"lr 10": percent}, of
+    several rates. ``seconds`` is the time of all endpoints together.
     """
 
     resize: int = 256
@@ -62,12 +64,18 @@ class LinearImages(ImageProbe):
     """Off: they are used as they are."""
     schedule: tuple[int, ...] = (480, 500, 520)
     """Epochs of the drops of the rate, and of the end; also 30 / 50 / 70 and 120 / 140 / 160."""
+    decay: Literal["steps", "cosine"] = "steps"
+    """steps: at those epochs; cosine: from epoch to epoch down to 0 at the end, whatever the drops."""
     factor: float = 0.1
     """What a drop multiplies the rate with."""
+    batch_norm: bool = False
+    """Features normalised by the batch, without scale or offset; by the moving statistics when they are scored."""
     start: Literal["glorot", "normal"] = "glorot"
     """Initial weights: Glorot-uniform, or normal with deviation 0.01; the bias is 0."""
     momentum: float = 0.9
-    """Of the SGD: m <- momentum m + g, w <- w - lr m."""
+    """Of the SGD: m <- momentum m + g + weight_decay w, w <- w - lr m."""
+    weight_decay: float = 0.0
+    """L2 of the layer, its bias included."""
     max_values: int = 9000
     """Endpoints with more values are pooled."""
     pooling: Literal["max", "avg", "adaptive_max"] = "max"
@@ -94,6 +102,22 @@ class LinearImages(ImageProbe):
             schedule=(30, 40, 50, 60), factor=0.2, start="normal",
         )  # fmt: skip
 
+    @classmethod
+    def obow(cls):
+        """OBoW's on ImageNet: 1,024 images a step, lr 10 (2.5 for 256 images), a cosine of 100 epochs."""
+        return cls(
+            crop="resized", flip=True, batch_size=1024, learning_rates=(2.5,), schedule=(100,), decay="cosine",
+            start="normal",
+        )  # fmt: skip
+
+    @classmethod
+    def obow_places(cls):
+        """OBoW's on Places205: 14 epochs, drops after 5 and 10. Disputed: the README has 28, 10 and 20, and L2 1e-5."""
+        return cls(
+            flip=True, batch_size=256, learning_rates=(0.01,), schedule=(5, 10, 14), weight_decay=1e-4,
+            batch_norm=True, start="normal",
+        )  # fmt: skip
+
     @property
     def passes(self):
         """Forward passes over the training images, for plans."""
@@ -113,7 +137,8 @@ class LinearImages(ImageProbe):
         features = self._features(backbone, endpoints, network_input)
         batch_size = min(self.batch_size, train.num_examples)
         heads = self._heads(features, num_classes, seed)
-        score = self._scorer(features, heads, view, min(self.eval_batch_size, val.num_examples))
+        norms = self._norms(heads)
+        score = self._scorer(features, heads, view, min(self.eval_batch_size, val.num_examples), norms)
         looks = curve_epochs(self.schedule, train.num_examples, val.num_examples)
         curves, val_scores = {name: [[] for _ in self.learning_rates] for name in endpoints}, {}
 
@@ -124,7 +149,7 @@ class LinearImages(ImageProbe):
                     for own, curve in zip(val_scores[name], candidates, strict=True):
                         curve.append([epoch, topk_percent(own, val.labels, 1)])
 
-        self._train(features, heads, train, batch_size, seed, watch)
+        self._train(features, heads, train, batch_size, seed, watch, norms)
         scores, found = score(test), {}
         fixed = {k: v for k, v in asdict(self).items() if k != "learning_rates"} | {"batch_size": batch_size}
         for name, candidates in curves.items():
@@ -157,15 +182,21 @@ class LinearImages(ImageProbe):
         heads, key, count = {}, draws.fold(seed, 1), len(self.learning_rates)
         for i, (name, output) in enumerate(traced.structured_outputs.items()):
             shape, own = [output.shape[1], num_classes], draws.fold(key, i).key
-            if self.start == "glorot":
-                kernels = glorot(own, [count, *shape])
-            else:
-                kernels = tf.tile(tf.random.stateless_normal([1, *shape], own, stddev=0.01), [count, 1, 1])
+            kernels = (glorot if self.start == "glorot" else normal)(own, [count, *shape])
             heads[name] = (tf.Variable(kernels), tf.Variable(tf.zeros([count, 1, num_classes])))
         return heads
 
-    def _train(self, features_of, heads, source, batch_size, seed, watch):
-        """Updates ``heads``; calls ``watch`` with the number of epochs done after each."""
+    def _norms(self, heads):
+        """{endpoint: BatchNorm before its classifiers}, PyTorch's; empty where there is none."""
+        if not self.batch_norm:
+            return {}
+        norms = {name: BatchNorm(center=False, scale=False, momentum=0.9, epsilon=1e-5) for name in heads}
+        for name, (kernels, _) in heads.items():
+            norms[name].build((None, kernels.shape[1]))
+        return norms
+
+    def _train(self, features_of, heads, source, batch_size, seed, watch, norms=None):
+        """Updates ``heads``, and the statistics of ``norms``; calls ``watch`` with the epochs done after each."""
         spec = CropSpec(method="random", size=self.size, resize_to=self.resize, keep_ratio=True)
         if self.crop == "resized":
             spec = CropSpec(method="resized", size=self.size, scale=self.scale)
@@ -185,6 +216,7 @@ class LinearImages(ImageProbe):
                 images = random_flip(images, draws.fold(mirrored, number))
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
             features = features_of(images)
+            features |= {name: norm(features[name], training=True) for name, norm in (norms or {}).items()}
             for name, variables in heads.items():
                 with tf.GradientTape() as tape:
                     logits = tf.matmul(features[name][None], variables[0]) + variables[1]  # [G, B, C]
@@ -193,13 +225,16 @@ class LinearImages(ImageProbe):
                     # The sum: candidates share no variable, so each gets the gradient of its own mean.
                     loss = tf.reduce_sum(tf.reduce_mean(loss, axis=1))
                 for w, m, g in zip(variables, velocities[name], tape.gradient(loss, variables), strict=True):
-                    m.assign(self.momentum * m + g)
+                    m.assign(self.momentum * m + g + self.weight_decay * w)
                     w.assign_sub(decay * rates * m)
 
         batches = iter(train_batches(source, batch_size=batch_size, crops={"crop": spec}, seed=seed))
         *drops, end = self.schedule
         for epoch in range(end):
-            decay = tf.constant(self.factor ** sum(epoch >= drop for drop in drops), tf.float32)
+            decay = self.factor ** sum(epoch >= drop for drop in drops)
+            if self.decay == "cosine":
+                decay = 0.5 * (1 + math.cos(math.pi * epoch / end))
+            decay = tf.constant(decay, tf.float32)
             for i in range(per_epoch):
                 batch = next(batches)
                 images = batch["crop"] if "crop" in batch else batch["image"]
@@ -231,12 +266,13 @@ class LinearImages(ImageProbe):
 
         return features_of
 
-    def _scorer(self, features_of, heads, view, batch_size):
+    def _scorer(self, features_of, heads, view, batch_size, norms=None):
         """Function: a source -> {endpoint: logits [G, N, C]} of the present heads on what ``view`` shows of it."""
 
         @tf.function(jit_compile=use_xla())
         def logits(images):
             features = features_of(to_float(images))
+            features |= {name: norm(features[name], training=False) for name, norm in (norms or {}).items()}
             return {name: tf.matmul(features[name][None], kernel) + bias for name, (kernel, bias) in heads.items()}
 
         def score(source):

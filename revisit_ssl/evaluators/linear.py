@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -15,14 +16,14 @@ from revisit_ssl.evaluators.base import (
     check_splits,
     topk_percent,
 )
-from revisit_ssl.evaluators.sgd import curve_epochs, glorot, train_candidates
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
 from revisit_ssl.recipe import require
 from revisit_ssl.views import draws
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(FeatureProbe):
-    """One dense layer with bias, softmax cross entropy, no weight decay; (lr, epochs) chosen on val.
+    """One dense layer with bias, softmax cross entropy; (lr, epochs) chosen on val.
 
     ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}; curve [[epoch, percent on
     val]] of the chosen candidate.
@@ -42,6 +43,12 @@ class Linear(FeatureProbe):
     """Of the SGD."""
     standardize: bool = True
     """Features to zero mean and unit deviation over the training split, so that one grid of rates serves all layers."""
+    weight_decay: float = 0.0
+    """L2 of the layer, its bias included."""
+    flip: bool = False
+    """Each time that a training image comes, its features or those of the mirrored image, drawn."""
+    start: Literal["glorot", "normal"] = "glorot"
+    """Initial weights: Glorot-uniform, or normal with deviation 0.01; the bias is 0."""
 
     @classmethod
     def paper(cls):
@@ -50,11 +57,21 @@ class Linear(FeatureProbe):
             learning_rates=(0.1,), epochs=(520,), decay_at=(480 / 520, 500 / 520), batch_size=2048, standardize=False
         )
 
+    @classmethod
+    def obow(cls):
+        """OBoW's on a part of ImageNet: lr 10, a tenth after 15, 30 and 45 of 50 epochs, L2, raw features, flips."""
+        return cls(
+            learning_rates=(10.0,), epochs=(50,), decay_at=(0.3, 0.6, 0.9), standardize=False, weight_decay=2e-6,
+            flip=True, start="normal",
+        )  # fmt: skip
+
     def __call__(self, train, val, test, *, num_classes, seed=0):
         """See FeatureProbe."""
         require(len(self.learning_rates) > 0 and len(self.epochs) > 0, "linear: give at least one lr and one length")
         started = time.perf_counter()
         train, val, test = check_splits((train, val, test), num_classes)
+        mirrors = train.mirrored is not None or not self.flip
+        require(mirrors, f"linear: flip needs features of the mirrored images, and {train.name} has none")
         standardizer = Standardizer.fit(train.features, self.standardize)
         batch_size = min(self.batch_size, len(train.features))
         found = []  # (lr, epochs, curve on val, kernel [d, C], bias [C])
@@ -83,7 +100,9 @@ class Linear(FeatureProbe):
     def _train(self, train, val, standardizer, num_classes, batch_size, epochs, seed):
         """Kernels [G, d, C], biases [G, C] and curves [[epoch, percent on val]], one per learning rate."""
         count = len(self.learning_rates)
-        kernels = tf.Variable(glorot(draws.as_seed(seed).key, [count, train.features.shape[1], num_classes]))
+        shape, key = [train.features.shape[1], num_classes], draws.as_seed(seed).key
+        initial = glorot(key, [count, *shape]) if self.start == "glorot" else normal(key, [count, *shape])
+        kernels = tf.Variable(initial)
         biases = tf.Variable(tf.zeros([count, num_classes]))
 
         def loss(x, labels, step):
@@ -107,6 +126,7 @@ class Linear(FeatureProbe):
             train.features, train.labels, standardizer, [kernels, biases], loss,
             rates=[lr * (batch_size / 256 if self.scale_lr else 1) for lr in self.learning_rates],
             batch_size=batch_size, epochs=epochs, decay_epochs=drops, momentum=self.momentum, seed=seed, watch=watch,
+            weight_decay=self.weight_decay, mirrored=train.mirrored if self.flip else None,
         )  # fmt: skip
         return kernels.numpy(), biases.numpy(), curves
 

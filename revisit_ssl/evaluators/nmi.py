@@ -20,6 +20,8 @@ class NMI(FeatureProbe):
     does not say how it clusters or normalises; these are scikit-learn's ways.
     """
 
+    splits = ("test",)
+
     clusters: int | None = None
     """k; None: the number of classes. At most the number of test images."""
     restarts: int = 10

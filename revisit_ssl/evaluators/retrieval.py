@@ -18,6 +18,8 @@ class Retrieval(FeatureProbe):
     paper does not say what it retrieves from; the test split without the query is our choice.
     """
 
+    splits = ("test",)
+
     ranks: tuple[int, ...] = (1, 5, 10)
     """The k's."""
 

@@ -14,12 +14,13 @@ _BLOCK_VALUES = 1 << 24  # features handed to the device at a time (64 MB)
 
 def train_candidates(
     features, labels, standardizer, variables, loss, *, rates, batch_size, epochs, decay_epochs, momentum, seed,
-    watch=None,
+    weight_decay=0.0, mirrored=None, watch=None,
 ):  # fmt: skip
     """Trains G candidates; updates ``variables`` in place.
 
-    Per step: m <- momentum * m + g, w <- w - rate * m (TF1's and PyTorch's momentum), rate times 0.1 after each of
-    ``decay_epochs``. Each epoch is a new permutation, a function of (seed, epoch); the last partial batch is dropped.
+    Per step: m <- momentum * m + g + weight_decay * w, w <- w - rate * m (TF1's and PyTorch's momentum), rate times 0.1
+    after each of ``decay_epochs``. Each epoch is a new permutation, a function of (seed, epoch); the last partial batch
+    is dropped.
 
     Args:
         features: float32 [N, d], array or memory map.
@@ -32,6 +33,8 @@ def train_candidates(
         epochs, decay_epochs: int, tuple of numbers.
         momentum: in [0, 1).
         seed: int.
+        weight_decay: L2 of every variable.
+        mirrored: like features, of the mirrored images; each time that an image comes, one of its two rows is drawn.
         watch: called after each epoch with the number of epochs done; None: nobody looks.
     """
     rows = len(features)
@@ -51,7 +54,7 @@ def train_candidates(
                 # The sum: candidates share no variable, so each gets the gradient of its own loss.
                 total = tf.reduce_sum(loss(batch, target, first_step + tf.cast(i, tf.int64)))
             for w, m, g in zip(variables, velocities, tape.gradient(total, variables), strict=True):
-                m.assign(momentum * m + g)
+                m.assign(momentum * m + g + weight_decay * w)
                 w.assign_sub(tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) * m)
 
     # One trace for blocks of all lengths.
@@ -64,7 +67,11 @@ def train_candidates(
         factor = tf.constant(0.1 ** sum(epoch >= boundary for boundary in decay_epochs), tf.float32)
         for first in range(0, steps, run_steps):
             chosen = order[first * batch_size : (first + run_steps) * batch_size]
-            x, y = tf.constant(_gather(features, chosen)), tf.constant(labels[chosen])
+            x = _gather(features, chosen)
+            if mirrored is not None:
+                turned = np.random.default_rng((seed, epoch, first)).random(len(chosen)) < 0.5
+                x[turned] = _gather(mirrored, chosen[turned])
+            x, y = tf.constant(x), tf.constant(labels[chosen])
             run(x, y, tf.constant(epoch * steps + first, tf.int64), factor)
         if watch:
             watch(epoch + 1)
@@ -92,6 +99,11 @@ def glorot(key, shape):
     """Glorot-uniform float32 [G, fan_in, fan_out]: one start for all candidates, so that only their numbers differ."""
     limit = math.sqrt(6.0 / (shape[1] + shape[2]))
     return tf.tile(tf.random.stateless_uniform([1, *shape[1:]], key, -limit, limit), [shape[0], 1, 1])
+
+
+def normal(key, shape):
+    """Normal float32 [G, fan_in, fan_out] with deviation 0.01, the same for all candidates."""
+    return tf.tile(tf.random.stateless_normal([1, *shape[1:]], key, stddev=0.01), [shape[0], 1, 1])
 
 
 def _gather(features, rows):

@@ -36,6 +36,8 @@ PROBES = {
     "nmi": "NMI",
     "retrieval": "retrieval",
     "finetune": "fine-tuning",
+    "few_shot": "few-shot",
+    "voc_svm": "VOC07 SVM",
 }
 
 

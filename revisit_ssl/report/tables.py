@@ -12,8 +12,13 @@ from revisit_ssl.report.names import DATASETS
 RANDOM = ("random", "random, BN re-estimated")
 PATCHES = ("jigsaw", "relative_patch")  # their probes see patches, so their untrained network has numbers of its own
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
-# Probes that measure no accuracy: the metric that stands for them in a table, and what it is called.
-OTHERS = {"nmi": ("nmi", "mutual information"), "retrieval": ("recall1", "recall at 1")}
+# Probes that measure no top-1 accuracy: the metric that stands for them in a table, and what it is called.
+OTHERS = {
+    "nmi": ("nmi", "mutual information"),
+    "retrieval": ("recall1", "recall at 1"),
+    "few_shot": ("5shot", "accuracy of 5-shot episodes"),  # few_shot_5way_5shot, for any number of ways
+    "voc_svm": ("map", "mean average precision"),
+}
 
 
 @dataclass
@@ -246,7 +251,12 @@ def probed(results, metric="top1"):
 
 def shown(results):
     """Those that stand in a table: accuracies, and the metric in OTHERS of probes that measure none."""
-    return [r for r in results if r.probe != "pretext" and r.metric == OTHERS.get(r.probe, ("top1",))[0]]
+
+    def stands(r):
+        metric = OTHERS.get(r.probe, ("top1",))[0]
+        return r.metric == metric or r.metric.endswith(f"way_{metric}")
+
+    return [r for r in results if r.probe != "pretext" and stands(r)]
 
 
 def some(results):

@@ -70,6 +70,15 @@ def test_equal_to_the_network_in_inference_mode(tmp_path):
     np.testing.assert_allclose(pooled, maps.reshape(23, -1), rtol=0, atol=1e-5)
 
 
+def test_mirrored_images_have_features_of_their_own(tmp_path):
+    model, source = network(), images()
+    turned = model(source.images[:, :, ::-1].astype("f4") / 127.5 - 1, training=False)["pre_logits"]
+    plain = extract(model, source, cache_dir=tmp_path)["pre_logits"]
+    found = extract(model, source, cache_dir=tmp_path, mirror=True)["pre_logits"]
+    np.testing.assert_allclose(found, turned, rtol=0, atol=1e-5)
+    assert not np.allclose(found, plain, atol=1e-3) and len(list(tmp_path.glob("pre_logits-*.npy"))) == 2
+
+
 def test_all_endpoints_in_one_pass_and_only_what_is_missing(tmp_path, monkeypatch, no_extraction):
     passes = []
     real = module.eval_batches

@@ -165,6 +165,20 @@ def test_what_the_recipe_says():
     assert (one.learning_rates, one.head_multipliers, one.batch_size, one.weight_decay) == ((0.01,), (100,), 256, 1e-4)
 
 
+def test_settings_of_obow():
+    one = probe("finetune", get_recipe("rotation", "paper", probe_setting="obow", probe_fraction=0.01))
+    ten = probe("finetune", get_recipe("rotation", "paper", probe_setting="obow", probe_fraction=0.1))
+    for found, epochs, drops in ((one, 40, [24, 32]), (ten, 20, [12, 16])):
+        (lr,), (multiplier,) = found.learning_rates, found.head_multipliers
+        assert (lr, lr * multiplier, found.weight_decay, found.batch_size) == (2e-4, 0.5, 0.0, 256)
+        assert (found.epochs, found.factor) == (epochs, 0.2)
+        assert [share * epochs for share in found.decay_at] == pytest.approx(drops)
+    # A published list is no share of the labels: its length is said. Other rates, of the network and of the new layer.
+    said = get_recipe("rotation", "paper", probe_setting="obow", finetune_epochs=40, finetune_rates=(0.01, 0.3))
+    found = probe("finetune", said)
+    assert (found.epochs, found.learning_rates, found.head_multipliers) == (40, (0.01,), (pytest.approx(30),))
+
+
 def test_from_a_recipe_to_a_line(tmp_path, monkeypatch):
     real = Finetune.paper
     monkeypatch.setattr(Finetune, "paper", classmethod(lambda cls: dataclasses.replace(real(), epochs=1)))

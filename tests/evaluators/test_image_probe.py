@@ -224,6 +224,56 @@ def test_imagenet_settings_of_the_contrastive_papers():
     assert kernel.numpy().std() == pytest.approx(0.01, rel=0.05) and not bias.numpy().any()
 
 
+def test_settings_of_obow():
+    whole, places = LinearImages.obow(), LinearImages.obow_places()
+    assert (whole.crop, whole.flip, whole.scale, whole.batch_size, whole.start) == (
+        "resized", True, (0.08, 1.0), 1024, "normal",
+    )  # fmt: skip
+    assert (whole._rates(1024), whole.decay, whole.schedule, whole.weight_decay) == ([10.0], "cosine", (100,), 0.0)
+    assert (places.crop, places.flip, places.resize, places.batch_size) == ("random", True, 256, 256)
+    assert (places._rates(256), places.schedule, places.factor) == ([0.01], (5, 10, 14), 0.1)
+    assert places.batch_norm and places.weight_decay == 1e-4 and not whole.batch_norm
+
+
+def test_batch_norm_weight_decay_and_cosine_equal_numpy(monkeypatch):
+    """Non-affine batch normalisation, eps 1e-5; unbiased moving variance, a tenth of each batch; lr cos per epoch."""
+    seen, real = [], module.train_batches
+
+    def recorded(*args, **kwargs):
+        for batch in real(*args, **kwargs):
+            seen.append(batch["index"].numpy())
+            yield batch
+
+    monkeypatch.setattr(module, "train_batches", recorded)
+    monkeypatch.setattr(module, "glorot", lambda key, shape: tf.zeros(shape))
+    probe = dataclasses.replace(
+        PROBE, learning_rates=(2.0,), scale_lr=False, schedule=(4,), decay="cosine", batch_norm=True, weight_decay=0.02
+    )
+    backbone, train = trunk(), source("train")
+    features_of = probe._features(backbone, ("pre_logits",), PM1)
+    heads = probe._heads(features_of, 3, 0)
+    norms = probe._norms(heads)
+    probe._train(features_of, heads, train, 16, 0, lambda epoch: None, norms)
+    features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
+    w, b, mw, mb, mean, variance = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0, np.zeros(4), np.ones(4)
+    assert len(seen) == 4 * 3
+    for step, rows in enumerate(seen):
+        x = features[rows]
+        mean, variance = 0.9 * mean + 0.1 * x.mean(axis=0), 0.9 * variance + 0.1 * x.var(axis=0, ddof=1)
+        x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
+        odds = np.exp(x @ w + b)
+        residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
+        mw, mb = 0.9 * mw + x.T @ residual + 0.02 * w, 0.9 * mb + residual.sum(axis=0) + 0.02 * b
+        lr = 2.0 * (1 + np.cos(np.pi * (step // 3) / 4)) / 2
+        w, b = w - lr * mw, b - lr * mb
+    np.testing.assert_allclose(heads["pre_logits"][0].numpy(), [w], rtol=0, atol=2e-4)
+    np.testing.assert_allclose(heads["pre_logits"][1].numpy(), [[b]], rtol=0, atol=2e-4)
+    test = source("test", 50)
+    score = probe._scorer(features_of, heads, EvalView(size=8), 20, norms)(test)["pre_logits"][0]
+    x = backbone(test.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
+    np.testing.assert_allclose(score, (x - mean) / np.sqrt(variance + 1e-5) @ w + b, rtol=0, atol=2e-3)
+
+
 def test_rates_are_tried_side_by_side_and_chosen_on_val():
     """Candidates trained together are what each is alone; the one that is best on val is taken, whatever test says."""
     backbone, images, call = trunk(), splits(), CALL | {"endpoints": ("pre_logits",)}

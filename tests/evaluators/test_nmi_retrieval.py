@@ -28,6 +28,13 @@ def test_nmi_equals_the_stored_values_and_the_formula(normalizer):
         assert found == pytest.approx(nmi_in_loops(labels, clusters, normalizer), abs=1e-9), case
 
 
+def test_nmi_of_all_pairs_equals_the_stored_values():
+    golden = np.load(GOLDENS.parent / "evaluation" / "nmi.npz")
+    for normalizer in ("geometric", "arithmetic"):
+        found = [[nmi(a, b, normalizer) for b in golden["labels"]] for a in golden["labels"]]
+        np.testing.assert_allclose(found, golden[f"nmi_{normalizer}"], rtol=0, atol=1e-10)
+
+
 def nmi_in_loops(labels, clusters, normalizer):
     n, information, entropies = len(labels), 0.0, []
     for values in (labels, clusters):

@@ -8,7 +8,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import FeatureSplit, Standardizer
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
-from revisit_ssl.evaluators.sgd import curve_epochs, glorot, train_candidates
+from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
 
 
 def gaussians(rows, seed, width=8, classes=3, signal=1.0):
@@ -53,6 +53,60 @@ def test_loop_equals_numpy_in_steps_schedule_and_order(tmp_path, monkeypatch):
                 m = momentum * m + x[rows].T @ (odds - np.eye(3)[data.labels[rows]]) / 8
                 w = w - rate * (0.1 if epoch >= 2 else 1.0) * m
         np.testing.assert_allclose(ours, w, rtol=0, atol=2e-5)
+
+
+def test_mirrored_features_and_weight_decay_equal_numpy(monkeypatch):
+    """m <- 0.9 m + g + decay w; which of an image's two rows comes is drawn at each access, half of them mirrored."""
+    monkeypatch.setattr("revisit_ssl.evaluators.sgd._BLOCK_VALUES", 3 * 8 * 8)
+    data, other = gaussians(34, 0), gaussians(34, 1).features
+    taken, (w, b) = [], (np.random.default_rng(1).normal(size=(8, 3)), np.zeros(3))
+    kernels, biases = tf.Variable(w[None].astype("f4")), tf.Variable(np.zeros((1, 3), "f4"))
+
+    def loss(x, labels, step):
+        tf.numpy_function(lambda rows: taken.append(rows), [x], [])
+        logits = tf.matmul(x, kernels) + biases
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels[None], logits), axis=1)
+
+    train_candidates(
+        data.features, data.labels, Standardizer.fit(data.features, enabled=False), [kernels, biases], loss,
+        rates=[0.5], batch_size=8, epochs=5, decay_epochs=(2, 4), momentum=0.9, seed=5, weight_decay=0.03,
+        mirrored=other,
+    )  # fmt: skip
+    mw, mb, turned = 0.0, 0.0, []
+    for step, x in enumerate(taken):
+        rows = np.random.default_rng((5, step // 4)).permutation(34)[8 * (step % 4) :][:8]
+        own = (x == data.features[rows]).all(axis=1)
+        assert (own | (x == other[rows]).all(axis=1)).all()
+        turned.append(~own)
+        odds = np.exp(x @ w + b)
+        residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[data.labels[rows]]) / 8
+        mw, mb = 0.9 * mw + x.T @ residual + 0.03 * w, 0.9 * mb + residual.sum(axis=0) + 0.03 * b
+        lr = 0.5 * 0.1 ** ((step >= 8) + (step >= 16))
+        w, b = w - lr * mw, b - lr * mb
+    assert len(taken) == 20 and 0.35 < np.mean(turned) < 0.65
+    np.testing.assert_allclose(kernels[0], w, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(biases[0], b, rtol=0, atol=2e-5)
+
+
+def test_linear_of_obow():
+    probe = Linear.obow()
+    assert (probe.learning_rates, probe.epochs, probe.batch_size) == ((10.0,), (50,), 256)
+    assert [share * 50 for share in probe.decay_at] == pytest.approx([15, 30, 45])
+    assert (probe.weight_decay, probe.flip, probe.standardize, probe.start) == (2e-6, True, False, "normal")
+    assert not Linear().flip and not Linear().weight_decay and not Linear.paper().flip
+    train, other = gaussians(300, 0), gaussians(300, 5)
+    with pytest.raises(InputError, match="flip needs features of the mirrored images, and features has none"):
+        probe(train, train, train, num_classes=3)
+    twice = FeatureSplit(train.features, train.labels, mirrored=-other.features)
+    fast = Linear(learning_rates=(0.3,), epochs=(5,), flip=True)
+    flipped = fast(twice, train, train, num_classes=3).extra["curve"]
+    plain = Linear(learning_rates=(0.3,), epochs=(5,))(twice, train, train, num_classes=3).extra["curve"]
+    assert flipped != plain, "mirrored features are used, and by none but those who ask for them"
+    short = FeatureSplit(train.features, train.labels, mirrored=other.features[:10])
+    with pytest.raises(InputError, match=r"has \[300, 8\] features and \[10, 8\] of the mirrored images"):
+        fast(short, train, train, num_classes=3)
+    kernels = normal((1, 2), [3, 300, 100]).numpy()
+    assert kernels.std() == pytest.approx(0.01, rel=0.02) and np.array_equal(kernels[0], kernels[2])
 
 
 def test_a_candidate_is_not_disturbed_by_its_neighbours():

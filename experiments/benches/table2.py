@@ -77,7 +77,13 @@ def published_rows():
 
 def recipe_of(name, gpu, **changes):
     """The method's recipe at the paper's setting, on the common network and batch."""
-    network = {"batch_size": 64, "norm": "batch", "bn_momentum": 0.9, "views__size": 224 if gpu else 64}
+    network = {
+        "batch_size": 64,
+        "norm": "batch",
+        "bn_group": None,
+        "bn_momentum": 0.9,
+        "views__size": 224 if gpu else 64,
+    }
     if gpu:
         network |= {"backbone": "resnet50_torch", "width": 4, "stem": "paper", "strides": (2, 2, 2)}
     else:

@@ -4,8 +4,8 @@ Merges the results of the given workdirs (or folders of workdirs, or results.jso
 probe and endpoint beside the untrained network, mean ± standard deviation over the seeds; then our numbers beside the
 published ones; then where each came from. With --out FILE the merged results are written there too.
 
-With --paper NAME (revisiting, cld) it writes the paper's tables and figures, its numbers and ours in different columns,
-to DIR/NAME.md, DIR/NAME.html (one file) and DIR/NAME/*.png; runs may be missing altogether:
+With --paper NAME (revisiting, cld, obow) it writes the paper's tables and figures, its numbers and ours in different
+columns, to DIR/NAME.md, DIR/NAME.html (one file) and DIR/NAME/*.png; runs may be missing altogether:
 
     python experiments/report.py runs/* --paper revisiting --out-dir experiments/results
 """
@@ -35,7 +35,7 @@ class Report:
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Workdirs, folders of workdirs, or results.jsonl files."""
     paper: str | None = None
-    """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting or cld."""
+    """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting, cld or obow."""
     out_dir: str = "report"
     """Where to, with --paper."""
     out: str | None = None

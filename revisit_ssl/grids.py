@@ -80,6 +80,20 @@ def negatives():
     return [Variant("moco", ("--task.queue-size", str(k)), f"queue{k}") for k in NEGATIVES]
 
 
+# OBoW's Table 1: vanilla and full, and MoCo v2 with its own views and with OBoW's.
+OBOW = ("obow_vanilla", "obow", "moco_v2_plain", "moco_v2_multicrop")
+
+
+def vocabularies():
+    """The vocabularies of OBoW's supplement, section D, for vanilla OBoW.
+
+    Those by k-means start with features: from noise they would begin with few words in use, whatever happens later.
+    """
+    kmeans = ("kmeans", "kmeans_replace", "kmeans_sinkhorn")
+    flags = {kind: ("--task.vocabulary", kind, "--task.start", "features") for kind in kmeans}
+    return [Variant("obow_vanilla"), *(Variant("obow_vanilla", flags[kind], kind) for kind in kmeans)]
+
+
 FAMILIES = {
     "revisiting": [Variant(name) for name in revisiting.PRETEXTS],
     "cld": [Variant(name) for name in METHODS],
@@ -88,5 +102,7 @@ FAMILIES = {
     "cld-a3": weights(),
     "cld-a4": temperatures(),
     "cld-figure-a2": negatives(),
+    "obow": [Variant(name) for name in OBOW],
+    "obow-vocabulary": vocabularies(),
 }
 """Papers and their tables: what a sweep runs where it is told nothing else."""

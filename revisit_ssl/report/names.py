@@ -11,6 +11,8 @@ PRETEXTS = {
     "simclr": "SimCLR",
     "byol": "BYOL",
     "infomin": "InfoMin",
+    "obow": "OBoW",
+    "bownet": "BoWNet",
 }
 NETWORKS = {
     "revnet50": "RevNet50",
@@ -36,6 +38,7 @@ PROBES = {
     "nmi": "NMI",
     "retrieval": "retrieval",
     "finetune": "fine-tuning",
+    "detection": "detection",
     "few_shot": "few-shot",
     "voc_svm": "VOC07 SVM",
 }

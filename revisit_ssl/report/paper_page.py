@@ -10,6 +10,8 @@ from revisit_ssl.report.claims import RULE, claims
 from revisit_ssl.report.cld_page import TITLE as CLD_TITLE
 from revisit_ssl.report.cld_page import cld_blocks
 from revisit_ssl.report.names import dataset_name
+from revisit_ssl.report.obow_page import TITLE as OBOW_TITLE
+from revisit_ssl.report.obow_page import obow_blocks
 from revisit_ssl.report.paper import agreement_table, paper_tables, printed_tables
 from revisit_ssl.report.study import runs_table, study_tables
 from revisit_ssl.report.tables import RANDOM, unique
@@ -29,7 +31,7 @@ def write_paper_report(results, folder, paper="revisiting"):
     Args:
         results: [Result]; may be empty: then the tables hold the paper's numbers alone.
         folder: where to, local or gs://.
-        paper: "revisiting" (as in ``paper_tables``) or "cld".
+        paper: "revisiting" (as in ``paper_tables``), "cld" or "obow".
 
     Returns:
         Path of the HTML page.
@@ -37,8 +39,8 @@ def write_paper_report(results, folder, paper="revisiting"):
     Raises:
         InputError: no such paper, or the folder cannot be written to.
     """
-    title = CLD_TITLE if paper == "cld" else TITLE
-    blocks = cld_blocks(results, folder) if paper == "cld" else page_blocks(results, paper)
+    title, own = {"cld": (CLD_TITLE, cld_blocks), "obow": (OBOW_TITLE, obow_blocks)}.get(paper, (TITLE, None))
+    blocks = own(results, folder) if own else page_blocks(results, paper)
     for block in blocks:
         if isinstance(block, Picture):
             storage.write_atomically(os.path.join(folder, block.path), block.png)

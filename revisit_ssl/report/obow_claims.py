@@ -1,0 +1,123 @@
+"""What the OBoW paper's supplement claims, weighed by our own runs with the rule of ``claims``."""
+
+import statistics
+
+from revisit_ssl.report.blocks import Table
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, WEIGHING, Claim, noise_of, weigh
+from revisit_ssl.report.obow import (
+    FULL,
+    LEVELS,
+    MEASURES,
+    MOCO,
+    MULTICROP,
+    TABLE_1,
+    VANILLA,
+    VOCABULARIES,
+    in_use,
+    level_name,
+    methods_of,
+    usage_of,
+    vocabularies_of,
+)
+
+FIXES = ("kmeans_replace", "kmeans_sinkhorn")
+AIM = 8.0  # points above the untrained network
+RULE = (
+    f"{WEIGHING} Claims 1 to 3 have three differences, few-shot with one and with five images and linear, each with "
+    "the deviation of its own measure; claim 4 has one for each level and each of the two fixes, in percent of the K "
+    "words. The last row is our own aim and has a rule of its own, stated in brackets."
+)
+# What each claim is drawn in, and what it is run with.
+FIGURES = {1: "methods", 2: "methods", 3: "methods", 4: "vocabularies", 5: "methods"}
+SWEEPS = {1: "obow", 2: "obow", 3: "obow", 4: "obow-vocabulary", 5: "obow"}
+
+
+def obow_claims(settings):
+    """[Claim]: four claims of the paper's supplement and our own aim, by the settings of one ground.
+
+    Args:
+        settings: [Setting] that share their Ground, at least one.
+    """
+    text = "OBoW with both levels and all crops gives better features than its vanilla form"
+    found = [between(1, text, settings, VANILLA, FULL)]
+    text = "Vanilla OBoW with its single crop gives better features than MoCo v2 with all of OBoW's views"
+    found.append(between(2, text, settings, MULTICROP, VANILLA))
+    text = "OBoW's views make MoCo v2 better"
+    found.append(between(3, text, settings, MOCO, MULTICROP))
+    return [*found, word_usage(settings), above_untrained(settings)]
+
+
+def between(number, text, settings, low, high):
+    """The second method gives better features than the first one: by few-shot and linear probes."""
+    methods = methods_of(settings)
+    missing = [name for name in (low, high) if name not in methods]
+    if missing:
+        return Claim(number, text, OPEN, f"no runs of {' and of '.join(missing)}", Table([""], []))
+    low, high = methods[low], methods[high]
+    measures = [m for m in TABLE_1 if m in low.scores and m in high.scores]
+    table = Table(["method", *(m.title for m in measures)], [[s.name, *map(s.cell, measures)] for s in (low, high)])
+    differences = [(m, high.score(m) - low.score(m), noise(settings, m)) for m in measures]
+    verdict, reason = judged([(m.title, d, clear) for m, d, clear in differences])
+    unlike = {name for name in ("epochs", "batch_size") if low.run.training.get(name) != high.run.training.get(name)}
+    if unlike:
+        reason += f"; the two differ in {' and '.join(sorted(unlike)).replace('_', ' ')} too"
+    return Claim(number, text, verdict, reason, table)
+
+
+def judged(differences):
+    """(verdict, reason) of [(what, points, from how many on they are clear)], each with its own measure of noise."""
+    # Seeds that agree to the digit make every difference clear.
+    verdict, reason = weigh([points / max(clear, 1e-9) for _, points, clear in differences], 1.0)
+    if not differences:
+        return verdict, reason
+    return verdict, "; ".join(f"{what} {points:+.1f} (clear: {clear:.1f})" for what, points, clear in differences)
+
+
+def noise(settings, measure):
+    """Two standard deviations of a difference of two runs, by the settings of the ground that have several seeds."""
+    return noise_of([tuple(s.scores[measure].values()) for s in settings if measure in s.scores])
+
+
+def word_usage(settings):
+    """Claim 4: the supplement's section D."""
+    text = "The words of plain online k-means fall out of use; replacing rare words, or balancing assignments, helps"
+    groups = [g for g in vocabularies_of(settings) if "kmeans" in g and {*FIXES} & {*g}]
+    if not groups:
+        return Claim(4, text, OPEN, "no runs of plain online k-means and of one of its fixes", Table([""], []))
+    group = groups[0]
+    levels = [level for level in LEVELS if all(usage_of(s, level) for s in group.values())]
+    spread = {level: noise_of([tuple(usage_of(s, level).values()) for s in group.values()]) for level in levels}
+    plain, differences = group["kmeans"], []
+    for kind in FIXES:
+        for level in levels if kind in group else ():
+            fixed, bare = (statistics.fmean(usage_of(s, level).values()) for s in (group[kind], plain))
+            differences.append((f"{VOCABULARIES[kind]}, {level_name(level)}", fixed - bare, spread[level]))
+    measures = [m for m in MEASURES if any(m in s.scores for s in group.values())]
+    rows = [
+        [VOCABULARIES[kind], *(in_use(s, level) for level in levels), *(s.cell(m) for m in measures)]
+        for kind, s in group.items()
+    ]
+    columns = ["vocabulary", *(f"{level_name(level)}: words in use, % of K" for level in levels)]
+    verdict, reason = judged(differences)
+    return Claim(4, text, verdict, reason, Table([*columns, *(m.title for m in measures)], rows))
+
+
+def above_untrained(settings):
+    """Our own aim, at small scale."""
+    text = f"Our aim: vanilla OBoW is at least {AIM:g} points above the untrained network, few-shot and linear"
+    methods = methods_of(settings)
+    s = methods.get(VANILLA) or methods.get(FULL)
+    measures = [m for m in TABLE_1 if s and m in s.scores and m in s.untrained]
+    if not measures:
+        return Claim(5, text, OPEN, "no run of OBoW beside its untrained network", Table([""], []))
+    rows, gains, clear = [], [], []
+    for m in measures:
+        low, high = (tuple(seeds.values()) for seeds in (s.untrained[m], s.scores[m]))
+        gains.append(statistics.fmean(high) - statistics.fmean(low))
+        clear.append(noise_of([low, high]))
+        rows.append([m.title, f"{statistics.fmean(low):.1f}", s.cell(m), f"{gains[-1]:+.1f}"])
+    reached = all(g >= AIM and g >= c for g, c in zip(gains, clear, strict=True))
+    parts = "; ".join(f"{m.title} {g:+.1f}" for m, g in zip(measures, gains, strict=True))
+    reason = f"{s.method}: {parts} (holds: all from {AIM:g} on, and clear)"
+    table = Table(["measure", "untrained", s.method, "gain"], rows)
+    return Claim(5, text, HOLDS if reached else FAILS, reason, table)

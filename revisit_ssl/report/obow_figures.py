@@ -1,0 +1,148 @@
+"""Figures of the OBoW page, drawn from our results: methods side by side, vocabularies and words over training."""
+
+import statistics
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from revisit_ssl.recipe import require
+from revisit_ssl.report.blocks import Picture
+from revisit_ssl.report.obow import (
+    FULL,
+    LEVELS,
+    METHODS,
+    TABLE_1,
+    VANILLA,
+    VOCABULARIES,
+    level_name,
+    methods_of,
+    vocabularies_of,
+)
+from revisit_ssl.report.pictures import DARK, SOFT, STYLE, png
+
+FOLDER = "obow"
+COLORS = dict(zip(METHODS, ("#56B4E9", "#0072B2", "#F0C27B", "#D55E00", "#999999"), strict=True))
+OF_VOCABULARY = dict(zip(VOCABULARIES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
+SCALARS = {
+    "batch_perplexity": "words in use in a batch (perplexity)", "perplexity": "words of an image (perplexity)",
+    "mu": "mu, distance to the nearest word", "used": "share of the words in use (%)",
+}  # fmt: skip
+
+
+def methods_figure(settings, name="methods"):
+    """Bars of each method at each measure, the untrained network as a dashed line.
+
+    Args:
+        settings: [Setting] of one ground.
+        name: of the picture.
+
+    Returns:
+        Picture.
+
+    Raises:
+        InputError: no method with few-shot or linear probes.
+    """
+    methods = methods_of(settings)
+    measures = [m for m in TABLE_1 if any(m in s.scores for s in methods.values())]
+    require(measures, "no run with few-shot or linear probes; run experiments/sweep.py obow")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(measures), 3.2), layout="constrained")
+        panels = figure.subplots(1, len(measures), squeeze=False)[0]
+        for panel, measure in zip(panels, measures, strict=True):
+            for place, (method, s) in enumerate(methods.items()):
+                values = tuple(s.scores.get(measure, {}).values())
+                if not values:
+                    continue
+                error = statistics.stdev(values) if len(values) > 1 else 0
+                look = {"color": COLORS.get(method, DARK), "ecolor": SOFT, "capsize": 2}
+                bar = panel.bar(place, statistics.fmean(values), 0.72, yerr=error, **look)
+                panel.bar_label(bar, [f"{statistics.fmean(values):.1f}"], padding=2, fontsize=8, color=SOFT)
+            lines = [
+                statistics.fmean(s.untrained[measure].values()) for s in methods.values() if measure in s.untrained
+            ]
+            if lines:
+                panel.axhline(max(lines), color=DARK, linestyle="--", linewidth=1)
+            panel.set_xticks([])
+            panel.set_title(measure.title)
+            panel.set_ylabel("%")
+            panel.margins(y=0.15)
+        handles = [panels[0].bar(0, 0, color=COLORS.get(m, DARK), label=m) for m in methods]
+        dashed = [panels[0].plot([], [], color=DARK, linestyle="--", linewidth=1, label="untrained")[0]]
+        figure.legend(handles=[*handles, *(dashed if lines else [])], loc="outside lower center", ncols=6, fontsize=8)
+        picture = png(figure)
+    caption = (
+        f"Features of each method: {settings[0].ground.text}. Seeds' mean and standard deviation; dashed: the "
+        f"better of the untrained networks. {' '.join(f'{m}: {s.length}.' for m, s in methods.items())}"
+    )
+    return Picture(name, picture, caption, FOLDER)
+
+
+def vocabularies_figure(settings, name="vocabularies"):
+    """Words in use over training, a curve a vocabulary, a panel a level.
+
+    Raises:
+        InputError: no two vocabularies with their curves.
+    """
+    groups = [g for g in vocabularies_of(settings) if sum(bool(s.words) for s in g.values()) > 1]
+    require(groups, "no runs that differ in the vocabulary alone; run experiments/sweep.py obow-vocabulary")
+    group = groups[0]
+    levels = [level for level in LEVELS if any((level, "batch_perplexity") in s.words for s in group.values())]
+    lines = {VOCABULARIES[kind]: (s, OF_VOCABULARY[kind]) for kind, s in group.items()}
+    scalars = ("batch_perplexity", "perplexity", "used")
+    picture = panels_of(lines, levels, scalars, log=("batch_perplexity",))
+    first = next(iter(group.values()))
+    caption = (
+        f"Vocabularies of {first.method}: {first.ground.text}, {first.options}; {first.length}. Lines: mean of the "
+        "seeds; bands: their smallest and largest number. A vocabulary has collapsed where a batch uses few words."
+    )
+    return Picture(name, picture, caption, FOLDER)
+
+
+def training_figure(settings, name="training"):
+    """Perplexities, word usage and mu over the training of OBoW, a line a method and a row a level.
+
+    Raises:
+        InputError: no run of OBoW with its curves.
+    """
+    methods = {m: s for m, s in methods_of(settings).items() if m in (VANILLA, FULL) and s.words}
+    require(methods, "no run of OBoW with the curves of its words")
+    levels = [level for level in LEVELS if any((level, "mu") in s.words for s in methods.values())]
+    lines = {method: (s, COLORS[method]) for method, s in methods.items()}
+    caption = (
+        f"Words of OBoW over training: {settings[0].ground.text}. Lines: mean of the seeds; bands: their smallest and "
+        f"largest number. {' '.join(f'{m}: {s.options}; {s.length}.' for m, s in methods.items())}"
+    )
+    return Picture(name, panels_of(lines, levels, tuple(SCALARS)), caption, FOLDER)
+
+
+def panels_of(lines, levels, scalars, log=()):
+    """PNG bytes: a row a level, a column a scalar; ``lines``: {label: (Setting, color)}."""
+    scalars = [name for name in scalars if any((level, name) in s.words for level in levels for s, _ in lines.values())]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(scalars), 2.5 * len(levels) + 0.4), layout="constrained")
+        grid = figure.subplots(len(levels), len(scalars), squeeze=False)
+        for row, level in zip(grid, levels, strict=True):
+            row[0].set_ylabel(level_name(level))
+            for panel, scalar in zip(row, scalars, strict=True):
+                for label, (s, color) in lines.items():
+                    epochs, values = curves_of(s, level, scalar)
+                    if len(epochs):
+                        panel.plot(epochs, values.mean(0), color=color, linewidth=1.6, label=label)
+                        panel.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+                panel.set_title(SCALARS[scalar], fontsize=8.5)
+                panel.set_xlabel("epoch")
+                panel.set_yscale("log" if scalar in log else "linear")
+        handles = {h.get_label(): h for panel in grid.flat for h in panel.get_lines()}
+        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize=8)
+        return png(figure)
+
+
+def curves_of(setting, level, scalar):
+    """(epochs [n], values [seeds, n]) of the seeds' curves, read at the epochs of the first one."""
+    curves = [np.array(r.extra["curve"], float) for r in setting.words.get((level, scalar), {}).values()]
+    curves = [c for c in curves if len(c)]
+    if not curves:
+        return np.zeros(0), np.zeros((0, 0))
+    epochs = curves[0][:, 0]
+    return epochs, np.stack([np.interp(epochs, c[:, 0], c[:, 1]) for c in curves])

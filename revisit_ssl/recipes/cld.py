@@ -411,7 +411,7 @@ EFFORT = {"npid": 1.0, "simclr": 1.0, "moco": 0.8, "byol": 0.75, "infomin": 0.6}
 
 
 def sample(name, width, backbone):
-    """Minutes on two CPU cores. NPID sees a tenth of the images ten times as often: its rows grow old between visits."""
+    """Minutes on two CPU cores. NPID sees a tenth of the images, ten times as often: rows grow old between visits."""
     bank = PRETEXT_OF[name] == "npid"
     return Recipe(
         pretext=PRETEXT_OF[name],

@@ -1,4 +1,8 @@
-"""Losses and batch accuracies: pure functions of tensors."""
+"""Losses and batch accuracies: pure functions of tensors.
+
+Products are float32; a GPU from Ampere on rounds their factors to TF32 (1e-3) unless the program calls
+``tf.config.experimental.enable_tensor_float_32_execution(False)``: of unit rows that moves a logit by up to 1e-3 / T.
+"""
 
 import warnings
 

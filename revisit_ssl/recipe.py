@@ -239,9 +239,10 @@ class Recipe:
     probes: tuple[str, ...] = ("linear",)
     """Names in PROBES."""
     probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] = "select"
-    """select: hyper-parameters chosen on the validation split; paper: the supplement's (for large features); moco,
-    infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet evaluation; obow:
-    OBoW's for linear, linear_images, few_shot and finetune; obow_places: its linear_images on Places205."""
+    """select: hyper-parameters chosen on the validation split; paper: those of Revisiting SSL's supplement (for large
+    features); moco, infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet
+    evaluation; obow: OBoW's for linear, linear_images, few_shot and finetune; obow_places: its linear_images on
+    Places205."""
     probe_values: int = 9000
     """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
     probe_pooling: Literal["max", "avg", "adaptive_max"] = "max"

@@ -1,5 +1,6 @@
 """InfoNCE, NT-Xent, BYOL, NCE, CLD, OBoW: the official numbers and loops typed from formulas, value and gradient."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -7,9 +8,21 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.distribute import get_strategy
-from revisit_ssl.losses import bow_loss, byol_loss, cld_loss, info_nce, info_nce_logits, nce, nce_constant, nt_xent
+from revisit_ssl.losses import (
+    bow_loss,
+    byol_loss,
+    cld_loss,
+    cluster,
+    cross_entropy,
+    info_nce,
+    info_nce_logits,
+    nce,
+    nce_constant,
+    nt_xent,
+)
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.multicrop import image_major
+from revisit_ssl.pretext.queue import Queue
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
@@ -61,6 +74,13 @@ def test_info_nce_is_moco_s(case, tolerance):
     best = np.argmax(g["logits"], axis=1)
     assert float(info_nce(*rows, temperature)[1]) == pytest.approx(np.mean(best == 0))
     np.testing.assert_allclose(logits, g["logits"], rtol=0, atol=tolerance * np.abs(g["logits"]).max())
+    _, (slopes,) = with_gradients(lambda logits: cross_entropy(logits, g["labels"]), logits)
+    np.testing.assert_allclose(slopes, g["grad_wrt_logits"], rtol=0, atol=tolerance)
+    queue = Queue(*g["queue_before"].shape)
+    queue.rings.assign(g["queue_before"][None])
+    queue.enqueue(rows[1])
+    np.testing.assert_allclose(queue.features, g["queue_after"], rtol=0, atol=tolerance)
+    assert int(queue.pointer.value) == g["pointer_after"]
 
 
 def test_info_nce_of_equal_similarities():
@@ -176,6 +196,7 @@ def test_nce_is_the_official_criterion():
             )
             assert value == pytest.approx(float(g["frozenZ_loss"]), abs=1e-5)
             np.testing.assert_allclose(gradient, g["frozenZ_grad_features"], rtol=0, atol=1e-5)
+            np.testing.assert_allclose(tf.exp(given) / g["frozenZ_Z"], g["frozenZ_probabilities"], rtol=1e-5)
         bank = g["bank_after_step"][step]
 
 
@@ -210,6 +231,9 @@ def test_cld_is_the_official_one(case, cross, stop_gradient):
     assert value == pytest.approx(float(g[f"{name}_loss"]), abs=1e-5)
     for i in range(2):
         np.testing.assert_allclose(gradients[i], g[f"{name}_grad_view{i + 1}"], rtol=0, atol=1e-5)
+        labels, centroids = cluster(tf.constant(views[i]), spec)
+        np.testing.assert_array_equal(labels, g[f"{case}_labels_view{i + 1}"])
+        np.testing.assert_allclose(centroids, g[f"{case}_centroids_view{i + 1}"], rtol=0, atol=1e-6)
     if cross:
         share = cld_loss(tf.constant(views[0]), tf.constant(views[1]), spec)[1]
         assert 100 * float(share) == pytest.approx(float(g[f"{case}_group_acc_percent"]), abs=1e-4)
@@ -222,6 +246,9 @@ def test_cld_of_chunks_is_the_mean_of_official_calls():
     assert value == pytest.approx(float(g["chunks2_loss"]), abs=1e-5)
     for i in range(2):
         np.testing.assert_allclose(gradients[i], g[f"chunks2_grad_view{i + 1}"], rtol=0, atol=1e-5)
+    parts = zip(*(np.split(g[f"chunks2_view{i}"], 2) for i in (1, 2)), strict=True)
+    each = [float(cld_loss(*map(tf.constant, part), dataclasses.replace(spec, chunks=1))[0]) for part in parts]
+    np.testing.assert_allclose(each, g["chunks2_loss_each"], rtol=0, atol=1e-5)
 
 
 def test_cld_with_a_group_for_each_row_is_the_closed_form():

@@ -25,7 +25,8 @@ class BatchNorm(keras.layers.BatchNormalization):
             their own statistics, the next ``group`` with theirs, and so on, as if each group sat on a device of its
             own. The moving statistics take the mean of the groups' means and of their unbiased variances. None: all.
         interleaved: of g groups, group i has rows i, i + g, i + 2g, ..., as in MoCo's CIFAR-10 demo; off: consecutive
-            rows. In a batch of shuffled images the difference is one of names.
+            rows. No recipe sets it, moco/demo neither: a batch is shuffled images, so that both groupings are equally
+            random. It is here to be checked against the demo's numbers.
         kwargs: those of the Keras layer; ``axis`` is the last one where there is a group.
 
     Raises:

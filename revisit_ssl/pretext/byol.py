@@ -51,7 +51,9 @@ class BYOLOptions(TaskOptions):
 
 
 class BYOL(Pretext):
-    """Network, projector and predictor; the target has the first two.
+    """Predict what a slowly moving target makes of another view; nothing is a negative.
+
+    Network, projector and predictor; the target has the first two.
 
     Reports the loss; the instance part of it, 2 - 2 cos in both orders of the views, in [0, 8]; with CLD its loss and
     the accuracy among the groups.

@@ -130,7 +130,9 @@ class JigsawHead(keras.layers.Layer):
 
 
 class InfoMin(Pretext):
-    """Network, head and jigsaw head, a target of the first two, and the queue of the target's keys.
+    """MoCo with stronger views, and a jigsaw branch that finds the same key from patches.
+
+    Network, head and jigsaw head, a target of the first two, and the queue of the target's keys.
 
     Reports the loss; the instance part of it (log(K + 1) in nats where all similarities are equal); the accuracies in
     [0, 1] of the queries and of the jigsaw branch, how often the positive is the most similar of all; with CLD its loss

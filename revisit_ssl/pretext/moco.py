@@ -72,7 +72,9 @@ class MoCoOptions(TaskOptions):
 
 
 class MoCo(Pretext):
-    """Network and head, their target, and the queue of the target's keys.
+    """Find the key, what a slowly moving target makes of another view, among the keys of a queue.
+
+    Network and head, their target, and the queue of the target's keys.
 
     Reports the loss; the instance part of it (log(K + 1) in nats where all similarities are equal, twice that where
     symmetric); the accuracy in [0, 1], how often the positive is the most similar of all; with CLD its loss and the

@@ -67,10 +67,10 @@ class NPIDOptions(TaskOptions):
 
 
 class NPID(Pretext):
-    """Network, head, and a bank with the last features of every image.
+    """An image is a class of its own, among a bank of the last features of every image.
 
-    Reports the loss; the instance part of it (log(N) in nats where all similarities are equal); the model's probability
-    of the right image in [0, 1]; with CLD its loss and the accuracy among the groups.
+    Network, head and bank. Reports the loss; the instance part of it (log(N) in nats where all similarities are equal);
+    the model's probability of the right image in [0, 1]; with CLD its loss and the accuracy among the groups.
 
     Args:
         size: int, images N of the training set.

@@ -34,10 +34,10 @@ class SimCLROptions(TaskOptions):
 
 
 class SimCLR(Pretext):
-    """Network and head; the negatives are the other rows of the global batch.
+    """Find the other view of an image among all other views of the global batch.
 
-    Reports the loss in nats (log(2B - 1) where all similarities are equal, B images on all replicas) and the accuracy
-    in [0, 1]: how often the most similar of all other rows is the other view.
+    Network and head. Reports the loss in nats (log(2B - 1) where all similarities are equal, B images on all replicas)
+    and the accuracy in [0, 1]: how often the most similar of all other rows is the other view.
 
     Args:
         options: SimCLROptions.

@@ -22,7 +22,11 @@ GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
 
 class OfVectors(MoCo):
-    """MoCo whose views are given: {"views": float32 [B, n, d]}."""
+    """MoCo whose views are given: {"views": float32 [B, n, d]}. Keeps the first query's logits of the last step."""
+
+    def objective(self, queries, keys, groups):
+        self.logits = info_nce_logits(queries[0], keys[0], self.queue.features, self.options.temperature)
+        return super().objective(queries, keys, groups)
 
     def cut(self, batch, seed):
         return {"image": batch["views"]}
@@ -91,6 +95,8 @@ def test_four_steps_are_the_official_ones():
         assert float(model.train_step({"views": tf.constant(views)})["loss"]) == pytest.approx(
             float(g["steps_loss"][i]), rel=5e-6
         )
+        expected = g["steps_logits"][i]
+        np.testing.assert_allclose(model.logits, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
         np.testing.assert_allclose(model.queue.features, g["steps_queue_after"][i], rtol=0, atol=5e-6)
         assert int(model.queue.pointer.value) == g["steps_pointer_after"][i]
     assert_close(query, {path: g[f"final_query_{name}"] for path, name in names.items()}, 5e-6)
@@ -110,6 +116,7 @@ def test_the_mlp_head_s_step_is_the_official_one():
     features, keys = (tf.constant(g[f"trunk_features_{name}"], tf.float32) for name in ("query", "key"))
     logs = model.train_step({"views": tf.stack([features, keys], axis=1)})
     assert float(logs["loss"]) == pytest.approx(float(g["loss"]), rel=5e-6)
+    np.testing.assert_allclose(model.logits, g["logits"], rtol=0, atol=5e-6 * np.abs(g["logits"]).max())
     np.testing.assert_allclose(model.queue.features, g["queue_after"], rtol=0, atol=5e-6)
     # One step of rate 1 goes down by the gradient.
     after = {path: before[path] - g[f"grad_wrt_query_{name}"] for path, name in MLP.items()}
@@ -117,6 +124,9 @@ def test_the_mlp_head_s_step_is_the_official_one():
     assert_close(model.target_head.weights, {path: g[f"key_after_{name}"] for path, name in MLP.items()}, 5e-6)
 
     fill(model.head.weights, before)
+    hidden = tf.nn.relu(model.head.hidden(features))
+    np.testing.assert_allclose(hidden, g["query_hidden_after_relu"], rtol=0, atol=5e-6)
+    np.testing.assert_allclose(model.head.last[0](hidden), g["query_output_raw"], rtol=0, atol=5e-6)
     model.queue.rings.assign(g["queue_before"][None])
     with tf.GradientTape() as tape:
         tape.watch(features)
@@ -163,6 +173,8 @@ def test_the_steps_with_cld_are_the_official_ones():
         for query, view in ((q1, "view1"), (q2, "view2")):
             logits = info_nce_logits(query, key, model.queue.features, options.temperature)
             np.testing.assert_allclose(logits, g[f"logits_{view}_step{i + 1}"], rtol=0, atol=1e-5 / options.temperature)
+        share = tf.reduce_mean(tf.nn.softmax(logits)[:, 0])  # of the second view, the last one
+        assert float(share) == pytest.approx(float(g["positive_prob_view2"][i]), abs=1e-5)
         inputs = [q1, q2, g1, g2]
         with tf.GradientTape() as tape:
             tape.watch(inputs)

@@ -231,9 +231,9 @@ class Evaluation:
     probe_balanced: bool | None = None
     """Draw that share class by class, as for the 1 % and 10 % of fine-tuning; True or False."""
     probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] | None = None
-    """select: hyper-parameters chosen on the validation split; paper: the supplement's; moco, infomin: as paper, and
-    linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation; obow: OBoW's for linear, linear_images,
-    few_shot and finetune; obow_places: its linear_images on Places205."""
+    """select: hyper-parameters chosen on the validation split; paper: those of Revisiting SSL's supplement; moco,
+    infomin: as paper, and linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation; obow: OBoW's for
+    linear, linear_images, few_shot and finetune; obow_places: its linear_images on Places205."""
     probe_lr: tuple[float, ...] | None = None
     """linear, linear_images: learning rates, of which the best on the validation split is taken."""
     probe_schedule: tuple[int, ...] | None = None

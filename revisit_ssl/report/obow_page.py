@@ -10,6 +10,7 @@ from revisit_ssl.published import load_published
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.cld_claims import by_ground
 from revisit_ssl.report.obow import (
+    LEVELS,
     METHODS,
     data_name,
     level_name,
@@ -25,12 +26,9 @@ from revisit_ssl.report.obow_paper import obow_paper_tables, read_bench
 from revisit_ssl.report.tables import unique
 
 TITLE = "OBoW: the paper's numbers and ours"
-# Pictures that need a network and its images, drawn apart; those that lie beside the page are shown on it.
-DRAWN = {
-    f"visual_words_{level}": f"Visual words of {level_name(level)}. A row is a word, the most frequent first: its "
-    "eight best patches, of different images; black where there are fewer."
-    for level in ("block3", "block4")
-}  # fmt: skip
+# Drawn apart, with `report.py --visual-words`, since they need a network and its images; shown where they lie beside.
+WORDS = "visual_words"
+DRAWN = {level: f"The most frequent visual words of {level_name(level)}, with their best patches" for level in LEVELS}
 
 
 def obow_blocks(results, folder=None):
@@ -53,11 +51,11 @@ def obow_blocks(results, folder=None):
         blocks += weighed(mine, suffix)
         blocks += [Heading(f"Words over training: {ground.text}"), *drawn(training_figure, mine, f"training{suffix}")]
         blocks += vocabulary_blocks(ground, mine, suffix)
-    for name, caption in DRAWN.items():
-        path = os.path.join(folder or "", FOLDER, f"{name}.png")
+    for level, caption in DRAWN.items():
+        path = os.path.join(folder or "", WORDS, f"{level}.png")
         if folder is not None and tf.io.gfile.exists(path):
             with tf.io.gfile.GFile(path, "rb") as file:
-                blocks += [Heading(caption.split(". ")[0]), Picture(name, file.read(), caption, FOLDER)]
+                blocks += [Heading(caption.partition(",")[0]), Picture(level, file.read(), f"{caption}.", WORDS)]
     blocks.append(Heading("The paper's tables, with our runs of the same scale"))
     for title, table in theirs:
         blocks += [Text(f"**{title}**"), table]
@@ -106,15 +104,15 @@ def drawn(figure, settings, name):
 def weighed(settings, suffix):
     """Verdicts in a table, with the figure and the command of each; the numbers behind them folded."""
     found = obow_claims(settings)
-    rows = [[f"{c.number}", c.text, f"**{c.verdict}**", c.reason] for c in found]
+    rows = [[f"{c.number}", c.text, f"**{c.verdict}**"] for c in found]
     how = [
-        f"{c.number}: figure `{FOLDER}/{FIGURES[c.number]}{suffix}.png`, runs of "
+        f"**{c.number}** {c.reason}. Figure `{FOLDER}/{FIGURES[c.number]}{suffix}.png`, runs of "
         f"`{command_of(SWEEPS[c.number], preset_of(settings))}`"
         for c in found
     ]
     behind = [Folded(f"{c.number}. {c.text}", c.table) for c in found if c.table.rows]
     title = Text("**The paper's claims, by these runs**")
-    return [title, Table(["", "claim", "verdict", "by what"], rows, labels=4, notes=(RULE,)), Bullets(how), *behind]
+    return [title, Table(["", "claim", "verdict"], rows, labels=3), Bullets(how), Text(RULE), *behind]
 
 
 def vocabulary_blocks(ground, settings, suffix):
@@ -145,6 +143,7 @@ def commands():
         ["Table 1 at the published scale", f"{len(FAMILIES['obow'])}", f"`{command_of('obow', 'imagenet20')}`"],
         ["Table 2", "", "`python experiments/bench.py --what table2 --out experiments/results/bench.jsonl`"],
         ["main table", "1", "`python experiments/run.py obow --preset paper`"],
+        ["pictures of words", "", "`python experiments/report.py --visual-words RUN --out-dir experiments/results`"],
         ["this page", "", "`python experiments/report.py RUNS --paper obow --out-dir experiments/results`"],
     ]  # fmt: skip
     note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."

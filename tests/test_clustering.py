@@ -67,6 +67,16 @@ def test_kmeans_is_the_loop_of_the_text(k, spherical):
         np.testing.assert_allclose(lengths[full], 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("spherical", [False, True])
+def test_features_that_are_nearly_the_same_are_told_apart(spherical):
+    # 1e-4 apart, their squared distances are below the rounding of a product of unit rows.
+    middle, offsets = np.eye(1, 8, dtype=np.float32), unit_rows(7, 40, 8, centres=4, spread=0.3)
+    x = middle + 1e-4 * offsets
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    labels, _ = kmeans(tf.constant(x), 4, 5, spherical)
+    np.testing.assert_array_equal(labels, np.arange(40) % 4)
+
+
 def test_kmeans_is_scikit_learn_s_where_no_cluster_runs_empty():
     x = unit_rows(2, 60, 8, centres=5, spread=0.8)
     labels, centroids = kmeans(tf.constant(x), 5, iterations=30)

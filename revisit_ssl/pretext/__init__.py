@@ -2,12 +2,15 @@
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.byol import BYOL
 from revisit_ssl.pretext.exemplar import Exemplar
 from revisit_ssl.pretext.infomin import InfoMin
 from revisit_ssl.pretext.jigsaw import Jigsaw
 from revisit_ssl.pretext.moco import MoCo
+from revisit_ssl.pretext.moco_multicrop import MoCoMultiCrop
 from revisit_ssl.pretext.npid import NPID
+from revisit_ssl.pretext.obow import OBoW
 from revisit_ssl.pretext.relative_patch import RelativePatch
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.pretext.simclr import SimCLR
@@ -23,6 +26,9 @@ PRETEXTS = {
     "simclr": SimCLR,
     "byol": BYOL,
     "infomin": InfoMin,
+    "obow": OBoW,
+    "bownet": BoWNet,
+    "moco_v2_multicrop": MoCoMultiCrop,
     "supervised": Supervised,
     "random": RandomInit,
 }

@@ -71,6 +71,8 @@ class MultiCrop(Pretext):
     """
 
     Options = MultiCropOptions
+    sees_whole = True
+    """False where no network sees the whole image."""
 
     def __init__(self, backbone, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)
@@ -100,7 +102,9 @@ class MultiCrop(Pretext):
         o, image = self.options, super().crops["image"]
         large, _, _, side = o.sides(image.size)
         # The target's view is cut first, so that it is the same whatever the trained network gets.
-        crops = {"target": CropSpec(size=image.size, method="center", resize_to=side, keep_ratio=True)}
+        crops = {}
+        if self.sees_whole:
+            crops["target"] = CropSpec(size=image.size, method="center", resize_to=side, keep_ratio=True)
         if o.crops:
             crops["image"] = replace(image, size=large, count=o.crops)
         if o.patches:
@@ -116,15 +120,17 @@ class MultiCrop(Pretext):
             **changes: as for ``augment``.
 
         Returns:
-            float32 [B, s, s, 3], flipped at random and else as it is; {"crops": float32 [B * n, s1, s1, 3], each crop
-            augmented by itself, "patches": float32 [B * m, s2, s2, 3], colours and flip shared by those of an image and
-            no blur}, image-major, without a kind of which there are none.
+            None, or float32 [B, s, s, 3], flipped at random and else as it is; {"crops": float32 [B * n, s1, s1, 3],
+            each crop augmented by itself, "patches": float32 [B * m, s2, s2, 3], colours and flip shared by those of an
+            image and no blur}, image-major, without a kind of which there are none.
         """
         o, v = self.options, replace(self.view_spec, **changes)
         cut = self.cut(batch, seed)
-        target, views = cut["target"][:, 0], {}
-        if v.flip:
-            target = random_flip(target, fold(seed, 510))
+        target, views = None, {}
+        if self.sees_whole:
+            target = cut["target"][:, 0]
+            target = random_flip(target, fold(seed, 510)) if v.flip else target
+            target = normalize_input(target, v.normalize)
         if o.crops:
             views[LARGE] = self.augment(image_major(cut["image"]), fold(seed, 511), **changes)
         if o.patches:
@@ -132,19 +138,19 @@ class MultiCrop(Pretext):
             images = self.augment(cut["patched"][:, 0], fold(seed, 512), **{**changes, "blur_probability": (0.0,)})
             patches = overlapping_patches(images, fold(seed, 513), size=size, jitter=jitter, count=o.patches)
             views[PATCHES] = image_major(patches)
-        return normalize_input(target, v.normalize), views
+        return target, views
 
     def pictures(self, batch):
         few = {name: batch[name][:4] for name in batch}
         target, views = self.views(few, (self.seed, 0), normalize="none")
-        shown, side = [target[:, None]], target.shape[1]
-        for images in views.values():
+        side, shown = self.view_spec.size, [target[:, None]] if self.sees_whole else []
+        for kind, images in views.items():
             images = tf.image.resize_with_crop_or_pad(1.0 - images, *[max(side, images.shape[1])] * 2)  # white margins
             images = tf.image.resize(1.0 - images, (side, side))
-            shown.append(tf.reshape(images, [target.shape[0], -1, side, side, 3]))
+            shown.append(tf.reshape(images, [-1, self.counts[kind], side, side, 3]))
         shown = tf.concat(shown, axis=1)
-        names = ["whole", *["crop"] * self.options.crops, *["patch"] * self.options.patches] * target.shape[0]
-        return [(self.title, tf.reshape(shown, [-1, side, side, 3]).numpy(), names)]
+        names = ["whole"] * self.sees_whole + ["crop"] * self.options.crops + ["patch"] * self.options.patches
+        return [(self.title, tf.reshape(shown, [-1, side, side, 3]).numpy(), names * shown.shape[0])]
 
     title = "crops and patches of a whole image"
     """Of the pictures."""

@@ -15,7 +15,7 @@ from revisit_ssl.losses import accuracy, bow_loss, cross_entropy
 from revisit_ssl.pretext.heads import DynamicHead, linear
 from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
-from revisit_ssl.pretext.vocabulary import Vocabulary
+from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
 from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import fold
 
@@ -143,6 +143,9 @@ class OBoW(MultiCrop):
             vocabulary.inner(tf.zeros((1, *shapes[name][1:])))  # refuses a map that is too small
             if self.options.vocabulary == "queue":
                 vocabulary.check_batch(images * self.distribute_strategy.num_replicas_in_sync)
+
+    def callbacks(self, source):
+        return [CollapseAlarm(dict(zip(self.levels, self.vocabularies, strict=True)))]
 
     def train_step(self, batch):
         o, seed, step = self.options, self.step_seed(), tf.identity(self.optimizer.iterations)

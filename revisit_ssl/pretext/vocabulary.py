@@ -4,11 +4,14 @@ Follows the official obow/builder_obow.py. Its vocabulary is a queue; those by o
 the supplement's section D, of which no code is published.
 """
 
+import sys
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.backbones.parts import check_choice
-from revisit_ssl.distribute import gather_replicas, replica_id, replicas, sum_replicas
+from revisit_ssl.distribute import gather_replicas, is_chief, replica_id, replicas, sum_replicas, to_numpy
 from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import as_seed, fold, integers, normal, uniform
 
@@ -34,11 +37,12 @@ class Vocabulary(keras.layers.Layer):
       replaced by features of the batch.
     - kmeans_sinkhorn: kmeans with soft assignments that give all words equal shares of the batch; they are also the
       codes of the targets.
+    - fixed: words that are given once, as BoWNet's; they start as zeros, and there is no mu: inv_delta is None.
 
     Args:
         words: int, K.
         channels: int, C.
-        kind: of KINDS.
+        kind: of KINDS, or "fixed".
         inv_delta: float > 0, hardness of the assignments: softmax of -inv_delta / mu times the squared distances; None:
             the nearest word alone.
         sampling: what the queue takes from an image: the mean of 3 x 3 neighbours ("local_average") or one cell
@@ -66,13 +70,14 @@ class Vocabulary(keras.layers.Layer):
         name="vocabulary",
     ):  # fmt: skip
         super().__init__(name=name, dtype="float32")
-        check_choice("task.vocabulary", kind, KINDS)
+        check_choice("task.vocabulary", kind, (*KINDS, "fixed"))
         check_choice("task.sampling", sampling, SAMPLINGS)
         check_choice("task.pool", pool, POOLS)
         check_choice("task.start", start, STARTS)
         require(words >= 1, f"task.words {words} must be at least 1")
         require(inv_delta is None or 0 < inv_delta < float("inf"), f"task.inv_delta {inv_delta} must be above 0")
         require(kind != "kmeans_sinkhorn" or inv_delta, "task.vocabulary kmeans_sinkhorn needs a task.inv_delta")
+        require(kind != "fixed" or inv_delta is None, "a fixed vocabulary has hard assignments: inv_delta is None")
         for label, value in (("mu_momentum", mu_momentum), ("word_momentum", word_momentum)):
             require(0 <= value <= 1, f"task.{label} {value} must lie in [0, 1]")
         require(not bias_correct_mu or mu_momentum < 1, "task.bias_correct_mu needs a task.mu_momentum below 1")
@@ -92,16 +97,17 @@ class Vocabulary(keras.layers.Layer):
         self.chunk = chunk
 
         def first(shape, dtype=None):
-            return tf.nn.relu(normal(fold(seed, 403), shape))
+            return tf.nn.relu(normal(fold(seed, 403), shape)) if kind != "fixed" else tf.zeros(shape)
 
         # Every replica writes the same, whatever the strategy makes of it: a sum would corrupt it silently.
         state = {"trainable": False, "aggregation": "only_first_replica"}
         count = {"initializer": "zeros", "dtype": "int64", **state}
         self.words = self.add_weight(shape=(words, channels), initializer=first, name="words", **state)
-        self.mu = self.add_weight(shape=(), initializer=keras.initializers.Constant(FIRST_MU), name="mu", **state)
-        self.pointer = self.add_weight(shape=(), name="pointer", **count)
-        self.step = self.add_weight(shape=(), name="step", **count)
-        if kind != "queue":  # moving averages of how many features a word has and of their sum
+        if kind != "fixed":
+            self.mu = self.add_weight(shape=(), initializer=keras.initializers.Constant(FIRST_MU), name="mu", **state)
+            self.pointer = self.add_weight(shape=(), name="pointer", **count)
+            self.step = self.add_weight(shape=(), name="step", **count)
+        if kind.startswith("kmeans"):  # moving averages of how many features a word has and of their sum
             self.counts = self.add_weight(shape=(words,), initializer="ones", name="counts", **state)
             self.sums = self.add_weight(shape=(words, channels), initializer=first, name="sums", **state)
         if kind == "kmeans_replace":
@@ -128,12 +134,13 @@ class Vocabulary(keras.layers.Layer):
 
         Returns:
             (float32 [B, K] >= 0 with rows of sum 1, without gradient; {"perplexity": of the images' bags,
-            "batch_perplexity": of the batch's, "mu", "used": share of the words that are the nearest of any cell of the
-            batch}).
+            "batch_perplexity": of the batch's, "used": share of the words that are the nearest of any cell of the
+            batch, "mu" where there is one}).
 
         Raises:
             InputError: a map that is too small, or more images than words.
         """
+        training = training and self.kind != "fixed"
         cells = self.inner(features)  # [B, h, w, C]
         b, h, w, c = cells.shape
         rows = Distances(tf.reshape(cells, [b, h * w, c]), snapshot, self.chunk)
@@ -151,7 +158,8 @@ class Vocabulary(keras.layers.Layer):
             self.move_means(rows, cells, nearest, counts, bias, seed)
         image, batch = bow_perplexity(bow)
         used = tf.reduce_mean(tf.cast(counts > 0, tf.float32))
-        return bow, {"perplexity": image, "batch_perplexity": batch, "mu": tf.identity(self.mu.value), "used": used}
+        mu = {} if self.kind == "fixed" else {"mu": tf.identity(self.mu.value)}
+        return bow, {"perplexity": image, "batch_perplexity": batch, "used": used} | mu
 
     def assign(self, features):
         """The word of every cell, with the words and mu as they are: for pictures.
@@ -316,6 +324,48 @@ class Vocabulary(keras.layers.Layer):
         features = tf.gather(flat, tf.clip_by_value(order, 0, own - 1))
         features = sum_replicas(tf.where(here[:, None], features, 0.0))  # [count, C]
         return tf.gather(features, tf.math.floormod(tf.cumsum(tf.cast(chosen, tf.int32)) - 1, count))
+
+
+class CollapseAlarm(keras.callbacks.Callback):
+    """Warns when the bags of a batch have shrunk to hardly any word; ends training when mu has run down to nothing.
+
+    Looks every ``every`` steps, by when the noise that a queue starts with is gone (K / B steps, 32 to 64 there).
+    A batch perplexity below 2, or below a thousandth of the words, is one word for nearly everything.
+
+    Args:
+        vocabularies: {level as in the log's batch_perplexity_<level>, "" where it has no level: Vocabulary}.
+        every: int, steps.
+    """
+
+    def __init__(self, vocabularies, every=100):
+        super().__init__()
+        self.vocabularies = vocabularies
+        self.every = every
+        self.warned = set()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(to_numpy(self.model.optimizer.iterations))
+        if step % self.every:
+            return
+        for level, words in self.vocabularies.items():
+            of = f" of {level}" if level else ""
+            if hasattr(words, "mu") and to_numpy(words.mu) <= 1.01 * SMALLEST_MU:
+                from revisit_ssl.training import TrainingDiverged  # training imports this module
+
+                raise TrainingDiverged(
+                    f"the target network gives one feature everywhere{of} (step {step}, distance to the words 0); "
+                    "lower the learning rate"
+                )
+            spread = float(np.asarray(logs[f"batch_perplexity_{level}" if level else "batch_perplexity"]))
+            if spread >= max(2.0, words.size / 1000):
+                self.warned.discard(level)
+            elif level not in self.warned and is_chief():
+                self.warned.add(level)
+                print(
+                    f"\nwarning: the visual words{of} have collapsed at step {step}: a batch spreads over {spread:.1f} "
+                    f"of {words.size}",
+                    file=sys.stderr,
+                )
 
 
 class Distances:

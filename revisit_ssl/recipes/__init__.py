@@ -2,15 +2,17 @@
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.recipe import override
-from revisit_ssl.recipes import cld, revisiting
+from revisit_ssl.recipes import cld, obow, revisiting
 
-RECIPES = {**revisiting.RECIPES, **cld.RECIPES}
+RECIPES = {**revisiting.RECIPES, **cld.RECIPES, **obow.RECIPES}
 PRESETS = (
-    "sample", "small", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt", "cifar100_lt",
-    "stl10", "kitchen_hc", "imagenet100", "paper", "openselfsup", "v3-8", "gpu", "smoke",
+    "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
+    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(key.partition("/")[0] for key in RECIPES))
 """What recipes are called: the pretexts, and combinations such as npid_cld."""
+ABOUT = {**cld.ABOUT, **obow.ABOUT}
+"""{name: a line} of those that are no pretext's."""
 
 
 def presets_of(name):

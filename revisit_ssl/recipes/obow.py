@@ -234,7 +234,8 @@ def smoke(name, width, backbone):
     if "moco" in name:
         task = contrastive(name, queue_size=64, **sides(name, 32))
     else:
-        task = options(name, words=64, **sides(name, 32))
+        few = {"vocabulary_images": 100} if name == "bownet" else {}
+        task = options(name, words=64, **few, **sides(name, 32))
     return Recipe(
         pretext=PRETEXT_OF[name],
         **network(backbone, width, "cifar"),

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +10,8 @@ from scipy.special import logsumexp, softmax
 
 from revisit_ssl.distribute import get_strategy, replica_id, step_seed, to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.pretext.vocabulary import KINDS, Distances, Vocabulary, bow_perplexity
+from revisit_ssl.pretext.vocabulary import KINDS, CollapseAlarm, Distances, Vocabulary, bow_perplexity
+from revisit_ssl.training import TrainingDiverged
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 
@@ -393,3 +395,44 @@ def test_soft_codes_are_the_softmax_of_distances():
     v = Vocabulary(9, 3, inv_delta=10.0)
     v.mu.assign(1.7)
     np.testing.assert_allclose(v.codes(tf.constant(d, tf.float32)), softmax(-10.0 / 1.7 * d, axis=1), atol=1e-6)
+
+
+def test_the_alarm(capsys):
+    v = Vocabulary(4000, 1)
+    alarm, model = CollapseAlarm({"block4": v}, every=10), keras.Model()
+    model.compile(optimizer=keras.optimizers.SGD())
+    alarm.set_model(model)
+
+    def look(step, perplexity):
+        model.optimizer.iterations.assign(step)
+        alarm.on_train_batch_end(0, {"batch_perplexity_block4": perplexity})
+        return capsys.readouterr().err
+
+    assert look(9, 1.0) == "" and look(10, 200.0) == ""
+    text = "warning: the visual words of block4 have collapsed at step 20: a batch spreads over 3.9 of 4000"
+    assert look(20, 3.9).strip() == text
+    assert look(30, 1.1) == "", "once"
+    assert look(40, 100.0) == "" and "step 50" in look(50, 1.0)
+    v.mu.assign(1e-6)
+    with pytest.raises(TrainingDiverged, match="one feature everywhere of block4 .step 60"):
+        look(60, 1.0)
+
+
+def test_fixed_words():
+    words = random_map([1, 4, 4, 3], 1).reshape(16, 3)
+    v = Vocabulary(16, 3, kind="fixed", inv_delta=None, sampling="no_averaging")
+    assert [w.name for w in v.weights] == ["words"] and not np.any(v.words)
+    v.words.assign(words)
+    features = random_map([2, 6, 6, 3])
+    bow, scalars = v.target(tf.constant(features), v.snapshot(), 0)
+    nearest = squared(inner(features), words).argmin(1).reshape(2, -1)
+    for b in range(2):
+        used = np.unique(nearest[b])
+        np.testing.assert_allclose(bow[b], np.isin(np.arange(16), used) / len(used), atol=1e-6)
+    assert "mu" not in scalars
+    np.testing.assert_array_equal(v.words, words)
+    ids, scores = v.assign(features)
+    np.testing.assert_array_equal(ids.numpy().reshape(2, -1), nearest)
+    np.testing.assert_allclose(scores.numpy().ravel(), -squared(inner(features), words).min(1), atol=1e-4)
+    with pytest.raises(InputError, match="hard assignments"):
+        Vocabulary(4, 2, kind="fixed")

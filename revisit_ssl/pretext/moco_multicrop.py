@@ -1,0 +1,130 @@
+"""MoCo v2 with the views of OBoW, as in Table 1 of the OBoW supplement (Gidaris et al., arXiv:2012.11552).
+
+Neither text nor code says which of the seven crops are queries and which are keys. Here the target encodes the large
+crops; every crop is a query for the keys of its image that are not its own, and all these pairs count the same.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from revisit_ssl.losses import info_nce
+from revisit_ssl.pretext.heads import ProjectionHead
+from revisit_ssl.pretext.multicrop import LARGE, PATCHES, MultiCrop, MultiCropOptions
+from revisit_ssl.pretext.queue import Queue
+from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.recipe import require
+from revisit_ssl.views.draws import fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoMultiCropOptions(MultiCropOptions):
+    """Options of MoCo v2 with several crops: those of MoCo, and how an image is cut."""
+
+    units: int = 128
+    """Size of the projection."""
+    hidden: int | None = None
+    """Units of the head's hidden layer; None: as many as pre_logits has."""
+    temperature: float = 0.2
+    """Temperature of the softmax over key and queue. Not stated; MoCo v2's."""
+    momentum: float = 0.999
+    """Share of the target's old parameters that a step keeps. Not stated; MoCo's."""
+    queue_size: int = 65536
+    """Keys in the queue, to which every step adds one for each large crop. Not stated; MoCo's."""
+    shuffle_bn: bool = True
+    """Encode the keys of an image among other images than its queries: in other places of the global batch."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        fewer = "task.crops 1 and no task.patches leave no query: a crop is no query for its own key"
+        require(self.crops >= 1, "task.crops 0: there are no keys")
+        require(self.crops >= 2 or self.patches, fewer)
+        for name in ("units", "queue_size"):
+            require(getattr(self, name) >= 1, f"task.{name} {getattr(self, name)} must be at least 1")
+        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
+        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
+        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
+
+
+class MoCoMultiCrop(MultiCrop):
+    """Network and head, their target, and the queue of the target's keys.
+
+    Reports the loss, the mean over the pairs (log(K + 1) in nats where all similarities are equal), and the accuracy in
+    [0, 1]: how often the positive is the most similar of all.
+
+    Args:
+        options: MoCoMultiCropOptions.
+    """
+
+    Options = MoCoMultiCropOptions
+    title = "every crop finds the keys of its image's other large crops"
+    sees_whole = False
+
+    def __init__(self, backbone, *, options=None, views=None, seed=0):
+        super().__init__(backbone, options=options, views=views, seed=seed)
+        o = self.options
+        self.head = ProjectionHead("mlp", o.units, o.hidden)
+        self.head.build(backbone.output["pre_logits"].shape)
+        self.target, self.target_head = make_target(backbone), make_target(self.head)
+        self.queue = Queue(o.queue_size, o.units, seed=seed)
+        self.ready("loss", "accuracy")
+
+    @classmethod
+    def from_recipe(cls, recipe, backbone, source):
+        return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed)
+
+    @property
+    def exported(self):
+        projection = self.head(self.backbone.output["pre_logits"])[0]
+        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
+
+    def check_batch(self, images, bn_group=None):
+        super().check_batch(images, bn_group)
+        o = self.options
+        keys = images * o.crops * self.distribute_strategy.num_replicas_in_sync
+        fits = keys <= o.queue_size
+        require(fits, f"{keys} keys of a step do not fit into task.queue_size {o.queue_size}; raise it")
+
+    def train_step(self, batch):
+        o, seed = self.options, self.step_seed()
+        _, views = self.views(batch, seed)
+        large = apart(views[LARGE], o.crops)  # [B, s, s, 3] each
+        self.update_target()
+        keys = [self.encode_keys(crops, fold(seed, 320 + i)) for i, crops in enumerate(large)]  # [B, d] each
+        with tf.GradientTape() as tape:
+            # As OBoW: one pass for each kind of crops.
+            queries = {
+                kind: apart(self.head(self.backbone(crops, training=True)["pre_logits"])[0], self.counts[kind])
+                for kind, crops in views.items()
+            }
+            loss, accuracy = self.objective(queries[LARGE], queries.get(PATCHES, []), keys)
+        self.minimize(loss, tape)
+        self.queue.enqueue(tf.concat(keys, axis=0))
+        return self.report(loss=loss, accuracy=accuracy)
+
+    def objective(self, large, patches, keys):
+        """(loss, accuracy) of unit rows: lists of float32 [B, d], one for each large crop, patch and key."""
+        negatives = self.queue.features  # read once: reading may copy it
+        pairs = [(large[i], key) for j, key in enumerate(keys) for i in range(len(large)) if i != j]
+        pairs += [(patch, key) for key in keys for patch in patches]
+        terms = [info_nce(query, key, negatives, self.options.temperature) for query, key in pairs]
+        losses, hits = zip(*terms, strict=True)
+        return tf.add_n(losses) / len(losses), tf.add_n(hits) / len(hits)
+
+    def encode_keys(self, images, seed):
+        """float32 [B, s, s, 3] -> [B, d], unit rows."""
+
+        def encode(rows):
+            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
+
+        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
+
+    def update_target(self):
+        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
+            momentum_update(target, online, self.options.momentum)
+
+
+def apart(rows, count):
+    """[B * count, ...], image-major -> list of ``count`` tensors [B, ...]."""
+    return tf.unstack(tf.reshape(rows, [rows.shape[0] // count, count, *rows.shape[1:]]), axis=1)

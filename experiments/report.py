@@ -8,6 +8,11 @@ With --paper NAME (revisiting, cld, obow) it writes the paper's tables and figur
 columns, to DIR/NAME.md, DIR/NAME.html (one file) and DIR/NAME/*.png; runs may be missing altogether:
 
     python experiments/report.py runs/* --paper revisiting --out-dir experiments/results
+
+With --retrieval RUN RUN and with --sample-sheet DATASET it draws the two pictures of CLD's supplement that need images;
+they go where the page of --paper cld, made afterwards, shows them:
+
+    python experiments/report.py --retrieval runs/npid runs/npid_cld --out-dir experiments/results
 """
 
 import os
@@ -24,8 +29,9 @@ with quiet_import():
     from revisit_ssl.command_line import guarded, read_flags
     from revisit_ssl.errors import InputError
     from revisit_ssl.report import compare, write_paper_report
+    from revisit_ssl.report.retrieval_grid import retrieval_grid, sample_sheet
     from revisit_ssl.report.tables import probed, result_table, shown
-    from revisit_ssl.results import read_results, write_results
+    from revisit_ssl.results import read_results, write_atomically, write_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +44,23 @@ class Report:
     """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting, cld or obow."""
     out_dir: str = "report"
     """Where to, with --paper."""
+    retrieval: tuple[str, str] | None = None
+    """Workdirs of two runs: draw what both retrieve for some test images (CLD's Figure A.3); OUT_DIR/cld/retrieval.png,
+    or --out."""
+    sample_sheet: str | None = None
+    """Labelled data set: draw some images of each class (CLD's Figure A.1); OUT_DIR/cld/sample_sheet.png, or --out."""
+    data_dir: str | None = None
+    """Where TFDS data sets lie, for these pictures; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: str | None = None
-    """Write the merged results to this file."""
+    """Write the merged results, or the one picture that is asked for, to this file."""
 
 
 def report(options):
+    if options.retrieval or options.sample_sheet:
+        draw(options)
+    drawn = options.retrieval or options.sample_sheet
+    if drawn and not (options.runs or options.paper):
+        return
     if not (options.runs or options.paper):
         raise InputError("no runs given; name workdirs or results.jsonl files, or --paper revisiting for its tables")
     # One measurement made twice counts once: the last.
@@ -54,10 +72,26 @@ def report(options):
             print(f"{compare(results)}\n")
         where = sorted({f"{r.date[:10]}, commit {r.commit}, {r.hardware}" for r in results})
         print("Measured: " + "; ".join(where) + ".")
-    if options.out:
+    if options.out and not (options.retrieval or options.sample_sheet):
         write_results(options.out, results)
     if options.paper:
         print(f"report: {write_paper_report(results, options.out_dir, options.paper)}", file=sys.stderr)
+
+
+def draw(options):
+    """Writes the pictures that are asked for."""
+    if options.out and options.retrieval and options.sample_sheet:
+        raise InputError("--out is one file; draw --retrieval and --sample-sheet one after the other, or leave it out")
+    if options.retrieval:
+        write_picture(options, "retrieval", retrieval_grid(*options.retrieval, data_dir=options.data_dir))
+    if options.sample_sheet:
+        write_picture(options, "sample_sheet", sample_sheet(options.sample_sheet, data_dir=options.data_dir))
+
+
+def write_picture(options, name, png):
+    path = options.out or os.path.join(options.out_dir, "cld", f"{name}.png")
+    write_atomically(path, png)
+    print(f"picture: {path}", file=sys.stderr)
 
 
 def files_of(path):

@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 
+from revisit_ssl.command_line import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.grids import FAMILIES
 from revisit_ssl.published import load_published
@@ -25,8 +26,10 @@ from revisit_ssl.report.cld import (
 )
 from revisit_ssl.report.cld_claims import Study, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import curves_of, negatives_figure
+from revisit_ssl.report.cld_page import reproduction, summary
 from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, options_of
 from revisit_ssl.results import Result
+from revisit_ssl.runs import run_name
 
 CLD = {
     "weight": 0.0, "groups": 128, "iterations": 5, "temperature": 0.2, "clustering": "kmeans", "eigenvectors": 10,
@@ -383,6 +386,32 @@ def test_a_run_of_the_published_scale_stands_in_its_cells(published_scale):
     assert cells(a2, "separate", "yes")["CIFAR-10, kNN ours"] == "86.0 (1)"
     assert cells(a2, "separate", "no")["CIFAR-10, kNN ours"] == "84.0 (1)"
     assert cells(a2, "same script, λ 0")["CIFAR-10, kNN ours"] == "82.0 (1)"
+    shown = [row[1] for row in reproduction(settings_of(rows)).rows]
+    assert shown == ["86.0 (1)", "82.0 (1)", "not run", "not run", "not run"]
+
+
+def test_the_commands_of_the_reproduction_are_those_of_its_recipes(published_scale):
+    table = reproduction(settings_of(NPID))
+    assert [row[1] for row in table.rows] == ["not run"] * 5
+    task, _ = published_scale
+    found = []
+    for _, _, text in table.rows:
+        start, script, *arguments = text.strip("`").split()
+        assert (start, script) == ("python", "experiments/run.py")
+        found.append(parse_run(arguments))
+    assert [run.recipe.pretext for run in found] == ["npid", "npid", "npid", "moco", "moco"]
+    assert [run.recipe.task.cld.weight for run in found] == [1.0, 0.0, 0.0, 0.0, 0.8]
+    assert [dataclasses.asdict(run.recipe.task) for run in found[:2]] == [
+        task, task | {"cld": task["cld"] | {"weight": 0.0}}
+    ]  # fmt: skip
+    folders = {run.workdir or run_name(run.recipe, run.name) for run in found}
+    assert len(folders) == 5 and all(run.resume and run.monitor == "knn_test:1" for run in found)
+
+
+def test_methods_are_counted_once():
+    rows = [*NPID, *lines(42, "simclr"), *lines(41, "moco"), *lines(43, "moco", weight=0.25)]
+    text = summary(settings_of(rows), [])[0].markdown()
+    assert "**3** methods, 2 of them with and without CLD" in text
 
 
 @pytest.mark.parametrize(
@@ -409,6 +438,7 @@ def test_the_page_holds_both(tmp_path):
     assert (tmp_path / "cld" / "negatives.png").read_bytes().startswith(b"\x89PNG")
     for family in (name for name in FAMILIES if name.startswith("cld")):
         assert f"`python experiments/sweep.py {family} --preset small`" in text
+    assert text.count("| not run |") == 5
     assert "86.8" in text and "lemniscate" not in text.split("## The paper's tables")[0]
     assert "Figure A.3" not in text
     png = (tmp_path / "cld" / "negatives.png").read_bytes()

@@ -8,18 +8,29 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.grids import FAMILIES
 from revisit_ssl.published import load_published
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
-from revisit_ssl.report.cld import LAYOUTS, ablation_table, data_name, methods_table, settings_of
+from revisit_ssl.report.cld import KNN, LAYOUTS, ablation_table, data_name, methods_table, settings_of
 from revisit_ssl.report.cld_claims import RULE, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import negatives_figure
-from revisit_ssl.report.cld_paper import cld_paper_tables, context_table
+from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, ours
 from revisit_ssl.report.tables import unique
 
 # Pictures that need images or networks, drawn apart; those that lie beside the page are shown on it.
 DRAWN = {
-    "sample_sheet": "Images of each class (the supplement's Figure A.1). The paper's are of Kitchen-HC.",
-    "retrieval": "Retrieval (the supplement's Figure A.3). The query, the eight nearest images by the "
-    "first network, then by the second one; green: of the query's class, red: of another.",
+    "sample_sheet": "Images of each class (the supplement's Figure A.1). At equal distances in the training split. The "
+    "paper's are of Kitchen-HC.",
+    "retrieval": "Retrieval (the supplement's Figure A.3). A test image, the eight nearest training images by the "
+    "first network, then by the second one; green: of the query's class, red: of another. The queries are the first "
+    "test image of each class, not picked by their result; the first network's best stand on top.",
 }
+MINUTES = 15  # of a run of the preset small on two cores, at most
+# What it is, recipe, flags. The control is the script of NPID + CLD at weight 0, whose folder would have its name.
+REPRODUCTION = (
+    ("NPID + CLD", "npid_cld", ()),
+    ("the same script, λ 0 (the control)", "npid_cld", ("--cld.weight 0", "--workdir runs/npid_cld-weight0-cifar10")),
+    ("NPID, its own recipe", "npid", ()),
+    ("MoCo", "moco", ()),
+    ("MoCo + CLD", "moco_cld", ()),
+)
 TITLE = "Cross-level discrimination (CLD): the paper's numbers and ours"
 
 
@@ -51,10 +62,15 @@ def cld_blocks(results, folder=None):
         blocks += [Text(f"**{title}**"), table]
     blocks.append(Folded("Numbers of other authors", context_table()))
     how = Text(
-        "Each sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose. At the "
+        "Each sweep goes on where it was; `--plan` times a few steps and prints what it would do, `--only` and "
+        f"`--seeds` choose. A run of the preset small takes up to {MINUTES} minutes on two CPU cores. At the "
         "published scale, on a GPU: `--preset cifar10`, `cifar100`, `kitchen_hc` or `imagenet100`, which not all have."
     )
-    blocks += [Heading("Commands"), how, commands()]
+    gpu = Text(
+        "**The reproduction on CIFAR-10 at the published scale** needs a GPU, for hours each. The same command goes on "
+        "from its last checkpoint, so that it may be run in pieces."
+    )
+    blocks += [Heading("Commands"), how, commands(), gpu, reproduction(settings)]
     if settings:
         blocks += [Heading("What was run"), Folded("Settings, seeds, commits", runs_table(settings, results))]
     return blocks
@@ -66,10 +82,12 @@ def summary(settings, theirs):
     filled = sum(bool(cell) for _, table in theirs for row in table.rows
                  for name, cell in zip(table.columns, row, strict=True) if name.startswith("ours"))  # fmt: skip
     printed = sum(r["paper"] == "cld" for r in load_published("cld"))
+    methods = {s.method: {bool(t.weight) for t in settings if t.method == s.method} for s in settings}
+    both = sum(len(kinds) == 2 for kinds in methods.values())
     datasets = [data_name(name) for name in unique(s.run.dataset for s in settings)]
     numbers = [
         (f"{len(runs)}", "run of ours" if len(runs) == 1 else "runs of ours"),
-        (f"{len(unique(s.name for s in settings))}", "methods, with and without CLD"),
+        (f"{len(methods)}", f"method{'' if len(methods) == 1 else 's'}, {both} of them with and without CLD"),
         (
             f"{len(datasets)}",
             f"data set{'' if len(datasets) == 1 else 's'}{': ' if datasets else ''}{', '.join(datasets)}",
@@ -111,10 +129,24 @@ def commands():
     rows = [["methods with and without CLD", "cld"]]
     rows += [[f"Table {layout.table}: {layout.title}", layout.sweep] for layout in LAYOUTS]
     rows += [["Figure A.2: number of negatives", "cld-figure-a2"]]
-    lines = [
-        [what, f"{len(FAMILIES[name])}", f"`python experiments/sweep.py {name} --preset small`"] for what, name in rows
-    ]
-    return Table(["", "settings", "command"], lines, labels=3)
+    lines = []
+    for what, name in rows:
+        count = len(FAMILIES[name])
+        hours = f"{count * MINUTES / 60:.2g} h"
+        lines.append([what, f"{count}", hours, f"`python experiments/sweep.py {name} --preset small`"])
+    return Table(["", "settings", "one seed, at most", "command"], lines, labels=4)
+
+
+def reproduction(settings):
+    """The commands at the published scale of CIFAR-10, with our number of each, or that it was not run."""
+    lines = []
+    for what, recipe, flags in REPRODUCTION:
+        changed = {"cld.weight": 0.0} if "--cld.weight 0" in flags else {}
+        setting = ours(settings, recipe, "cifar10", changed)
+        command = " ".join(["python experiments/run.py", recipe, "--preset cifar10 --monitor knn_test:1", *flags])
+        cell = setting.cell(KNN) if setting else ""
+        lines.append([what, cell or "not run", f"`{command} --resume`"])
+    return Table(["", f"ours, {KNN.title}", "command"], lines, labels=1)
 
 
 def runs_table(settings, results):

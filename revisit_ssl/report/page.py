@@ -270,21 +270,22 @@ def nearest(run):
         same = {name: values[queries] for name, values in agree.items()}
         shares = ", ".join(f"{name} **{100 * values.mean():.0f} %**" for name, values in agree.items())
         caption += (
-            " Green frame: the query's class. Queries are the first of each class, not picked by their result. "
+            " Green frame: of the query's class; red: of another. Queries are the first of each class, not picked by "
+            "their result. "
             f"Over all {len(labels):,} test images, neighbours of the query's class: {shares}."
         )
     picture = pictures.neighbours(np.stack([images[i] for i in queries]), found, same)
     return [Picture("neighbours", picture, caption)]
 
 
-def choose_queries(labels, count):
+def choose_queries(labels, count, queries=QUERIES):
     """Indices of the first image of each class, then of the second, …; evenly spaced where there are no labels."""
     if labels is None:
-        return np.unique(np.linspace(0, count - 1, min(QUERIES, count)).astype(int))
+        return np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int))
     occurrence = np.zeros(len(labels), int)
     for c in np.unique(labels):
         occurrence[labels == c] = np.arange((labels == c).sum())
-    return np.lexsort((labels, occurrence))[:QUERIES]
+    return np.lexsort((labels, occurrence))[:queries]
 
 
 def cosine_neighbours(features):

@@ -3,13 +3,14 @@
 import io
 import math
 import statistics
+import textwrap
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image  # matplotlib brings it, and writes its own PNGs with it
 
-BLUE, LIGHT, DARK, GREEN, SOFT = "#2f66d0", "#c3cad6", "#7f8a9c", "#2c9a54", "#5d6778"
+BLUE, LIGHT, DARK, GREEN, RED, SOFT = "#2f66d0", "#c3cad6", "#7f8a9c", "#2c9a54", "#d0452f", "#5d6778"
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.edgecolor": "#b6bdc9",
     "axes.spines.top": False, "axes.spines.right": False, "axes.labelcolor": SOFT, "xtick.color": SOFT,
@@ -123,7 +124,8 @@ def neighbours(queries, found, same):
     Args:
         queries: float [q, H, W, 3] in [0, 1].
         found: {weights: float [q, k, H, W, 3]}, nearest first.
-        same: {weights: bool [q, k]}, True where the neighbour has the query's class; None where there are no labels.
+        same: {weights: bool [q, k]}, True where the neighbour has the query's class, which frames it green, and red
+            where not; None where there are no labels.
 
     Returns:
         PNG bytes.
@@ -145,10 +147,35 @@ def neighbours(queries, found, same):
                 first = 2 + b * (k + 1)
                 for n in range(k):
                     panel = show(figure.add_subplot(grid[q, first + n]), images[q, n])
-                    if same is not None and same[weights][q, n]:
-                        frame(panel, GREEN)
+                    if same is not None:
+                        frame(panel, GREEN if same[weights][q, n] else RED)
                     if q == 0 and n == 0:
                         panel.set_title(weights, fontsize=9)
+        return png(figure)
+
+
+def classes(rows):
+    """A class a row, its name on the left.
+
+    Args:
+        rows: {name: [float [h, w, 3] in [0, 1]]}; images of any size keep their ratio.
+
+    Returns:
+        PNG bytes.
+    """
+    across = max(map(len, rows.values()))
+    texts = [textwrap.wrap(name, 18)[:3] for name in rows]
+    side, label = 0.85, 0.2 + 0.075 * max(len(line) for lines in texts for line in lines)
+    width = label + side * across
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, side * len(rows)))
+        grid = figure.add_gridspec(
+            len(rows), across, wspace=0.06, hspace=0.06, top=0.995, bottom=0.005, right=0.995, left=label / width
+        )
+        for r, (lines, images) in enumerate(zip(texts, rows.values(), strict=True)):
+            figure.text((label - 0.1) / width, 1 - (r + 0.5) / len(rows), "\n".join(lines), ha="right", va="center")
+            for c, image in enumerate(images):
+                show(figure.add_subplot(grid[r, c]), image)
         return png(figure)
 
 

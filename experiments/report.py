@@ -13,6 +13,10 @@ With --retrieval RUN RUN and with --sample-sheet DATASET it draws the two pictur
 they go where the page of --paper cld, made afterwards, shows them:
 
     python experiments/report.py --retrieval runs/npid runs/npid_cld --out-dir experiments/results
+
+With --visual-words RUN it writes a page of the visual words of a run of OBoW or BoWNet:
+
+    python experiments/report.py --visual-words runs/obow --out-dir runs/obow/words
 """
 
 import os
@@ -31,6 +35,7 @@ with quiet_import():
     from revisit_ssl.report import compare, write_paper_report
     from revisit_ssl.report.retrieval_grid import retrieval_grid, sample_sheet
     from revisit_ssl.report.tables import probed, result_table, shown
+    from revisit_ssl.report.visual_words import write_visual_words
     from revisit_ssl.results import read_results, write_atomically, write_results
 
 
@@ -49,6 +54,9 @@ class Report:
     or --out."""
     sample_sheet: str | None = None
     """Labelled data set: draw some images of each class (CLD's Figure A.1); OUT_DIR/cld/sample_sheet.png, or --out."""
+    visual_words: str | None = None
+    """Workdir of a run of OBoW or BoWNet: draw the patches of its most frequent words; OUT_DIR/visual_words.html and
+    .md."""
     data_dir: str | None = None
     """Where TFDS data sets lie, for these pictures; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: str | None = None
@@ -56,9 +64,12 @@ class Report:
 
 
 def report(options):
+    if options.visual_words:
+        page = write_visual_words(options.visual_words, options.out_dir, data_dir=options.data_dir)
+        print(f"page: {page}", file=sys.stderr)
     if options.retrieval or options.sample_sheet:
         draw(options)
-    drawn = options.retrieval or options.sample_sheet
+    drawn = options.visual_words or options.retrieval or options.sample_sheet
     if drawn and not (options.runs or options.paper):
         return
     if not (options.runs or options.paper):

@@ -100,7 +100,8 @@ class MoCoMultiCrop(MultiCrop):
             }
             loss, accuracy = self.objective(queries[LARGE], queries.get(PATCHES, []), keys)
         self.minimize(loss, tape)
-        self.queue.enqueue(tf.concat(keys, axis=0))
+        for each in keys:
+            self.queue.enqueue(each)
         return self.report(loss=loss, accuracy=accuracy)
 
     def objective(self, large, patches, keys):

@@ -140,9 +140,9 @@ def test_a_checkpoint_holds_all_that_the_next_steps_depend_on(pretext, digits, t
     first, second = (build_pretext(recipe, digits) for _ in range(2))
     for model in (first, second):
         compile_pretext(model, recipe, plan)
-    train(first, recipe, digits, dataclasses.replace(plan, total=2), 0, get_strategy("none"), [])
+    train(first, recipe, digits, dataclasses.replace(plan, total=2), 0, get_strategy("none"), first.callbacks(digits))
     step = load_checkpoint(save_checkpoint(tmp_path, first, 2), second)
-    train(second, recipe, digits, plan, step, get_strategy("none"), [])
+    train(second, recipe, digits, plan, step, get_strategy("none"), second.callbacks(digits))
     assert_same_weights(whole, second, rtol=1e-4, atol=1e-6)
 
 

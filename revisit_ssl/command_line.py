@@ -22,13 +22,14 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.grids import FAMILIES
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
-from revisit_ssl.recipes import NAMES, PRESETS, cld, get_recipe, presets_of
+from revisit_ssl.recipes import ABOUT, NAMES, PRESETS, get_recipe, presets_of
 from revisit_ssl.results import reason, write_results
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
     "small": "10,000 images of CIFAR-10, a quarter of an hour on two cores",
-    "cifar10": "CIFAR-10: ten minutes on two cores; CLD and its base methods: published scale, hours on a GPU",
+    "imagenette": "4,500 images of Imagenette at 64 px, a quarter of an hour on two cores",
+    "cifar10": "CIFAR-10: a quarter of an hour on two cores; CLD and its base methods: published scale, hours on a GPU",
     "cifar10-first": "the first released version of the CIFAR-10 script, hours on a GPU",
     "supplement": "CIFAR-10 as the supplement's text says, hours on a GPU",
     "demo": "the official CIFAR-10 notebook, hours on a GPU",
@@ -38,6 +39,7 @@ PROMISES = {
     "stl10": "STL-10 with its unlabelled images, published scale, a day on a GPU",
     "kitchen_hc": "Kitchen-HC, published scale, an hour on a GPU",
     "imagenet100": "ImageNet-100, published scale, for accelerators",
+    "imagenet20": "a fifth of ImageNet, published scale, for accelerators",
     "paper": "the paper's setting, for accelerators",
     "openselfsup": "OpenSelfSup's configuration, for accelerators",
     "v3-8": "the released 8-core configuration",
@@ -146,10 +148,10 @@ def print_choices():
     """The pretexts, each with the first line of its class, and the presets."""
     print("\nPRETEXT:")
     for name in NAMES:
-        print(f"  {name:15} {inspect.getdoc(PRETEXTS[name]).splitlines()[0] if name in PRETEXTS else cld.ABOUT[name]}")
+        print(f"  {name:17} {inspect.getdoc(PRETEXTS[name]).splitlines()[0] if name in PRETEXTS else ABOUT[name]}")
     print("\n--preset (default sample):")
     for name in PRESETS:
-        print(f"  {name:15} {PROMISES[name]}")
+        print(f"  {name:17} {PROMISES[name]}")
     print("\nAll flags, with the preset's values:  run.py rotation --help")
 
 
@@ -185,7 +187,7 @@ def whole_number(name, text):
 
 def run(options):
     """Pretrain, probe, report."""
-    from revisit_ssl.evaluation import check_probes, monitor_results, pretext_results
+    from revisit_ssl.evaluation import check_probes, monitor_results, pretext_results, vocabulary_results
     from revisit_ssl.runs import mark_finished, run_name, unmark_finished
     from revisit_ssl.training import pretrain
 
@@ -205,7 +207,8 @@ def run(options):
     )  # fmt: skip
     if is_chief():
         unmark_finished(workdir)
-        if scores := pretext_results(recipe, workdir) + monitor_results(recipe, workdir):
+        scores = pretext_results(recipe, workdir) + monitor_results(recipe, workdir)
+        if scores := scores + vocabulary_results(recipe, workdir):
             write_results(os.path.join(workdir, "results.jsonl"), scores)
         probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
         seconds = time.perf_counter() - begun

@@ -231,7 +231,7 @@ def test_runs_of_a_method_with_and_without_cld_have_folders_of_their_own():
 
 def test_every_name_is_there_and_unknown_ones_get_one_line():
     assert set(cld.PRETEXT_OF) <= set(NAMES)
-    with pytest.raises(InputError, match="unknown pretext 'npid_clD'; one of byol, byol_cld"):
+    with pytest.raises(InputError, match="unknown pretext 'npid_clD'; one of bownet, byol, byol_cld"):
         get_recipe("npid_clD")
     with pytest.raises(InputError, match="unknown preset 'v3-8' for npid_cld; one of cifar10, cifar100"):
         get_recipe("npid_cld", "v3-8")

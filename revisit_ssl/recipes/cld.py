@@ -425,13 +425,13 @@ def sample(name, width, backbone):
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
         views=plus(
             name, size=64, scale=(0.5, 1.0), jitter=(0.8, 0.8, 0.8, 0.5), jitter_probability=1.0, gray_probability=0.0,
-            blur_probability=(0.0,), normalize="standardize",
+            blur_probability=(0.0,), randaugment_layers=0, normalize="standardize",
         ),  # fmt: skip
-        batch_size=64,
+        batch_size=32 if PRETEXT_OF[name] in ("byol", "infomin") else 64,
         epochs=60 if bank else round(6 * EFFORT[PRETEXT_OF[name]], 1),
         optimizer=OptimizerSpec(
-            lr=0.05 if bank else 0.1, scale_lr=False, schedule="cosine", warmup_epochs=6 if bank else 0.5,
-            weight_decay=5e-4, decay="all",
+            lr={"npid": 0.05, "byol": 0.06, "infomin": 0.03}.get(PRETEXT_OF[name], 0.1), scale_lr=False,
+            schedule="cosine", warmup_epochs=6 if bank else 0.5, weight_decay=5e-4, decay="all",
         ),  # fmt: skip
         probes=("linear", "knn"),
         endpoints=ENDPOINTS,
@@ -450,7 +450,7 @@ def small(name, width, backbone):
         bn_momentum=0.9,
         dataset="cifar10",
         fraction=2 / 9,  # of the 45,000 images that are not for validation
-        views=plus(name),
+        views=plus(name, randaugment_layers=0),  # through it InfoMin learns nothing in minutes
         batch_size=128,
         epochs=round(30 * EFFORT[PRETEXT_OF[name]]),
         # NPID's first epoch only fills its bank: a network that moves fast in it moves away from its rows. InfoMin at

@@ -54,12 +54,12 @@ def test_mirror_images_and_black_tiles():
 def test_the_page_of_a_run(name, levels, tmp_path):
     recipe = get_recipe(name, "smoke", backbone="tiny", strides=None, max_steps=2, batch_size=8)
     pretrain(recipe, tmp_path / "run", quiet=True)
-    page = write_visual_words(str(tmp_path / "run"), str(tmp_path / "out"), images=20, words=5)
+    page = write_visual_words(str(tmp_path / "run"), str(tmp_path / "out"), images=70, words=5)
     text = (tmp_path / "out" / "visual_words.md").read_text()
     for level in levels:
         assert f"## Words of {level}" in text
         assert (tmp_path / "out" / "visual_words" / f"{level}.png").stat().st_size > 1000
-    assert "20 training images" in text and (tmp_path / "out" / "visual_words" / "curves.png").exists()
+    assert "70 training images" in text and (tmp_path / "out" / "visual_words" / "curves.png").exists()
     assert page == str(tmp_path / "out" / "visual_words.html")
     assert "<img" in (tmp_path / "out" / "visual_words.html").read_text()
 

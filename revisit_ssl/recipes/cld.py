@@ -424,15 +424,26 @@ def sample(name, width, backbone):
         fraction=0.1 if bank else None,
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
         views=plus(
-            name, size=64, scale=(0.5, 1.0), jitter=(0.8, 0.8, 0.8, 0.5), jitter_probability=1.0, gray_probability=0.0,
-            blur_probability=(0.0,), randaugment_layers=0, normalize="standardize",
-        ),  # fmt: skip
+            name,
+            size=64,
+            scale=(0.5, 1.0),
+            jitter=(0.8, 0.8, 0.8, 0.5),
+            jitter_probability=1.0,
+            gray_probability=0.0,
+            blur_probability=(0.0,),
+            randaugment_layers=0,
+            normalize="standardize",
+        ),
         batch_size=32 if PRETEXT_OF[name] in ("byol", "infomin") else 64,
         epochs=60 if bank else round(6 * EFFORT[PRETEXT_OF[name]], 1),
         optimizer=OptimizerSpec(
-            lr={"npid": 0.05, "byol": 0.06, "infomin": 0.03}.get(PRETEXT_OF[name], 0.1), scale_lr=False,
-            schedule="cosine", warmup_epochs=6 if bank else 0.5, weight_decay=5e-4, decay="all",
-        ),  # fmt: skip
+            lr={"npid": 0.05, "byol": 0.06, "infomin": 0.03}.get(PRETEXT_OF[name], 0.1),
+            scale_lr=False,
+            schedule="cosine",
+            warmup_epochs=6 if bank else 0.5,
+            weight_decay=5e-4,
+            decay="all",
+        ),
         probes=("linear", "knn"),
         endpoints=ENDPOINTS,
         source="chosen on the validation split of toy_scenes",
@@ -456,9 +467,13 @@ def small(name, width, backbone):
         # NPID's first epoch only fills its bank: a network that moves fast in it moves away from its rows. InfoMin at
         # 0.06 loses in the second epoch what it has learnt in the first.
         optimizer=OptimizerSpec(
-            lr=0.03 if PRETEXT_OF[name] in ("npid", "infomin") else 0.06, scale_lr=False, schedule="cosine",
-            warmup_epochs=3 if PRETEXT_OF[name] == "npid" else 1, weight_decay=5e-4, decay="all",
-        ),  # fmt: skip
+            lr=0.03 if PRETEXT_OF[name] in ("npid", "infomin") else 0.06,
+            scale_lr=False,
+            schedule="cosine",
+            warmup_epochs=3 if PRETEXT_OF[name] == "npid" else 1,
+            weight_decay=5e-4,
+            decay="all",
+        ),
         probes=("linear", "knn", "nmi", "retrieval"),
         endpoints=ENDPOINTS,
         source="chosen on the last 5,000 training images",

@@ -36,7 +36,7 @@ def curves(rows, columns, x="epoch", marks=None):
     with rc_context(STYLE):
         figure = Figure(figsize=(3.0 * across, 2.3 * down), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False).flat
-        for panel, (column, title) in zip(panels, columns.items(), strict=False):
+        for (column, title), panel in zip(columns.items(), panels, strict=False):
             points = [(row[x], row[column]) for row in rows if column in row and np.isfinite(row[column])]
             few = len(points) < 12
             panel.plot(*zip(*points, strict=True), color=BLUE, linewidth=1.5, marker="o" if few else None, markersize=3)
@@ -109,7 +109,7 @@ def sheet(images, names, columns):
         figure = Figure(figsize=(side * columns, (side + label) * down + 0.2), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
         panels = figure.subplots(down, columns, squeeze=False).flat
-        for i, (panel, image) in enumerate(zip(panels, images, strict=False)):
+        for i, (image, panel) in enumerate(zip(images, panels, strict=False)):
             show(panel, image)
             if i < columns or names[i] != names[i - columns]:  # not again what stands at the column's head
                 panel.set_title(names[i], fontsize=8, color=SOFT, loc="center", pad=2)

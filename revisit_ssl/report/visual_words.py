@@ -238,7 +238,7 @@ def sheet(strips, columns=3):
         figure = Figure(figsize=(3.6 * columns, 0.68 * down + 0.1), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.05, h_pad=0.02)
         panels = figure.subplots(down, columns, squeeze=False).flat
-        for panel, (name, patches) in zip(panels, strips.items(), strict=False):
+        for (name, patches), panel in zip(strips.items(), panels, strict=False):
             gap = max(1, patches.shape[1] // 12)
             parts = [np.pad(p, ((0, 0), (0, gap), (0, 0)), constant_values=1.0) for p in patches]
             pictures.show(panel, np.concatenate(parts, axis=1)[:, :-gap])

@@ -459,13 +459,14 @@ def small(name, width, backbone):
         task=light(name, queue_size=2048, groups=32, hidden=256),
         stem=None if (backbone or "").startswith("vgg") else "small",
         bn_momentum=0.9,
+        # One batch's statistics tell InfoMin's key from the queue's: as if on 8 devices, between which it is shuffled.
+        bn_group=16 if PRETEXT_OF[name] == "infomin" else None,
         dataset="cifar10",
         fraction=2 / 9,  # of the 45,000 images that are not for validation
         views=plus(name, randaugment_layers=0),  # through it InfoMin learns nothing in minutes
         batch_size=128,
         epochs=round(30 * EFFORT[PRETEXT_OF[name]]),
-        # NPID's first epoch only fills its bank: a network that moves fast in it moves away from its rows. InfoMin at
-        # 0.06 loses in the second epoch what it has learnt in the first.
+        # NPID's first epoch only fills its bank: a network that moves fast in it moves away from its rows.
         optimizer=OptimizerSpec(
             lr=0.03 if PRETEXT_OF[name] in ("npid", "infomin") else 0.06,
             scale_lr=False,

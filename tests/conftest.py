@@ -15,6 +15,13 @@ tf.config.set_logical_device_configuration(
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for the whole suite, a file's tests in one of them; none for what is named on the command line."""
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    config.option.dist = "loadscope" if whole else "no"
+    return 2 if whole else 0
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real TFDS sets; the test is skipped, saying so, where it is not there."""

@@ -45,7 +45,7 @@ def start(workdir, changes, environment=None, pretext="rotation", **arguments):
     )  # fmt: skip
 
 
-def finish(process, seconds=240):
+def finish(process, seconds=600):
     output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, output[-3000:]
     return output
@@ -62,7 +62,7 @@ def assert_equal_states(a, b):
     assert not different, f"{len(different)} of {len(a)} arrays differ"
 
 
-def wait_for_checkpoint(process, workdir, seconds=240):
+def wait_for_checkpoint(process, workdir, seconds=600):
     deadline = time.time() + seconds
     while not list_checkpoints(pathlib.Path(workdir) / "checkpoints"):
         assert process.poll() is None, process.communicate()[0][-3000:]

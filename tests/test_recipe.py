@@ -14,14 +14,14 @@ from revisit_ssl.evaluation import labelled_sources
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.published import load_published
 from revisit_ssl.recipe import Recipe, from_json, override, to_json
-from revisit_ssl.recipes import RECIPES, cld, get_recipe, revisiting
+from revisit_ssl.recipes import RECIPES, cld, get_recipe, obow, revisiting
 from revisit_ssl.training import build_backbone, flatten
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_registered_recipe_survives_json_and_names_its_source(name):
     recipe, own = RECIPES[name](), name.partition("/")[0]
-    assert recipe.pretext == cld.PRETEXT_OF.get(own, own)
+    assert recipe.pretext == {**cld.PRETEXT_OF, **obow.PRETEXT_OF}.get(own, own)
     assert recipe.source
     assert from_json(to_json(recipe)) == recipe
 
@@ -190,7 +190,8 @@ def test_every_disputed_value_is_a_field_of_some_recipe():
     text = (pathlib.Path(__file__).parents[1] / "docs" / "disputed.md").read_text()
     flags = set(re.findall(r"`--([a-z0-9.-]+)`", text))
     known = set()
-    for pretext in ("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld"):
-        fields = flatten(get_recipe(pretext, "paper"))
+    presets = dict.fromkeys(("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld", "obow"), "paper")
+    for pretext, preset in (presets | {"bownet": "cifar10"}).items():
+        fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
     assert len(flags) > 20 and flags <= known, flags - known

@@ -27,10 +27,11 @@ OPTIONS = dict.fromkeys(("npid", "moco", "byol", "infomin"), CLD)
 # In BYOL's second step a row lies so near between two groups that rounding decides: there each row is its own.
 OPTIONS["byol"] = CLD | {"task__cld__groups": 8}
 # What gathers over replicas (queue, keys, groups) is the same code under either norm: the slow ones show it once.
-NORMS = {name: ("sync",) if name in ("moco", "byol", "infomin") else ("sync", "none") for name in TRAINED}
+SLOW = ("moco", "byol", "infomin", "obow", "bownet", "moco_v2_multicrop")
+NORMS = {name: ("sync",) if name in SLOW else ("sync", "none") for name in TRAINED}
 
-# These cut as Exemplar does, whose crops come from the host too.
-CUT_ON_DEVICE = ("npid", "moco", "simclr", "byol", "infomin")
+# These cut as Exemplar or OBoW does, whose crops come from the host too.
+CUT_ON_DEVICE = ("npid", "moco", "simclr", "byol", "infomin", "bownet", "moco_v2_multicrop")
 SHAPES = [(on, name) for name in TRAINED for on in ("device", "host") if on == "device" or name not in CUT_ON_DEVICE]
 
 

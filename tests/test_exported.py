@@ -52,7 +52,8 @@ def test_the_head_that_is_probed_is_saved(run):
     loaded = load_backbone(workdir)
     images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
     ours, theirs = exported(images), loaded(images)
-    assert set(theirs) == {"after_root", "block3", "block4", "pre_logits", "projection"} and not exported.trainable_variables
+    assert set(theirs) == {"after_root", "block3", "block4", "pre_logits", "projection"}
+    assert not exported.trainable_variables
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])
     np.testing.assert_allclose(np.linalg.norm(theirs["projection"], axis=1), 1, rtol=1e-5)
@@ -80,7 +81,8 @@ def test_both_endpoints_are_probed_trained_and_untrained(run, tmp_path):
 
 def test_an_endpoint_that_the_pretext_does_not_export_is_refused_before_anything_is_written(tmp_path):
     recipe = get_recipe("rotation", "smoke", **TINY)
-    with pytest.raises(InputError, match="no endpoint 'projection'; this backbone has after_root, block3, block4, pre_logits"):
+    there = "this backbone has after_root, block3, block4, pre_logits"
+    with pytest.raises(InputError, match=f"no endpoint 'projection'; {there}"):
         pretrain(recipe, tmp_path, quiet=True)
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="no endpoint 'projection'"):

@@ -50,6 +50,7 @@ class Bench:
 def main():
     options = tyro.cli(Bench, prog="bench.py", description=__doc__)
     rows, notes = [], []
+    made = provenance()  # before --out changes a file of the checkout
     load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}  # of others, before anything runs here
     tf.get_logger().setLevel("ERROR")  # tracing anew for each pair is what is wanted here
     print("| what | ours | theirs | ratio | target | rival | more |\n|---|---|---|---|---|---|---|", flush=True)
@@ -59,13 +60,13 @@ def main():
             if isinstance(r, str):
                 notes.append(r)
                 continue
-            rows.append(r | provenance() | load)
+            rows.append(r | made | load)
             print(line(r), flush=True)
             if options.out:
                 keep(rows, options.out)
     for note in notes:
         print(f"\n{note}")
-    made, busy = provenance(), "".join(f", load {value:.2f} at the start" for value in load.values())
+    busy = "".join(f", load {value:.2f} at the start" for value in load.values())
     print(f"\n{made['hardware']}, commit {made['commit']}, {made['date']}, NumPy {np.__version__}{busy}")
 
 

@@ -50,19 +50,14 @@ def bench_torch_simclr(python=None, *, batch=64, side=64, steps=5, rounds=5):
     model, xla = build(recipe, source)
     images = next(iter(train_batches(source, batch_size=batch, crops=model.crops, seed=0)))
     views = make_views(model, images)
-    losses = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         write(folder, model, recipe, views[0])
         sides = {"ours": ours(model, views, xla)}
         children = {layout: stack.enter_context(Child([python, SCRIPT, folder, layout])) for layout in LAYOUTS}
         sides |= {layout: child.take for layout, child in children.items()}
 
-        def take(name):
-            seconds, loss = sides[name](steps)
-            losses.setdefault(name, loss)  # of the first steps: later ones drift apart as rounding errors grow
-            return seconds / steps
-
-        seconds = interleaved({name: lambda name=name: take(name) for name in sides}, rounds)
+        losses = {name: side(1)[1] for name, side in sides.items()}  # of the first step: rounding errors grow
+        seconds = interleaved({name: lambda side=side: side(steps)[0] / steps for name, side in sides.items()}, rounds)
         for layout, child in children.items():
             difference = abs(losses["ours"] / losses[layout] - 1)
             require(difference < 1e-3, f"{layout}: the losses differ by {difference:.1g}; that is not the same step")

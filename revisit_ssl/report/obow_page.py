@@ -9,6 +9,7 @@ from revisit_ssl.grids import FAMILIES
 from revisit_ssl.published import load_published
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.cld_claims import by_ground
+from revisit_ssl.report.cld_page import runs_table
 from revisit_ssl.report.obow import (
     LEVELS,
     METHODS,
@@ -148,21 +149,3 @@ def commands():
     ]  # fmt: skip
     note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
     return Table(["", "settings", "command"], rows, labels=3, notes=(note,))
-
-
-def runs_table(settings, results):
-    """One row a setting, with its options, seeds and where the numbers come from."""
-    rows = []
-    for s in settings:
-        mine = [r for r in results if (r.setting, r.weights) == (s.run.setting, "pretrained")]
-        seeds, commits, days, hardware = (
-            sorted({getter(r) for r in mine})
-            for getter in (lambda r: r.seed, lambda r: r.commit, lambda r: r.date[:10], lambda r: r.hardware)
-        )
-        rows.append([
-            s.name, s.options, s.ground.text, s.length, "" if s.run.steps is None else f"{s.run.steps:,}",
-            ", ".join(map(str, seeds)), s.run.setting, ", ".join(commits),
-            days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}", ", ".join(hardware),
-        ])  # fmt: skip
-    columns = ["method", "options", "data and network", "length", "steps", "seeds", "recipe"]
-    return Table([*columns, "commit", "date", "hardware"], rows, labels=4)

@@ -32,15 +32,17 @@ EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
 TINY = ["--backbones", "tiny", "--preset", "smoke", "--no-timing", *QUICK]
 
-# Acts out, attempt after attempt, what plays.json has for the run's name; where that has nothing more, it finishes.
+# Acts out, attempt after attempt, the lines of plays/RUN; where that has nothing more, it finishes. One file to a run,
+# for runs that are under way together must not write to one another's.
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
 workdir = pathlib.Path(sys.argv[sys.argv.index("--workdir") + 1])
 root = pathlib.Path(__file__).parent
-plays = json.loads((root / "plays.json").read_text())
-acts = plays.get(workdir.name, [])
+acts_of_run = root / "plays" / workdir.name
+acts = json.loads(acts_of_run.read_text()) if acts_of_run.exists() else []
 play = acts.pop(0) if acts else "finish"
-(root / "plays.json").write_text(json.dumps(plays))
+if acts_of_run.exists():
+    acts_of_run.write_text(json.dumps(acts))
 
 
 def note(what):
@@ -71,6 +73,10 @@ if play == "save and wait":
     signal.signal(signal.SIGTERM, stop)
     (root / "waiting").touch()
     time.sleep(60)
+if play == "meet another":
+    until = time.time() + 30
+    while len((root / "calls").read_text().splitlines()) < 2 and time.time() < until:
+        time.sleep(0.02)
 if play == "wait for go":
     (root / "waiting").touch()
     while not (root / "go").exists():
@@ -114,7 +120,9 @@ class Stage:
             self.names.append(run.name)
 
     def play(self, plays):
-        (self.root / "plays.json").write_text(json.dumps(plays))
+        (self.root / "plays").mkdir(exist_ok=True)
+        for run, acts in plays.items():
+            (self.root / "plays" / run).write_text(json.dumps(acts))
 
     def sweep(self, *more):
         return main_sweep([*self.arguments, *more], run_script=str(self.script))
@@ -416,6 +424,7 @@ def test_one_run_at_a_time_or_one_on_each_device(tmp_path, monkeypatch):
     for name in stage.names:
         (tmp_path / "sweep" / name / "finished.json").unlink()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    stage.play({name: ["meet another"] for name in stage.names[:2]})
     assert stage.sweep("--devices", "2", "7") == 0
     assert most_at_once() == 2 and {call[2] for call in stage.calls()} == {"2", "7"}
     assert sorted(call[0] for call in stage.calls()) == stage.names

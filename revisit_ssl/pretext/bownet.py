@@ -91,10 +91,11 @@ class WordHead(keras.layers.Layer):
 
 
 class BoWNet(MultiCrop):
-    """Network and head; the teacher and its words, which do not change.
+    """Predict, from a perturbed image, the bag of visual words of a network that was trained before.
 
-    The teacher runs with the BatchNorm statistics it came with. It is no part of a checkpoint: it comes from its file
-    again, or with the seed from the same random numbers.
+    Network and head; the teacher and its words, which do not change. The teacher runs with the BatchNorm statistics it
+    came with. It is no part of a checkpoint: it comes from its file again, or with the seed from the same random
+    numbers.
 
     Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags, the sum over kinds of crops;
     the entropy of the bags, target_entropy, in nats; their perplexity, that of the batch's bag (one word for all: 1),

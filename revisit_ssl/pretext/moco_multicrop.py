@@ -48,7 +48,9 @@ class MoCoMultiCropOptions(MultiCropOptions):
 
 
 class MoCoMultiCrop(MultiCrop):
-    """Network and head, their target, and the queue of the target's keys.
+    """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among those of a queue.
+
+    Network and head, their target, and the queue of the target's keys.
 
     Reports the loss, the mean over the pairs (log(K + 1) in nats where all similarities are equal), and the accuracy in
     [0, 1]: how often the positive is the most similar of all.

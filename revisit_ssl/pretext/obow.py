@@ -76,7 +76,9 @@ class OBoWOptions(MultiCropOptions):
 
 
 class OBoW(MultiCrop):
-    """The network (student), a dynamic head for each level, their vocabularies, and the target network (teacher).
+    """Predict, from crops, the bag of visual words that a slowly moving target network sees in the whole image.
+
+    The network (student), a dynamic head for each level, their vocabularies, and the target network (teacher).
 
     Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags of words, by levels the mean,
     by kinds of crops the sum (``crop_loss``); each kind's loss where there are two; cross_entropy, the same with the

@@ -196,6 +196,8 @@ class Recipe:
     """Strides of blocks 2, 3, 4; None: 2, 2, 2. The official patch tasks take 2, 2, 1; no text says so."""
     stride_on_second: bool = False
     """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
+    zero_init_residual: bool = False
+    """ResNets v1: the scale of the last BN of each unit starts at 0, as in the official SimCLR and BYOL."""
     endpoints_after_pool: bool = False
     """RevNets: block1 to block3 after the pooling that follows them (the authors' later code), not before it."""
     representation_size: int | None = None

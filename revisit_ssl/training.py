@@ -151,7 +151,7 @@ def build_backbone(recipe, input_shape=(None, None, 3)):
     keras.utils.set_random_seed(recipe.seed)
     names = (
         "stem", "bn_momentum", "bn_epsilon", "bn_group", "root_stride", "strides", "representation_size",
-        "stride_on_second", "endpoints_after_pool", "recompute",
+        "stride_on_second", "zero_init_residual", "endpoints_after_pool", "recompute",
     )  # fmt: skip
     options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
     for name in ("recompute", "representation_size", "endpoints_after_pool"):

@@ -47,12 +47,16 @@ def check_group(group, norm):
         raise InputError(f"bn_group {group} with norm 'sync'; a group lies on one device, take norm 'batch'")
 
 
-def normalisation(norm, momentum, epsilon, name, dtype=None, group=None):
-    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value, ``group`` a ghost batch."""
+def normalisation(norm, momentum, epsilon, name, dtype=None, group=None, gamma="ones"):
+    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value, ``group`` a ghost batch,
+    ``gamma`` the initialiser of the scale."""
     if norm == "none":
         return keras.layers.Identity(name=name, dtype=dtype)
     sync = norm == "sync"
-    return BatchNorm(momentum=momentum, epsilon=epsilon, synchronized=sync, name=name, dtype=dtype, group=group)
+    return BatchNorm(
+        momentum=momentum, epsilon=epsilon, synchronized=sync, name=name, dtype=dtype, group=group,
+        gamma_initializer=gamma,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +89,9 @@ class Parts:
             use_bias=self.bias or self.norm == "none", kernel_initializer=self.initializer(),
         )(x)  # fmt: skip
 
-    def normalise(self, x, name):
-        return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name, group=self.bn_group)(x)
+    def normalise(self, x, name, gamma="ones"):
+        options = {"group": self.bn_group, "gamma": gamma}
+        return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name, **options)(x)
 
     def relu(self, x, name):
         return keras.layers.ReLU(name=name)(x)

@@ -66,6 +66,7 @@ def resnet(
     last_relu=True,
     skip=True,
     stride_on_second=False,
+    zero_init_residual=False,
     input_shape=(None, None, 3),
     stem="paper",
     root_stride=None,
@@ -87,6 +88,8 @@ def resnet(
         last_relu: v2 only; False drops the ReLU between the last BN and the average.
         skip: False leaves out additions and projections.
         stride_on_second: basic units: stride in the second 3x3 (S4L's code) instead of the first (He et al., PyTorch).
+        zero_init_residual: v1 only; the scale of the last BN of each unit starts at 0, so that the untrained network is
+            its shortcuts: in the official SimCLR, and in Haiku's ResNet50, which the official BYOL is made of.
         input_shape: (height, width, channels) of the images; None for sides that vary.
         stem: "paper" (7x7/2 and max-pool), "cifar" (3x3/1) or "small" (3x3/2).
         root_stride: replaces the stride of the stem's convolution; the paper's patch tasks take 1.
@@ -109,11 +112,16 @@ def resnet(
     check_strides(root_stride, strides)
     if stride_on_second and bottleneck:
         raise InputError(f"stride_on_second is for the basic units of a ResNet18; {name} has bottlenecks, leave it off")
+    if zero_init_residual and (preactivation or not skip or norm == "none"):
+        raise InputError(
+            f"zero_init_residual needs units that end in a normalisation beside a shortcut; {name} with norm {norm!r} "
+            "has none, leave it off"
+        )
     parts = Parts(norm, bn_momentum, bn_epsilon, initializer, bn_group=bn_group)
     inputs = image_input(input_shape)
     x = parts.root(inputs, 16 * width, stem, root_stride, activate=not preactivation)
     endpoints = {"after_root": x}
-    unit = _unit_v2 if preactivation else _unit_v1
+    unit = _unit_v2 if preactivation else functools.partial(_unit_v1, last="zeros" if zero_init_residual else "ones")
     for block, (count, stride) in enumerate(zip(units, (1, *strides), strict=True), 1):
         channels = 16 * width * 2 ** (block - 1) * (4 if bottleneck else 1)
         for i in range(count):
@@ -144,14 +152,14 @@ def _shortcut(parts, x, raw, convolutions, name):
     return parts.conv(x, channels, 1, f"{name}_proj", stride), True
 
 
-def _unit_v1(parts, x, convolutions, skip, name):
+def _unit_v1(parts, x, convolutions, skip, name, last):
     if skip:
         shortcut, projected = _shortcut(parts, x, x, convolutions, name)
         if projected:
             shortcut = parts.normalise(shortcut, f"{name}_proj_norm")
     for i, (filters, size, stride) in enumerate(convolutions, 1):
         x = parts.conv(x, filters, size, f"{name}_conv{i}", stride)
-        x = parts.normalise(x, f"{name}_conv{i}_norm")
+        x = parts.normalise(x, f"{name}_conv{i}_norm", gamma=last if i == len(convolutions) else "ones")
         if i < len(convolutions):
             x = parts.relu(x, f"{name}_conv{i}_relu")
     if skip:

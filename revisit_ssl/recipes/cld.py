@@ -328,12 +328,12 @@ def paper(name, width, backbone):
     elif name == "simclr":
         task, views, batch_size = options(name, temperature=0.1), SIMCLR, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 100, "norm": "sync"}
+        changes = {"epochs": 100, "norm": "sync", "zero_init_residual": True}
         source = "arXiv:2002.05709, section 2 and appendix A; 32 to 128 TPU cores there"
     elif name == "byol":
         task, views, batch_size = options(name, momentum=0.99), BYOL, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 300, "norm": "sync", "bn_momentum": 0.9}
+        changes = {"epochs": 300, "norm": "sync", "bn_momentum": 0.9, "zero_init_residual": True}
         source = "official byol/, 300 epochs; 512 TPU cores there"
     elif name == "byol_cld":
         return openselfsup(name, width, backbone)

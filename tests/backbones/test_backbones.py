@@ -166,6 +166,22 @@ def test_options_change_what_they_say():
     assert not any(isinstance(layer, keras.layers.Add) for layer in abstract("resnet18_no_skip", 1).layers)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50_torch"])
+def test_zero_init_residual_leaves_the_shortcuts(name):
+    """Each unit is relu(shortcut) before the first step: block1 of a ResNet18 is then the root's output itself."""
+    model = get_backbone(name, 1, stem="small", zero_init_residual=True)
+    gammas = [v for v in model.trainable_variables if v.path.endswith("/gamma")]
+    last = "conv3" if "50" in name else "conv2"
+    assert {bool(np.any(v.numpy())) for v in gammas if f"{last}_norm" in v.path} == {False}
+    assert {bool(np.all(v.numpy() == 1)) for v in gammas if f"{last}_norm" not in v.path} == {True}
+    outputs = model(images(), training=True)
+    if name == "resnet18":
+        np.testing.assert_array_equal(outputs["block1"], outputs["after_root"])
+    project, norm = (model.get_layer(f"block2_unit1_proj{end}") for end in ("", "_norm"))
+    shortcut = norm(project(outputs["block1"]), training=True)
+    np.testing.assert_allclose(outputs["block2"], np.maximum(shortcut, 0), rtol=1e-5, atol=1e-5)
+
+
 def assert_same_outputs(ours, theirs):
     assert ours.keys() == theirs.keys()
     for endpoint, value in theirs.items():
@@ -253,6 +269,9 @@ def test_bfloat16(small_models, tmp_path):
         ("resnet18", 1, {"strides": (2, 2, 3)}, "three of 1 or 2"),
         ("resnet18", 1, {"root_stride": 4}, "None, 1, 2"),
         ("resnet50_v1", 1, {"stride_on_second": True}, "basic units of a ResNet18; resnet50_v1 has bottlenecks"),
+        ("resnet50_v2", 1, {"zero_init_residual": True}, "resnet50_v2 with norm 'batch' has none, leave it off"),
+        ("resnet18", 1, {"zero_init_residual": True, "norm": "none"}, "resnet18 with norm 'none' has none"),
+        ("revnet50", 1, {"zero_init_residual": True}, "no option 'zero_init_residual'"),
         ("resnet18", 1, {"input_shape": (32, 32)}, "height, width, channels"),
         ("revnet50", 1, {"representation_size": 0}, "at least 1"),
         ("vgg19_bn", 1, {"input_shape": (None, None, 3)}, "fixed sides"),

@@ -1,5 +1,7 @@
 """Recipes of OBoW against what the supplement and the released configurations say, typed from there once more."""
 
+import dataclasses
+
 import pytest
 
 from revisit_ssl.command_line import parse_run
@@ -81,10 +83,11 @@ def test_the_methods_of_the_study_differ_in_what_they_are_alone(preset):
     recipes = [get_recipe(name, preset) for name in obow.PRETEXT_OF if preset in presets_of(name)]
     assert len(recipes) > 2
     for field in (
-        "backbone", "width", "stem", "strides", "dataset", "fraction", "batch_size", "epochs", "optimizer", "probes",
-        "endpoints", "bn_momentum",
+        "backbone", "width", "stem", "strides", "dataset", "fraction", "batch_size", "epochs", "probes", "endpoints",
+        "bn_momentum", "zero_init_residual", "probe_fraction",
     ):  # fmt: skip
         assert len({getattr(recipe, field) for recipe in recipes}) == 1, field
+    assert len({dataclasses.replace(recipe.optimizer, lr=1.0) for recipe in recipes}) == 1
     # Deltas of section D: crops of 48, patches of 32 of 64 pixels, moves of 8.
     sides = {"imagenette": (48, 32, 8, 72), "cifar10": (24, 16, 4, 32)}
     assert get_recipe("obow", preset).task.sides(recipes[0].views.size) == sides[preset]

@@ -409,19 +409,33 @@ def light(name, *, queue_size, groups, hidden, infomin):
     return options(name, **head, **memory, **cld)
 
 
-# Epochs that take as long as those of the others: MoCo and BYOL encode more crops in a step.
-EFFORT = {"npid": 1.0, "simclr": 1.0, "moco": 0.8, "byol": 0.75, "infomin": 0.6}
+# Of the sample recipes: images of a step, epochs, rate, decay. NPID's epochs are of a tenth of the images.
+SAMPLE = {
+    "npid": (64, 60, 0.05, 5e-4),
+    "moco": (64, 4.8, 0.1, 5e-4),
+    "simclr": (64, 6, 0.1, 5e-4),
+    "byol": (32, 8, 0.1, 1e-4),
+    "infomin": (32, 3.6, 0.03, 5e-4),
+}
+
+
+def has_last_scales(backbone):
+    """Whether the network has units that end in a BN beside a shortcut, whose scales can start at 0."""
+    return backbone.startswith("resnet") and not any(kind in backbone for kind in ("v2", "no_skip"))
 
 
 def sample(name, width, backbone):
     """Minutes on two CPU cores. NPID sees a tenth of the images, ten times as often: rows grow old between visits."""
-    bank = PRETEXT_OF[name] == "npid"
+    backbone, bank, byol = backbone or "resnet18", PRETEXT_OF[name] == "npid", PRETEXT_OF[name] == "byol"
+    batch_size, epochs, lr, weight_decay = SAMPLE[PRETEXT_OF[name]]
     return Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or "resnet18",
+        backbone=backbone,
         width=width or 1,
-        task=light(name, queue_size=1024, groups=16, hidden=128, infomin={"hidden": 128}),
-        stem=None if (backbone or "").startswith("vgg") else "small",
+        # A target that starts as a deep random network has little to teach, and nothing else keeps BYOL's apart.
+        zero_init_residual=byol and has_last_scales(backbone),
+        task=light(name, queue_size=1024, groups=16, hidden=256 if byol else 128, infomin={"hidden": 128}),
+        stem=None if backbone.startswith("vgg") else "small",
         bn_momentum=0.9,
         dataset="toy_scenes",
         fraction=0.1 if bank else None,
@@ -437,14 +451,14 @@ def sample(name, width, backbone):
             randaugment_layers=0,
             normalize="standardize",
         ),
-        batch_size=32 if PRETEXT_OF[name] in ("byol", "infomin") else 64,
-        epochs=60 if bank else round(6 * EFFORT[PRETEXT_OF[name]], 1),
+        batch_size=batch_size,
+        epochs=epochs,
         optimizer=OptimizerSpec(
-            lr={"npid": 0.05, "byol": 0.06, "infomin": 0.03}.get(PRETEXT_OF[name], 0.1),
+            lr=lr,
             scale_lr=False,
             schedule="cosine",
             warmup_epochs=6 if bank else 0.5,
-            weight_decay=5e-4,
+            weight_decay=weight_decay,
             decay="all",
         ),
         probes=("linear", "knn"),
@@ -452,6 +466,10 @@ def sample(name, width, backbone):
         source="our own; a few settings of each were tried by hand, and the accuracies looked at were those of the "
         "test split (validation has the same best)",
     )
+
+
+# Epochs that take as long as those of the others: MoCo and BYOL encode more crops in a step.
+EFFORT = {"npid": 1.0, "simclr": 1.0, "moco": 0.8, "byol": 0.75, "infomin": 0.6}
 
 
 def small(name, width, backbone):

@@ -186,7 +186,7 @@ def monitor_results(recipe, workdir):
 
 
 # Columns of log.csv that tell of visual words, each with the level behind it: batch_perplexity_block4.
-WORDS = re.compile(r"(perplexity|batch_perplexity|mu|used)(?:_(block\d))?")
+WORDS = re.compile(r"(perplexity|batch_perplexity|usage_perplexity|mu|used)(?:_(block\d))?")
 CURVE_POINTS = 60
 
 
@@ -195,7 +195,7 @@ def vocabulary_results(recipe, workdir):
 
     Returns:
         [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
-        batch_perplexity, mu, and used (percent of the words); the mean over the last tenth of the log, and in ``extra``
+        batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the log, and in ``extra``
         the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
     """
     rows = read_log(os.path.join(str(workdir), "log.csv"))

@@ -394,7 +394,7 @@ def override(recipe, **changes):
     """A copy of the recipe with fields replaced; ``optimizer__lr=0.1`` reaches into nested ones.
 
     Raises:
-        InputError: no such field.
+        InputError: no such field, or a value of the wrong kind.
     """
     nested = {}
     flat = {}
@@ -408,6 +408,11 @@ def override(recipe, **changes):
         else:
             flat[name] = value
     flat = {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
+    hints = typing.get_type_hints(type(recipe))
+    for name, value in flat.items():
+        require(
+            _fits(value, hints[name]), f"{type(recipe).__name__}.{name} is {value!r}; expected {_name(hints[name])}"
+        )
     for head, inner in nested.items():
         flat[head] = override(flat.get(head, getattr(recipe, head)), **inner)
     return dataclasses.replace(recipe, **flat)

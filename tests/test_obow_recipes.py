@@ -79,7 +79,7 @@ def test_a_published_setting_says_what_is_reported_of_it(key, numbers):
 
 @pytest.mark.parametrize("preset", ["imagenette", "cifar10"])
 def test_the_methods_of_the_study_differ_in_what_they_are_alone(preset):
-    # Network, data, length, optimiser and probes are the same: the study compares methods.
+    # Network, data, length and probes are the same, and the optimiser but for its rate.
     recipes = [get_recipe(name, preset) for name in obow.PRETEXT_OF if preset in presets_of(name)]
     assert len(recipes) > 2
     for field in (

@@ -47,7 +47,7 @@ POINTS = {
 
 def lines(method, value, *, seed=0, task=None, training=None, untrained=None, usage=None, **more):
     """[Result] of one run: few-shot with one image is ``value``, the others follow POINTS; ``usage`` {level: percent of
-    K}: batch_perplexity at the end, reached from twice as much."""
+    K}: usage_perplexity at the end, reached from twice as much."""
     pretext, options = TASKS[method]
     options = options | (task or {})
     fields = {
@@ -67,7 +67,7 @@ def lines(method, value, *, seed=0, task=None, training=None, untrained=None, us
             rows.append(Result(pretext="random", weights=weights, **low))
     for level, percent in (usage or {}).items():
         end = percent / 100 * options["words"]
-        for metric, last in (("batch_perplexity", end), ("perplexity", 8.0), ("mu", 3.0), ("used", percent)):
+        for metric, last in (("usage_perplexity", end), ("perplexity", 8.0), ("mu", 3.0), ("used", percent)):
             place = {"probe": "vocabulary", "endpoint": level, "metric": metric}
             extra = {"curve": [[1, 2 * last], [10, last], [20, last]]}
             shared = fields | {"split": "train"}
@@ -239,12 +239,12 @@ def test_without_runs_there_are_no_figures():
 
 def test_words_of_a_run_are_read_from_its_log(tmp_path):
     recipe = get_recipe("obow", "smoke")
-    rows = ["step,epoch,learning_rate,images_per_second,loss,batch_perplexity_block4,mu_block3,used_block4"]
+    rows = ["step,epoch,learning_rate,images_per_second,loss,usage_perplexity_block4,mu_block3,used_block4"]
     rows += [f"{10 * i},{i},0.1,50,3.0,{100 + i},{i / 10},{0.25}" for i in range(1, 201)]
     (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
     found = {(r.endpoint, r.metric): r for r in vocabulary_results(recipe, tmp_path)}
-    assert set(found) == {("block4", "batch_perplexity"), ("block3", "mu"), ("block4", "used")}
-    last = found["block4", "batch_perplexity"]
+    assert set(found) == {("block4", "usage_perplexity"), ("block3", "mu"), ("block4", "used")}
+    last = found["block4", "usage_perplexity"]
     assert last.value == pytest.approx(100 + sum(range(181, 201)) / 20) and last.steps == 2000
     assert (last.probe, last.split, last.pretext, last.weights) == ("vocabulary", "train", "obow", "pretrained")
     assert (

@@ -89,6 +89,8 @@ def recipe_of(name, gpu, **changes):
     else:
         # Of a map of 4 x 4 cells, OBoW's border and mean of 3 x 3 would leave none.
         network |= {"backbone": "resnet18", "width": 4, "stem": "small", "strides": (2, 2, 1)}
+        # Sides of the crops at 64 px as in our recipes of that size.
+        network |= {"task__crop_size": 48, "task__patch_size": 32, "task__resize_to": 72} if name == "obow" else {}
     if name == "supervised":
         plain = {"crop": "resized", "scale": (0.08, 1.0), "color": "none", "flip": True}
         return get_recipe(name, "sample", **network | {f"views__{k}": v for k, v in plain.items()} | changes)

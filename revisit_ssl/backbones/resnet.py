@@ -115,7 +115,7 @@ def resnet(
     if zero_init_residual and (preactivation or not skip or norm == "none"):
         raise InputError(
             f"zero_init_residual needs units that end in a normalisation beside a shortcut; {name} with norm {norm!r} "
-            "has none, leave it off"
+            "has none: --no-zero-init-residual"
         )
     parts = Parts(norm, bn_momentum, bn_epsilon, initializer, bn_group=bn_group)
     inputs = image_input(input_shape)

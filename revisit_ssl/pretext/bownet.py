@@ -99,7 +99,7 @@ class BoWNet(MultiCrop):
 
     Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags, the sum over kinds of crops;
     the entropy of the bags, target_entropy, in nats; their perplexity, that of the batch's bag (one word for all: 1),
-    the share of words in use, and gamma.
+    that of how often each word is the nearest of a cell, the share of words in use, and gamma.
 
     Args:
         options: BoWNetOptions.
@@ -131,7 +131,7 @@ class BoWNet(MultiCrop):
         self.vocabulary = Vocabulary(o.words, self.map_shape[-1], pool=pool, **hard)
         self.head = WordHead(o.words, o.gamma)
         self.head.build(backbone.output["pre_logits"].shape)
-        self.ready("loss", "target_entropy", "perplexity", "batch_perplexity", "used", "gamma")
+        self.ready("loss", "target_entropy", "perplexity", "batch_perplexity", "usage_perplexity", "used", "gamma")
 
     @classmethod
     def from_recipe(cls, recipe, backbone, source):

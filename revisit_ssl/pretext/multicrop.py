@@ -44,6 +44,8 @@ class MultiCropOptions(TaskOptions):
         for name in ("crop_size", "patch_size", "resize_to"):
             side = getattr(self, name)
             require(side is None or side >= 8, f"task.{name} {side} must be at least 8 pixels")
+        low, high = self.patch_scale
+        require(0 < low <= high <= 1, f"task.patch_scale {self.patch_scale}: a pair 0 < low <= high <= 1")
         jitter = self.patch_jitter
         require(jitter is None or jitter >= 0, f"task.patch_jitter {jitter} must not be negative")
 

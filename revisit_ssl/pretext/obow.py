@@ -20,7 +20,7 @@ from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import fold
 
 LEVELS = {1: ("block4",), 2: ("block3", "block4")}
-OF_LEVEL = ("perplexity", "batch_perplexity", "mu", "used")  # what a vocabulary reports
+OF_LEVEL = ("perplexity", "batch_perplexity", "usage_perplexity", "mu", "used")  # what a vocabulary reports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,8 @@ class OBoW(MultiCrop):
     Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags of words, by levels the mean,
     by kinds of crops the sum (``crop_loss``); each kind's loss where there are two; cross_entropy, the same with the
     entropy of the bags in it, and that entropy, target_entropy, both in nats; of each level the perplexity of the
-    images' bags, that of the batch's (one word for all: 1), mu and the share of words in use; with the monitor its
-    cross-entropy and its accuracy in [0, 1].
+    images' bags, that of the batch's (one word for all: 1), that of how often each word is the nearest of a cell, mu and
+    the share of words in use; with the monitor its cross-entropy and its accuracy in [0, 1].
 
     Args:
         options: OBoWOptions.
@@ -143,7 +143,7 @@ class OBoW(MultiCrop):
         shapes = self.target.compute_output_shape((1, self.view_spec.size, self.view_spec.size, 3))
         for name, vocabulary in zip(self.levels, self.vocabularies, strict=True):
             vocabulary.inner(tf.zeros((1, *shapes[name][1:])))  # refuses a map that is too small
-            if self.options.vocabulary == "queue":
+            if self.options.vocabulary == "queue" or self.options.start == "features":
                 vocabulary.check_batch(images * self.distribute_strategy.num_replicas_in_sync)
 
     def callbacks(self, source):

@@ -134,8 +134,9 @@ class Vocabulary(keras.layers.Layer):
 
         Returns:
             (float32 [B, K] >= 0 with rows of sum 1, without gradient; {"perplexity": of the images' bags,
-            "batch_perplexity": of the batch's, "used": share of the words that are the nearest of any cell of the
-            batch, "mu" where there is one}).
+            "batch_perplexity": of the batch's, "usage_perplexity": of how often each word is the nearest of a cell of
+            the batch, whatever Sinkhorn makes of it, "used": share of the words that are so at all, "mu" where there is
+            one, as the codes use it}).
 
         Raises:
             InputError: a map that is too small, or more images than words.
@@ -158,8 +159,10 @@ class Vocabulary(keras.layers.Layer):
             self.move_means(rows, cells, nearest, counts, bias, seed)
         image, batch = bow_perplexity(bow)
         used = tf.reduce_mean(tf.cast(counts > 0, tf.float32))
-        mu = {} if self.kind == "fixed" else {"mu": tf.identity(self.mu.value)}
-        return bow, {"perplexity": image, "batch_perplexity": batch, "used": used} | mu
+        shares = counts / tf.reduce_sum(counts)
+        usage = tf.exp(-tf.reduce_sum(tf.math.xlogy(shares, shares)))
+        mu = {} if self.kind == "fixed" else {"mu": self.corrected_mu()}
+        return bow, {"perplexity": image, "batch_perplexity": batch, "usage_perplexity": usage, "used": used} | mu
 
     def assign(self, features):
         """The word of every cell, with the words and mu as they are: for pictures.
@@ -196,14 +199,18 @@ class Vocabulary(keras.layers.Layer):
         mu = self.mu_momentum * self.mu.value + (1.0 - self.mu_momentum) * mean
         self.mu.assign(tf.maximum(mu, SMALLEST_MU))
 
-    def sharpness(self):
-        """inv_delta / mu, float32 scalar: what a squared distance is multiplied by."""
-        mu = tf.convert_to_tensor(self.mu.value)
+    def corrected_mu(self):
+        """mu, float32 scalar, without its start where ``bias_correct_mu`` is set."""
+        mu = tf.identity(tf.convert_to_tensor(self.mu.value))
         if self.bias_correct_mu:
             left = tf.pow(self.mu_momentum, tf.cast(self.step.value, tf.float32))  # of the start
             corrected = (mu - left * FIRST_MU) / tf.maximum(1.0 - left, SMALLEST_MU)
             mu = tf.where(self.step.value > 0, tf.maximum(corrected, SMALLEST_MU), mu)
-        return self.inv_delta / mu
+        return mu
+
+    def sharpness(self):
+        """inv_delta / mu, float32 scalar: what a squared distance is multiplied by."""
+        return self.inv_delta / self.corrected_mu()
 
     def codes(self, distances, bias=None):
         """Assignments: squared distances float32 [..., K] -> [..., K], which add up to 1; ``bias`` as ``balance``'s."""
@@ -329,7 +336,7 @@ class Vocabulary(keras.layers.Layer):
 class CollapseAlarm(keras.callbacks.Callback):
     """Warns when the bags of a batch have shrunk to hardly any word; ends training when mu has run down to nothing.
 
-    Looks every ``every`` steps, by when the noise that a queue starts with is gone (K / B steps, 32 to 64 there).
+    Looks every ``every`` steps; by then the noise that a queue starts with is gone (K / B steps, 32 to 64 in all recipes).
     A batch perplexity below 2, or below a thousandth of the words, is one word for nearly everything.
 
     Args:

@@ -6,7 +6,8 @@ obow_vanilla       one level, one large crop.
 bownet             a teacher that does not change, with --task.teacher a run of its own (rotation), and a vocabulary by
                    k-means. Without one its words are those of a random network: a control.
 moco_v2_multicrop  MoCo v2 with the views of obow.
-moco_v2_plain      MoCo v2 with its own views, else the same.
+moco_v2_plain      MoCo v2 with two crops as its own, else the same: at published scale with MoCo v2's colours and
+                   crops, in our own runs with those of all methods there.
 
 paper       ImageNet, ResNet50: obow.
 imagenet20  a fifth of ImageNet, ResNet18: the supplement's Table 1 and the main text's ablations.
@@ -35,7 +36,7 @@ PRETEXT_OF = {
 }
 ABOUT = {
     "obow_vanilla": "OBoW with one level and one large crop.",
-    "moco_v2_plain": "MoCo v2 with its own views, as the control of moco_v2_multicrop.",
+    "moco_v2_plain": "MoCo v2 with two whole-size crops, as the control of moco_v2_multicrop.",
 }
 
 # Supplement F: of the large crops; the patches have no blur, what the target network sees is flipped alone.
@@ -135,6 +136,9 @@ def contrastive(name, **memory):
 
 # --- our own ----------------------------------------------------------------------------------------------------------
 
+# Deviation: in these short runs of small images a network's units start as their shortcuts (``network``), inv_delta is
+# 30 and mu corrected for its start (``light``), crops are larger and not blurred (``views``), both of OBoW's levels
+# have maps of 8 x 8 cells (the specification's scaling has 16 x 16 in conv4), and BoWNet has no CutMix.
 # The last block keeps its map at 8 x 8 cells: of four the border and the mean of 3 x 3 would leave none.
 STRIDES = (2, 2, 1)
 
@@ -177,7 +181,7 @@ def rate(name):
 
 
 def views(size, **changes):
-    """Views of small images, of all methods alike."""
+    """Views of small images, of all methods alike: moco_v2_plain differs in the number and the sizes of its crops."""
     # Of 32 pixels the official crops, of 0.08 to 0.6 of the image, show next to nothing.
     small = {"scale": (0.2, 1.0), "blur_probability": (0.0,)}
     evaluation = {"eval_method": "none", "eval_resize": None, "eval_size": None}
@@ -213,7 +217,7 @@ def sample(name, width, backbone):
         probes=("linear", "few_shot"),
         endpoints=("pre_logits",),
         source="our own; four settings of OBoW were tried by hand, judged by kNN on the validation split; the other "
-        "methods have the same",
+        "methods have the same but for MoCo's rate",
     )
 
 

@@ -227,16 +227,17 @@ def vocabulary_table(group):
         for part in (f"{level_name(level)}: words in use, % of K", f"{level_name(level)}: words of an image")
     ]
     note = (
-        f"{first.method}, {first.options}; {first.length}. Words in use: the perplexity of a batch's bag of words at "
-        "the end of training, in percent of the K words; 100 would be all words alike. Words of an image: the "
-        "perplexity of an image's own bag, mean. Means ± sample standard deviation (seeds)."
+        f"{first.method}, {first.options}; {first.length}. Words in use: the perplexity of how often each word is the "
+        "nearest of a cell of the batch, at the end of training and in percent of the K words; 100 would be all words "
+        "alike. It is not taken of the bags, which assignments in equal shares balance whatever the words are. Words of "
+        "an image: the perplexity of an image's own bag, mean. Means ± sample standard deviation (seeds)."
     )
     return Table(["vocabulary", *columns, *(m.title for m in measures)], rows, notes=(note,))
 
 
 def usage_of(setting, level):
-    """{seed: percent}: perplexity of the batch's bag at the end of training, of the K words."""
-    return {seed: 100 * v / setting.task["words"] for seed, v in setting.last(level, "batch_perplexity").items()}
+    """{seed: percent}: perplexity of the words nearest to a batch's cells at the end of training, of the K words."""
+    return {seed: 100 * v / setting.task["words"] for seed, v in setting.last(level, "usage_perplexity").items()}
 
 
 def in_use(setting, level):

@@ -25,7 +25,8 @@ FOLDER = "obow"
 COLORS = dict(zip(METHODS, ("#56B4E9", "#0072B2", "#F0C27B", "#D55E00", "#999999"), strict=True))
 OF_VOCABULARY = dict(zip(VOCABULARIES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
 SCALARS = {
-    "batch_perplexity": "words in use in a batch (perplexity)", "perplexity": "words of an image (perplexity)",
+    "usage_perplexity": "words in use in a batch (perplexity)", "perplexity": "words of an image (perplexity)",
+    "batch_perplexity": "words of a batch's bag (perplexity)",
     "mu": "mu, distance to the nearest word", "used": "share of the words in use (%)",
 }  # fmt: skip
 
@@ -87,10 +88,10 @@ def vocabularies_figure(settings, name="vocabularies"):
     groups = [g for g in vocabularies_of(settings) if sum(bool(s.words) for s in g.values()) > 1]
     require(groups, "no runs that differ in the vocabulary alone; run experiments/sweep.py obow-vocabulary")
     group = groups[0]
-    levels = [level for level in LEVELS if any((level, "batch_perplexity") in s.words for s in group.values())]
+    levels = [level for level in LEVELS if any((level, "usage_perplexity") in s.words for s in group.values())]
     lines = {VOCABULARIES[kind]: (s, OF_VOCABULARY[kind]) for kind, s in group.items()}
-    scalars = ("batch_perplexity", "perplexity", "used")
-    picture = panels_of(lines, levels, scalars, log=("batch_perplexity",))
+    scalars = ("usage_perplexity", "perplexity", "used")
+    picture = panels_of(lines, levels, scalars, log=("usage_perplexity",))
     first = next(iter(group.values()))
     caption = (
         f"Vocabularies of {first.method}: {first.ground.text}, {first.options}; {first.length}. Lines: mean of the "

@@ -31,7 +31,7 @@ SHARE = 64 / 224  # of the side of a view, that of a patch
 FOLDER = "visual_words"
 CURVES = {
     "perplexity": "words an image spreads over", "batch_perplexity": "words a batch spreads over",
-    "used": "share of words in use", "mu": "mu",
+    "usage_perplexity": "words in use in a batch (perplexity)", "used": "share of words in use", "mu": "mu",
 }  # fmt: skip
 
 

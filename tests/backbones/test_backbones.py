@@ -269,7 +269,7 @@ def test_bfloat16(small_models, tmp_path):
         ("resnet18", 1, {"strides": (2, 2, 3)}, "three of 1 or 2"),
         ("resnet18", 1, {"root_stride": 4}, "None, 1, 2"),
         ("resnet50_v1", 1, {"stride_on_second": True}, "basic units of a ResNet18; resnet50_v1 has bottlenecks"),
-        ("resnet50_v2", 1, {"zero_init_residual": True}, "resnet50_v2 with norm 'batch' has none, leave it off"),
+        ("resnet50_v2", 1, {"zero_init_residual": True}, "resnet50_v2 with norm 'batch' has none: --no-zero-init"),
         ("resnet18", 1, {"zero_init_residual": True, "norm": "none"}, "resnet18 with norm 'none' has none"),
         ("revnet50", 1, {"zero_init_residual": True}, "no option 'zero_init_residual'"),
         ("resnet18", 1, {"input_shape": (32, 32)}, "height, width, channels"),

@@ -17,6 +17,7 @@ from revisit_ssl.pretext.obow import OBoW, OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum
 from revisit_ssl.pretext.vocabulary import Vocabulary
 from revisit_ssl.recipe import ViewSpec
+from revisit_ssl.recipes import get_recipe
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 
@@ -382,5 +383,12 @@ def test_bad_options():
     model.check_batch(8)
     with pytest.raises(InputError, match="16 new words of a step do not fit into task.words 8"):
         model.check_batch(16)
+    options = OBoWOptions(words=8, vocabulary="kmeans", start="features")
+    with pytest.raises(InputError, match="16 new words of a step do not fit into task.words 8"):
+        OBoW(network, options=options, views=ViewSpec(size=64)).check_batch(16)
+    with pytest.raises(InputError, match=r"task.patch_scale .1.0, 0.6.: a pair 0 < low <= high <= 1"):
+        OBoWOptions(patch_scale=(1.0, 0.6))
+    with pytest.raises(InputError, match="OBoWOptions.levels is 3; expected one of 1, 2"):
+        get_recipe("obow", "smoke", task__levels=3)
     with pytest.raises(InputError, match="maps of 4 x 4 cells"):
         OBoW(network, options=OBoWOptions(words=8, patches=0), views=ViewSpec(size=8)).check_batch(8)

@@ -166,6 +166,16 @@ def test_which_cell_is_taken():
     np.testing.assert_array_equal(v.places((0, 3), 50, 4), drawn[3])
 
 
+@pytest.mark.parametrize("cells, places", [(14, 100), (7, 9)])
+def test_the_queue_draws_from_means_of_3_x_3_without_the_border(cells, places, monkeypatch):
+    # Maps of 224 px: conv4's 14 x 14 have 12 x 12 inner cells and 10 x 10 means, conv5's 7 x 7 have 5 x 5 and 3 x 3.
+    v, seen = Vocabulary(4, 1), []
+    monkeypatch.setattr(v, "places", lambda seed, images, count: seen.append(count) or tf.zeros([images], tf.int32))
+    inner_cells = v.inner(tf.zeros([2, cells, cells, 1]))
+    assert inner_cells.shape == (2, cells - 2, cells - 2, 1)
+    assert v.picked(inner_cells, 0).shape == (2, 1) and seen == [places]
+
+
 def test_first_words_and_mu():
     v = Vocabulary(2000, 10)
     words = v.snapshot().numpy()
@@ -228,6 +238,9 @@ def test_k_means_is_the_moving_average_of_vq_vae():
         rows = inner(features)
         nearest = squared(rows, expected).argmin(1)
         assert float(scalars["used"]) == pytest.approx(len(set(nearest)) / 12)
+        shares = np.bincount(nearest) / len(nearest)
+        entropy = -sum(share * np.log(share) for share in shares if share)
+        assert float(scalars["usage_perplexity"]) == pytest.approx(np.exp(entropy), rel=1e-5)
         n, m = np.zeros(12), np.zeros((12, 4))
         for row, k in zip(rows, nearest, strict=True):
             n[k] += 1
@@ -305,11 +318,14 @@ def test_sinkhorn_is_the_loop_over_rows_and_columns(iterations):
         log_q -= logsumexp(log_q, axis=1, keepdims=True) + np.log(12)
         log_q -= logsumexp(log_q, axis=0, keepdims=True) + np.log(d.shape[1])
     codes = np.exp(log_q).T * d.shape[1]
-    np.testing.assert_allclose(codes.sum(1), 1.0)
+    rows = Distances(tf.reshape(v.inner(features), [3, -1, 4]), tf.constant(words), 3)
+    ours = tf.reshape(rows.map(lambda each: v.codes(each, v.balance(rows)), tf.float32), [-1, 12])
+    np.testing.assert_allclose(ours, codes, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(tf.reduce_sum(ours, 1), 1.0, rtol=1e-5)
     expected = codes.reshape(3, -1, 12).max(1)
     np.testing.assert_allclose(bow, expected / expected.sum(1, keepdims=True), rtol=2e-3, atol=2e-4)
     if iterations == 200:  # the words' shares are equal too
-        np.testing.assert_allclose(codes.mean(0), 1 / 12, rtol=0.02)
+        np.testing.assert_allclose(tf.reduce_mean(ours, 0), 1 / 12, rtol=0.02)
     n, m = codes.sum(0), codes.T @ inner(features)
     counts = 0.99 + 0.01 * n
     np.testing.assert_allclose(v.counts, counts, rtol=1e-3)

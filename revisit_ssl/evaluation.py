@@ -195,8 +195,8 @@ def vocabulary_results(recipe, workdir):
 
     Returns:
         [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
-        batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the log, and in ``extra``
-        the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
+        batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the
+        log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
     """
     rows = read_log(os.path.join(str(workdir), "log.csv"))
     columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}

@@ -83,8 +83,8 @@ class OBoW(MultiCrop):
     Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags of words, by levels the mean,
     by kinds of crops the sum (``crop_loss``); each kind's loss where there are two; cross_entropy, the same with the
     entropy of the bags in it, and that entropy, target_entropy, both in nats; of each level the perplexity of the
-    images' bags, that of the batch's (one word for all: 1), that of how often each word is the nearest of a cell, mu and
-    the share of words in use; with the monitor its cross-entropy and its accuracy in [0, 1].
+    images' bags, that of the batch's (one word for all: 1), that of how often each word is the nearest of a cell, mu
+    and the share of words in use; with the monitor its cross-entropy and its accuracy in [0, 1].
 
     Args:
         options: OBoWOptions.

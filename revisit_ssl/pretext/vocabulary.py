@@ -336,7 +336,7 @@ class Vocabulary(keras.layers.Layer):
 class CollapseAlarm(keras.callbacks.Callback):
     """Warns when the bags of a batch have shrunk to hardly any word; ends training when mu has run down to nothing.
 
-    Looks every ``every`` steps; by then the noise that a queue starts with is gone (K / B steps, 32 to 64 in all recipes).
+    Looks every ``every`` steps, by when the noise is gone that a queue starts with (K / B steps, 32 to 64 there).
     A batch perplexity below 2, or below a thousandth of the words, is one word for nearly everything.
 
     Args:

@@ -229,8 +229,8 @@ def vocabulary_table(group):
     note = (
         f"{first.method}, {first.options}; {first.length}. Words in use: the perplexity of how often each word is the "
         "nearest of a cell of the batch, at the end of training and in percent of the K words; 100 would be all words "
-        "alike. It is not taken of the bags, which assignments in equal shares balance whatever the words are. Words of "
-        "an image: the perplexity of an image's own bag, mean. Means ± sample standard deviation (seeds)."
+        "alike. It is not taken of the bags, which assignments in equal shares balance whatever the words are. Words "
+        "of an image: the perplexity of an image's own bag, mean. Means ± sample standard deviation (seeds)."
     )
     return Table(["vocabulary", *columns, *(m.title for m in measures)], rows, notes=(note,))
 

@@ -234,9 +234,9 @@ def study(name, width, backbone, *, size, stem, task, **changes):
         probe_fraction=0.25,
         endpoints=("pre_logits",),
         source="our own: the schedule of OBoW's ResNet18 and its decay for all methods alike, K and length as the set "
-        "is small; MoCo's momentum 0.99, its queue as many keys as there are words. Rates and inv_delta as on toy_scenes; "
-        "of three settings of vanilla OBoW (crops' scale and batch; the network's first scales) the best by kNN on the "
-        "validation split",
+        "is small; MoCo's momentum 0.99, its queue as many keys as there are words. Rates and inv_delta as on "
+        "toy_scenes; of three settings of vanilla OBoW (crops' scale and batch; the network's first scales) the best by "
+        "kNN on the validation split",
         **changes,
     )
 

@@ -26,8 +26,8 @@ RULE = (
     f"{WEIGHING} Claims 1 to 3 have three differences, few-shot with one and with five images and linear, each with "
     "the deviation of its own measure; claim 4 has one for each level and each of the two fixes, in percent of the K "
     "words. In our own short recipes crops, inv_delta and rate were chosen for vanilla OBoW; MoCo v2 has the same "
-    "crops and its rate on toy_scenes, and MoCo v2 without OBoW's views differs in the number and sizes of its crops alone. "
-    "The last row is our own aim and has a rule of its own, stated in brackets."
+    "crops and its rate on toy_scenes, and MoCo v2 without OBoW's views differs in the number and sizes of its crops "
+    "alone. The last row is our own aim and has a rule of its own, stated in brackets."
 )
 # What each claim is drawn in, and what it is run with.
 FIGURES = {1: "methods", 2: "methods", 3: "methods", 4: "vocabularies", 5: "methods"}

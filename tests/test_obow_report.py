@@ -196,6 +196,10 @@ def test_eight_points_above_untrained(values, expected):
     found = above_untrained(settings_of(seeds(VANILLA, values, untrained=30)))
     assert found.verdict == expected
     assert f"linear {values[1] - 30:+.1f}" in found.reason
+    # The longest run decides, whatever the shorter ones say.
+    longer = lines(VANILLA, 38.5, training={"epochs": 60}, untrained=30)
+    found = above_untrained(settings_of([*seeds(VANILLA, values, untrained=30), *longer]))
+    assert found.verdict == HOLDS and "60 epochs" in found.reason and len(found.table.rows) == 6
 
 
 # --- figures

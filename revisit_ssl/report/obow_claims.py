@@ -13,9 +13,11 @@ from revisit_ssl.report.obow import (
     TABLE_1,
     VANILLA,
     VOCABULARIES,
+    gain,
     in_use,
     level_name,
     methods_of,
+    text_of,
     usage_of,
     vocabularies_of,
 )
@@ -105,21 +107,32 @@ def word_usage(settings):
 
 
 def above_untrained(settings):
-    """Our own aim, at small scale."""
-    text = f"Our aim: vanilla OBoW is at least {AIM:g} points above the untrained network, few-shot and linear"
-    methods = methods_of(settings)
-    s = methods.get(VANILLA) or methods.get(FULL)
-    measures = [m for m in TABLE_1 if s and m in s.scores and m in s.untrained]
-    if not measures:
+    """Our own aim, at small scale, by the OBoW that was trained longest."""
+    text = f"Our aim: OBoW is at least {AIM:g} points above the untrained network, few-shot and linear"
+    mine = [s for s in settings if s.run.pretext == "obow" and s.vocabulary == "queue"]
+    mine = sorted((s for s in mine if measured(s)), key=lambda s: (s.run.training.get("epochs", 0), s.run.steps or 0))
+    if not mine:
         return Claim(5, text, OPEN, "no run of OBoW beside its untrained network", Table([""], []))
-    rows, gains, clear = [], [], []
-    for m in measures:
-        low, high = (tuple(seeds.values()) for seeds in (s.untrained[m], s.scores[m]))
-        gains.append(statistics.fmean(high) - statistics.fmean(low))
-        clear.append(noise_of([low, high]))
-        rows.append([m.title, f"{statistics.fmean(low):.1f}", s.cell(m), f"{gains[-1]:+.1f}"])
-    reached = all(g >= AIM and g >= c for g, c in zip(gains, clear, strict=True))
-    parts = "; ".join(f"{m.title} {g:+.1f}" for m, g in zip(measures, gains, strict=True))
-    reason = f"{s.method}: {parts} (holds: all from {AIM:g} on, and clear)"
-    table = Table(["measure", "untrained", s.method, "gain"], rows)
+    rows = []
+    for s in mine:
+        for m in measured(s):
+            low, high = s.untrained[m], s.scores[m]
+            rows.append([f"{s.method}, {s.length}", m.title, text_of(low), text_of(high), gain(s, m)])
+    last = mine[-1]
+    clear = [noise_of([tuple(kind[m].values()) for kind in (last.untrained, last.scores)]) for m in measured(last)]
+    reached = all(points(last, m) >= max(AIM, c) for m, c in zip(measured(last), clear, strict=True))
+    parts = "; ".join(f"{m.title} {points(last, m):+.1f}" for m in measured(last))
+    reason = f"{last.method}, {last.length}: {parts} (holds: all from {AIM:g} on, and clear, where trained longest)"
+    table = Table(["method", "measure", "untrained", "trained", "gain"], rows)
     return Claim(5, text, HOLDS if reached else FAILS, reason, table)
+
+
+def measured(setting):
+    """[Measure] that the untrained network has too."""
+    return [m for m in TABLE_1 if m in setting.scores and m in setting.untrained]
+
+
+def points(setting, measure):
+    """Trained less untrained, of the means over the seeds."""
+    low, high = setting.untrained[measure], setting.scores[measure]
+    return statistics.fmean(high.values()) - statistics.fmean(low.values())

@@ -133,7 +133,9 @@ def panels_of(lines, levels, scalars, log=()):
                         panel.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
                 panel.set_title(SCALARS[scalar], fontsize=8.5)
                 panel.set_xlabel("epoch")
-                panel.set_yscale("log" if scalar in log else "linear")
+                if scalar in log:
+                    panel.set_yscale("log", base=2)
+                    panel.yaxis.set_major_formatter("{x:,g}")
         handles = {h.get_label(): h for panel in grid.flat for h in panel.get_lines()}
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize=8)
         return png(figure)

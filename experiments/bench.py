@@ -24,7 +24,7 @@ with quiet_import():
     from benches.table2 import bench_table2
     from benches.torch_simclr import bench_torch_simclr
 
-    from revisit_ssl.results import provenance, write_atomically
+    from revisit_ssl.runs.results import provenance, write_atomically
 
 # Those in child processes first: on a GPU the others would make this process take all of its memory.
 BENCHES = {

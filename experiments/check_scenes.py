@@ -22,7 +22,7 @@ with quiet_import():
 
     from revisit_ssl.data import open_source
     from revisit_ssl.data.toy_scenes import CLASSES, SIZE, ToyScenes, draw_scene
-    from revisit_ssl.results import provenance, write_atomically
+    from revisit_ssl.runs.results import provenance, write_atomically
 
 GROUNDS = {"train": 3000, "test": 1000}  # scenes without their object, each shown in four rotations
 

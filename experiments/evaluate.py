@@ -9,7 +9,7 @@ import sys
 from revisit_ssl.quiet import quiet_import
 
 with quiet_import():
-    from revisit_ssl.command_line import main_evaluate
+    from revisit_ssl.commands.command_line import main_evaluate
 
 if __name__ == "__main__":
     sys.exit(main_evaluate())

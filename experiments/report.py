@@ -30,13 +30,13 @@ from revisit_ssl.quiet import quiet_import
 with quiet_import():
     import tensorflow as tf
 
-    from revisit_ssl.command_line import guarded, read_flags
+    from revisit_ssl.commands.command_line import guarded, read_flags
     from revisit_ssl.errors import InputError
     from revisit_ssl.report import compare, write_paper_report
     from revisit_ssl.report.retrieval_grid import retrieval_grid, sample_sheet
     from revisit_ssl.report.tables import probed, result_table, shown
     from revisit_ssl.report.visual_words import write_visual_words
-    from revisit_ssl.results import read_results, write_atomically, write_results
+    from revisit_ssl.runs.results import read_results, write_atomically, write_results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import sys
 from revisit_ssl.quiet import quiet_import
 
 with quiet_import():
-    from revisit_ssl.command_line import main
+    from revisit_ssl.commands.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

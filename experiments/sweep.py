@@ -14,7 +14,7 @@ from revisit_ssl.quiet import quiet_import
 with quiet_import():
     import tensorflow as tf
 
-    from revisit_ssl.command_line import main_sweep
+    from revisit_ssl.commands.command_line import main_sweep
 
 if __name__ == "__main__":
     tf.config.set_visible_devices([], "GPU")  # all of their memory is for the runs

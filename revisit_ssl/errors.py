@@ -7,3 +7,9 @@ class InputError(ValueError):
     The message is one line: what came, what may come, what to do. The command-line scripts print it without a
     traceback and exit with status 2; library callers catch it as a ``ValueError``.
     """
+
+
+def require(condition, message):
+    """Raises InputError with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise InputError(message)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,12 +359,6 @@ class Recipe:
         require(not whole or held, f"probe_train trainval needs --probe-setting paper{one} and --probe-split test")
         grouped = self.bn_group is None or self.norm == "batch"
         require(grouped, f"bn_group {self.bn_group} needs norm batch, not {self.norm}")
-
-
-def require(condition, message):
-    """Raises InputError with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise InputError(message)
 
 
 def to_json(recipe):

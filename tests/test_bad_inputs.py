@@ -12,8 +12,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from revisit_ssl.command_line import main, main_evaluate, main_sweep
-from revisit_ssl.jobs import only_here
+from revisit_ssl.commands.command_line import main, main_evaluate, main_sweep
+from revisit_ssl.sweeps.jobs import only_here
 
 LOCKS = contextlib.ExitStack()
 SMOKE = ["--preset", "smoke", "--max-steps", "2"]

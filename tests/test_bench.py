@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.papers import get_recipe
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 

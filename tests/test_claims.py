@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, Study, claims
-from revisit_ssl.results import Result
+from revisit_ssl.runs.results import Result
 
 
 def row(value, pretext="rotation", backbone="resnet18", width=1, **more):

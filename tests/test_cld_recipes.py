@@ -5,11 +5,12 @@ import math
 
 import pytest
 
-from revisit_ssl.command_line import parse_run
+from revisit_ssl.commands.command_line import parse_run
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import chosen
-from revisit_ssl.optimizers import build_optimizer
-from revisit_ssl.recipes import NAMES, RECIPES, cld, get_recipe
+from revisit_ssl.evaluation.evaluate import chosen
+from revisit_ssl.papers import NAMES, RECIPES, get_recipe
+from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.training.optimizers import build_optimizer
 
 # Batch, groups, T_I, T_G, weight, decay of the runs whose scripts are released, and of ImageNet-100 (supplement).
 SETTINGS = {
@@ -223,7 +224,7 @@ def test_the_command_line_takes_cld_by_its_name():
 
 
 def test_runs_of_a_method_with_and_without_cld_have_folders_of_their_own():
-    from revisit_ssl.runs import run_name
+    from revisit_ssl.training.workdir import run_name
 
     names = {run_name(parsed.recipe, parsed.name) for parsed in (parse_run([n]) for n in ("npid", "npid_cld"))}
     assert names == {"npid-resnet18-k1-toy_scenes-s0", "npid_cld-resnet18-k1-toy_scenes-s0"}

@@ -5,11 +5,10 @@ import statistics
 
 import pytest
 
-from revisit_ssl.command_line import parse_run
+from revisit_ssl.commands.command_line import parse_run
 from revisit_ssl.errors import InputError
-from revisit_ssl.grids import FAMILIES
-from revisit_ssl.published import load_published
-from revisit_ssl.recipes import RECIPES, get_recipe
+from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import cld_figures, write_paper_report
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.cld import (
@@ -28,8 +27,9 @@ from revisit_ssl.report.cld_claims import Study, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import curves_of, negatives_figure
 from revisit_ssl.report.cld_page import reproduction, summary
 from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, options_of
-from revisit_ssl.results import Result
-from revisit_ssl.runs import run_name
+from revisit_ssl.runs.results import Result
+from revisit_ssl.sweeps.grids import FAMILIES
+from revisit_ssl.training.workdir import run_name
 
 CLD = {
     "weight": 0.0, "groups": 128, "iterations": 5, "temperature": 0.2, "clustering": "kmeans", "eigenvectors": 10,

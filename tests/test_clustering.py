@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from sklearn.cluster import KMeans, SpectralClustering
 
-from revisit_ssl.clustering import group_means, kmeans, spectral, spectral_embedding
+from revisit_ssl.pretext.clustering import group_means, kmeans, spectral, spectral_embedding
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens" / "cld"
 KMEANS = (

@@ -6,13 +6,13 @@ import types
 
 import pytest
 
-from revisit_ssl import command_line
-from revisit_ssl.command_line import PROMISES, main, main_evaluate, main_sweep, parse_run
+from revisit_ssl.commands import command_line
+from revisit_ssl.commands.command_line import PROMISES, main, main_evaluate, main_sweep, parse_run
+from revisit_ssl.papers import PRESETS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
-from revisit_ssl.recipes import PRESETS, get_recipe
-from revisit_ssl.results import read_results, write_atomically
-from revisit_ssl.runs import run_state
+from revisit_ssl.runs.results import read_results, write_atomically
+from revisit_ssl.training.workdir import run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpoints", "pre_logits"]
@@ -34,7 +34,7 @@ def test_run_says_its_preset_first_and_ends_with_a_table_and_a_report(tmp_path, 
 
 
 def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
-    import revisit_ssl.evaluation
+    import revisit_ssl.evaluation.evaluate
 
     workdir, features = tmp_path / "run", tmp_path / "features"
     command = ["rotation", *QUICK, "--probes", "knn", "--workdir", str(workdir), "--features-dir", str(features)]
@@ -49,7 +49,7 @@ def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # stopped while it is probed once more: not finished any longer
-        patched.setattr(revisit_ssl.evaluation, "evaluate_random", die)
+        patched.setattr(revisit_ssl.evaluation.evaluate, "evaluate_random", die)
         assert main([*command, "--resume"]) == 130
     assert run_state(recipe, workdir, untrained=False) == "trained"
     assert main([*command, "--resume"]) == 0

@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.checkpoints import load_checkpoint, save_checkpoint
 from revisit_ssl.data import open_source
 from revisit_ssl.distribute import get_strategy
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext import PRETEXTS
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.training import build_pretext, compile_pretext, plan_steps, train
+from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
+from revisit_ssl.training.pretrain import build_pretext, compile_pretext, plan_steps, train
 
 TRAINED = sorted(name for name, pretext in PRETEXTS.items() if pretext.trains)
 STEPS = 2

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.distribute import get_strategy
-from revisit_ssl.losses import (
+from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.losses import (
     bow_loss,
     byol_loss,
     cld_loss,
@@ -20,7 +21,6 @@ from revisit_ssl.losses import (
     nce_constant,
     nt_xent,
 )
-from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.multicrop import image_major
 from revisit_ssl.pretext.queue import Queue
 

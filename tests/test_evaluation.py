@@ -9,7 +9,7 @@ import pytest
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import DATASETS, EvalView, open_source, places
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import (
+from revisit_ssl.evaluation.evaluate import (
     check_probes,
     evaluate,
     evaluate_random,
@@ -17,13 +17,14 @@ from revisit_ssl.evaluation import (
     pretext_results,
     probe,
 )
-from revisit_ssl.evaluators import PROBES, NetworkInput, features, represent
+from revisit_ssl.evaluators import PROBES, NetworkInput, represent
 from revisit_ssl.evaluators.voc_svm import VOCSVM
+from revisit_ssl.features import extract as features
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import override
-from revisit_ssl.recipes import get_recipe
 from revisit_ssl.report.tables import group
-from revisit_ssl.results import read_results
-from revisit_ssl.training import build_backbone, evaluation_images, export_backbone, freeze, pretrain
+from revisit_ssl.runs.results import read_results
+from revisit_ssl.training.pretrain import build_backbone, evaluation_images, export_backbone, freeze, pretrain
 
 TINY = {"backbone": "tiny", "endpoints": ("pre_logits",), "probes": ("knn",)}
 

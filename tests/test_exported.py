@@ -6,14 +6,14 @@ import pytest
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import evaluate, evaluate_random, monitor_results
+from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, monitor_results
+from revisit_ssl.papers import RECIPES, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
-from revisit_ssl.progress import read_log
 from revisit_ssl.recipe import override
-from revisit_ssl.recipes import RECIPES, get_recipe
-from revisit_ssl.results import read_results
-from revisit_ssl.training import build_untrained, load_pretext, open_pretraining, pretrain
+from revisit_ssl.runs.results import read_results
+from revisit_ssl.training.pretrain import build_untrained, load_pretext, open_pretraining, pretrain
+from revisit_ssl.training.progress import read_log
 
 TINY = {"backbone": "tiny", "probes": ("knn",), "endpoints": ("pre_logits", "projection"), "max_steps": None}
 
@@ -113,7 +113,7 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
     }
     assert rows["last_on_test_top1"].extra["curve"] == [[row["epoch"], row["knn_on_test_top1"]] for row in looks]
     # It is the protocol of the knn probe: all test images against all training images.
-    from revisit_ssl.monitor import Monitor
+    from revisit_ssl.training.monitor import Monitor
 
     look = Monitor(exported, recipe, 1, str(tmp_path), None, split="test").look()["knn_on_test_top1"]
     (score, *_) = evaluate(exported, override(recipe, endpoints=("projection",)), quiet=True)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import pairwise_distances, retrieval_accuracy, triplet_semihard
+from revisit_ssl.pretext.losses import pairwise_distances, retrieval_accuracy, triplet_semihard
 
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "revisiting" / "triplet_semihard.npz"
 METRICS = {"L2": "l2", "squared_L2": "squared_l2", "angular": "angular"}  # the file's names: ours

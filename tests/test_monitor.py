@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.monitor import Monitor
-from revisit_ssl.progress import read_log
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.training import build_backbone, parse_monitor, pretrain
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.training.monitor import Monitor
+from revisit_ssl.training.pretrain import build_backbone, parse_monitor, pretrain
+from revisit_ssl.training.progress import read_log
 
 
 def test_looks_are_logged_every_n_epochs(tmp_path):

@@ -6,10 +6,9 @@ import json
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import vocabulary_results
-from revisit_ssl.grids import FAMILIES
-from revisit_ssl.published import load_published
-from revisit_ssl.recipes import RECIPES, get_recipe
+from revisit_ssl.evaluation.evaluate import vocabulary_results
+from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import obow_figures, write_paper_report
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.cld_claims import by_ground
@@ -29,7 +28,8 @@ from revisit_ssl.report.obow import (
 from revisit_ssl.report.obow_claims import above_untrained, obow_claims
 from revisit_ssl.report.obow_figures import curves_of, methods_figure, training_figure, vocabularies_figure
 from revisit_ssl.report.obow_paper import obow_paper_tables, read_bench
-from revisit_ssl.results import Result
+from revisit_ssl.runs.results import Result
+from revisit_ssl.sweeps.grids import FAMILIES
 
 OBOW = {"vocabulary": "queue", "words": 2048, "inv_delta": 10.0, "kappa": 5.0, "start": "noise", "rare_after": 25}
 TASKS = {

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.errors import InputError
-from revisit_ssl.optimizers import (
+from revisit_ssl.recipe import OptimizerSpec
+from revisit_ssl.training.optimizers import (
     LARS,
     Constant,
     CosineDecay,
@@ -21,7 +22,6 @@ from revisit_ssl.optimizers import (
     is_decayed,
     l2_loss,
 )
-from revisit_ssl.recipe import OptimizerSpec
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 

@@ -13,12 +13,12 @@ import pytest
 from scipy.stats import rankdata
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import compare, figures, paper, print_table, study, tables, write_paper_report
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.paper import paper_tables, rank_agreement
 from revisit_ssl.report.study import study_tables
-from revisit_ssl.results import Result, read_results, write_results
+from revisit_ssl.runs.results import Result, read_results, write_results
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 PRETEXTS = {"rotation": "Rotation", "exemplar": "Exemplar", "relative_patch": "RelPatchLoc", "jigsaw": "Jigsaw"}

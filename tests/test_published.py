@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 
 ROWS = load_published("revisiting")
 BEST = "official validation set; best model"

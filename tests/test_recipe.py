@@ -10,12 +10,15 @@ import pytest
 from revisit_ssl import backbones
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import labelled_sources
+from revisit_ssl.evaluation.evaluate import labelled_sources
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.published import load_published
+from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.papers.obow import recipes as obow
+from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import Recipe, from_json, override, to_json
-from revisit_ssl.recipes import RECIPES, cld, get_recipe, obow, revisiting
-from revisit_ssl.training import build_backbone, flatten
+from revisit_ssl.training.pretrain import build_backbone, flatten
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

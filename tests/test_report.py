@@ -14,13 +14,13 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import to_json
-from revisit_ssl.recipes import get_recipe
 from revisit_ssl.report import compare, page, print_table, tables, write_report
 from revisit_ssl.report.blocks import Table, Text
-from revisit_ssl.results import Result, read_results, write_results
-from revisit_ssl.training import build_backbone, export_backbone
+from revisit_ssl.runs.results import Result, read_results, write_results
+from revisit_ssl.training.pretrain import build_backbone, export_backbone
 
 WEIGHTS = ("pretrained", "random", "random, BN re-estimated")
 

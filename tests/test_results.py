@@ -6,10 +6,10 @@ import json
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import of_run, recipe_id, setting_id
+from revisit_ssl.evaluation.evaluate import of_run, recipe_id, setting_id
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import Recipe, override
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.results import Result, environment, provenance, read_results, write_atomically, write_results
+from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_atomically, write_results
 
 ONE = Result(
     pretext="rotation", backbone="revnet50", width=1, dataset="toy_scenes", seed=0, steps=10, weights="pretrained",

@@ -18,15 +18,17 @@ import types
 import numpy as np
 import pytest
 
-from revisit_ssl import get_recipe, jobs, planning, runs, sweep, timing
-from revisit_ssl.checkpoints import save_checkpoint
-from revisit_ssl.command_line import Sweep, main_sweep
+from revisit_ssl import get_recipe
+from revisit_ssl.commands.command_line import Sweep, main_sweep
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import evaluate_random
+from revisit_ssl.evaluation.evaluate import evaluate_random
 from revisit_ssl.recipe import to_json
-from revisit_ssl.results import Result, read_results, write_results
-from revisit_ssl.training import build_pretext, compile_pretext, export_backbone, plan_steps
+from revisit_ssl.runs.results import Result, read_results, write_results
+from revisit_ssl.sweeps import jobs, planning, sweep, timing
+from revisit_ssl.training import workdir as runs
+from revisit_ssl.training.checkpoints import save_checkpoint
+from revisit_ssl.training.pretrain import build_pretext, compile_pretext, export_backbone, plan_steps
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
@@ -138,14 +140,14 @@ class Stage:
 
 
 def grid_of(*arguments, workdir="nowhere"):
-    from revisit_ssl.command_line import read_flags
+    from revisit_ssl.commands.command_line import read_flags
 
     options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
     return sweep.grid(options, overrides, str(workdir))
 
 
 def family_grid(family, *arguments):
-    from revisit_ssl.command_line import read_flags
+    from revisit_ssl.commands.command_line import read_flags
 
     options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
     return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere")
@@ -186,7 +188,7 @@ def test_grid_is_every_combination_one_seed_after_the_other():
 
 
 def test_run_py_makes_the_planned_recipe_of_the_arguments_it_is_given():
-    from revisit_ssl.command_line import parse_run
+    from revisit_ssl.commands.command_line import parse_run
 
     for run in grid_of("--pretexts", "exemplar", "random", "--seeds", "4", "--widths", "2", "--optimizer.lr", "0.03"):
         options = parse_run(run.arguments)
@@ -499,7 +501,8 @@ def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatc
     stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
     stage.play({stage.names[1]: ["wait for go"]})
     code = (
-        "import sys; from revisit_ssl.command_line import main_sweep; main_sweep(sys.argv[2:], run_script=sys.argv[1])"
+        "import sys; from revisit_ssl.commands.command_line import main_sweep; "
+        "main_sweep(sys.argv[2:], run_script=sys.argv[1])"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(stage.script), *stage.arguments],

@@ -12,14 +12,22 @@ import time
 import numpy as np
 import pytest
 
-from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import evaluate, evaluate_random
-from revisit_ssl.progress import clock, read_log
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.results import read_results
-from revisit_ssl.training import Plan, build_pretext, compile_pretext, load_pretext, plan_steps, pretrain, segments
+from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.runs.results import read_results
+from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint
+from revisit_ssl.training.pretrain import (
+    Plan,
+    build_pretext,
+    compile_pretext,
+    load_pretext,
+    plan_steps,
+    pretrain,
+    segments,
+)
+from revisit_ssl.training.progress import clock, read_log
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = dict(backbone="tiny", endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.report.visual_words import Assigned, patch_at, tiles, visual_words, write_visual_words
-from revisit_ssl.training import pretrain
+from revisit_ssl.training.pretrain import pretrain
 
 
 def test_words_stand_by_frequency_and_patches_by_score():

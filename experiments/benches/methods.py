@@ -17,12 +17,12 @@ from benches.measuring import alternate, compiled, interleaved, noise, peak_of, 
 
 from revisit_ssl.data import open_source, train_batches
 from revisit_ssl.distribute import use_xla
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext import simclr
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.heads import unit
 from revisit_ssl.pretext.queue import Queue
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.training import Plan, build_pretext, compile_pretext
+from revisit_ssl.training.pretrain import Plan, build_pretext, compile_pretext
 from revisit_ssl.views.draws import fold
 
 METHODS = ("npid", "npid_cld", "moco", "simclr", "byol", "infomin")

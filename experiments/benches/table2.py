@@ -9,10 +9,10 @@ from benches.measuring import LIMIT, capped, fit_seconds, held, median_of, noise
 from revisit_ssl.data import train_batches
 from revisit_ssl.distribute import use_xla
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import from_json, to_json
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.training import Plan, build_pretext, compile_pretext
+from revisit_ssl.training.pretrain import Plan, build_pretext, compile_pretext
 
 METHODS = ("supervised", "obow", "moco_v2", "byol")
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from benches.table2 import child; child(*sys.argv[2:])"

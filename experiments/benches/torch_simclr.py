@@ -14,9 +14,8 @@ from benches.measuring import compiled, interleaved, noise, row
 from benches.methods import build, given_views, make_views
 
 from revisit_ssl.data import open_source, train_batches
-from revisit_ssl.errors import InputError
-from revisit_ssl.recipe import require
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.papers import get_recipe
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "simclr_in_torch.py")
 LAYOUTS = ("contiguous", "channels_last")

@@ -12,9 +12,9 @@ from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.nmi import NMI
-from revisit_ssl.evaluators.representation import NetworkInput, represent
 from revisit_ssl.evaluators.retrieval import Retrieval
 from revisit_ssl.evaluators.voc_svm import VOCSVM
+from revisit_ssl.features.representation import NetworkInput, represent
 
 PROBES = {
     "linear": Linear,

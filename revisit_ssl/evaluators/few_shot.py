@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, check_splits
-from revisit_ssl.recipe import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,18 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, steps_per_epoch, train_batches
-from revisit_ssl.evaluators.base import (
-    ImageProbe,
-    ProbeScore,
-    accuracies,
-    check_endpoints,
-    check_frozen,
-    check_labels,
-    topk_percent,
-)
-from revisit_ssl.evaluators.features import padded_batches, use_xla
-from revisit_ssl.evaluators.representation import check_input
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
+from revisit_ssl.evaluators.base import ImageProbe, ProbeScore, accuracies, check_labels, topk_percent
+from revisit_ssl.features.checks import check_endpoints, check_frozen
+from revisit_ssl.features.extract import padded_batches, use_xla
+from revisit_ssl.features.representation import check_input
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec, cut, to_float
 from revisit_ssl.views.geometry import random_flip

@@ -12,20 +12,12 @@ import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.data import EvalView, steps_per_epoch, train_batches
-from revisit_ssl.evaluators.base import (
-    ImageProbe,
-    ProbeScore,
-    accuracies,
-    check_endpoints,
-    check_finite,
-    check_frozen,
-    check_labels,
-    topk_percent,
-)
-from revisit_ssl.evaluators.features import padded_batches, use_xla
-from revisit_ssl.evaluators.representation import check_input, feature_widths, images_at_once, represent
+from revisit_ssl.errors import require
+from revisit_ssl.evaluators.base import ImageProbe, ProbeScore, accuracies, check_labels, topk_percent
 from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal
-from revisit_ssl.recipe import require
+from revisit_ssl.features.checks import check_endpoints, check_finite, check_frozen
+from revisit_ssl.features.extract import padded_batches, use_xla
+from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec, cut, to_float
 from revisit_ssl.views.geometry import random_flip

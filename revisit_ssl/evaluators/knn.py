@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, accuracies, blocks, check_splits, topk_percent
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
+from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, accuracies, check_splits, topk_percent
+from revisit_ssl.features.checks import blocks
 
 _QUERIES = 512  # rows compared at a time; with gallery blocks of 8M values a block of similarities stays under 1 GB
 

@@ -9,16 +9,9 @@ import scipy.optimize
 import tensorflow as tf
 from threadpoolctl import threadpool_limits
 
-from revisit_ssl.evaluators.base import (
-    FeatureProbe,
-    ProbeScore,
-    Standardizer,
-    accuracies,
-    blocks,
-    check_splits,
-    topk_percent,
-)
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
+from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, Standardizer, accuracies, check_splits, topk_percent
+from revisit_ssl.features.checks import blocks
 
 _RESIDENT_BYTES = 1 << 31  # training features up to this size are kept as tensors instead of being read at every pass
 _LINE_SEARCH_FAILED = 2  # SciPy's status "ABNORMAL"

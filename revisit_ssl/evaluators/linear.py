@@ -7,17 +7,10 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.evaluators.base import (
-    FeatureProbe,
-    ProbeScore,
-    Standardizer,
-    accuracies,
-    blocks,
-    check_splits,
-    topk_percent,
-)
+from revisit_ssl.errors import require
+from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, Standardizer, accuracies, check_splits, topk_percent
 from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
-from revisit_ssl.recipe import require
+from revisit_ssl.features.checks import blocks
 from revisit_ssl.views import draws
 
 

@@ -10,8 +10,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from revisit_ssl.data import EvalView
+from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import MultiLabelProbe, ProbeScore, check_multi_label_splits
-from revisit_ssl.recipe import require
 
 # The seven that the benchmark's command passes, then the sixteen that its code adds by itself.
 COSTS = (0.05, 0.1, 0.3, 0.5, 1.0, 3.0, 5.0, *(0.5**power for power in range(4, 20)))

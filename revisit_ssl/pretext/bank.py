@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.distribute import gather_replicas
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import unit
-from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import fold, uniform
 
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
-from revisit_ssl.recipe import TaskOptions, ViewSpec, require
+from revisit_ssl.errors import require
+from revisit_ssl.recipe import TaskOptions, ViewSpec
 from revisit_ssl.views.color import (
     color_jitter,
     inception_color,

@@ -17,12 +17,11 @@ import tensorflow as tf
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.distribute import is_chief, to_numpy
-from revisit_ssl.errors import InputError
-from revisit_ssl.losses import bow_loss
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.pretext.losses import bow_loss
 from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
 from revisit_ssl.pretext.target import make_target
 from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
-from revisit_ssl.recipe import require
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import to_float
 from revisit_ssl.views.draws import fold, integers, uniform
@@ -234,7 +233,7 @@ def load_teacher(path):
     Raises:
         InputError: nothing there, or no backbone.
     """
-    from revisit_ssl.training import read_recipe  # training imports this module
+    from revisit_ssl.training.pretrain import read_recipe  # training imports this module
 
     if path is None:
         return None, None

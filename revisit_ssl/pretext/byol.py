@@ -12,12 +12,13 @@ import keras
 import tensorflow as tf
 import tyro
 
-from revisit_ssl.losses import byol_loss, cld_loss
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.heads import BatchNormMLP, NormLinear, linear, unit
+from revisit_ssl.pretext.losses import byol_loss, cld_loss
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.draws import fold
 
 

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from revisit_ssl.losses import retrieval_accuracy, triplet_semihard
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.pretext.losses import retrieval_accuracy, triplet_semihard
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.color import random_grayscale
 from revisit_ssl.views.crops import cut
 from revisit_ssl.views.draws import fold

@@ -11,13 +11,14 @@ import keras
 import tensorflow as tf
 import tyro
 
-from revisit_ssl.losses import cld_loss, info_nce
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.heads import NormLinear, ProjectionHead, linear, unit
+from revisit_ssl.pretext.losses import cld_loss, info_nce
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold, uniform

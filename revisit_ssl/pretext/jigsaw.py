@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.losses import accuracy, cross_entropy
+from revisit_ssl.errors import require
+from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.patch_head import PatchOptions, PatchPretext, check_grid, concat_patches
-from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import as_seed, fold, uniform
 from revisit_ssl.views.permutations import load_permutations, make_permutations
 

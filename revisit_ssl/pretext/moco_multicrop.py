@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from revisit_ssl.losses import info_nce
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import ProjectionHead
+from revisit_ssl.pretext.losses import info_nce
 from revisit_ssl.pretext.multicrop import LARGE, PATCHES, MultiCrop, MultiCropOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
-from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import fold
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold

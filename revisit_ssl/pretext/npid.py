@@ -12,12 +12,13 @@ import tensorflow as tf
 import tyro
 
 from revisit_ssl.distribute import gather_replicas
-from revisit_ssl.losses import cld_loss, cross_entropy, instance_softmax, nce, nce_constant
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.heads import ProjectionHead
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.pretext.losses import cld_loss, cross_entropy, instance_softmax, nce, nce_constant
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.draws import fold, integers
 
 

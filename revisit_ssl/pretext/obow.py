@@ -11,12 +11,12 @@ from typing import Literal
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
-from revisit_ssl.losses import accuracy, bow_loss, cross_entropy
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import DynamicHead, linear
+from revisit_ssl.pretext.losses import accuracy, bow_loss, cross_entropy
 from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
 from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
-from revisit_ssl.recipe import require
 from revisit_ssl.views.draws import fold
 
 LEVELS = {1: ("block4",), 2: ("block3", "block4")}

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from revisit_ssl.backbones.parts import normalisation
 from revisit_ssl.data.decoding import EvalView
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.color import normalize_input, random_grayscale, to_float
 from revisit_ssl.views.crops import center_crop
 from revisit_ssl.views.draws import dropout, fold

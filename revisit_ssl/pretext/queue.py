@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.distribute import gather_replicas, replica_id
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
 from revisit_ssl.views.draws import fold, normal, uniform
 
 

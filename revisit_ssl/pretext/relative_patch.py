@@ -7,9 +7,9 @@ self_supervision/relative_patch_location.py: all eight neighbours of every image
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.losses import accuracy, cross_entropy
+from revisit_ssl.errors import require
+from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.patch_head import PatchOptions, PatchPretext, check_grid, concat_patches
-from revisit_ssl.recipe import require
 from revisit_ssl.views.crops import resize
 from revisit_ssl.views.draws import fold
 

@@ -7,8 +7,8 @@ augmented crop of each image, all its four rotations in the same batch, labels [
 import keras
 import tensorflow as tf
 
-from revisit_ssl.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.views.color import normalize_input, to_float
 from revisit_ssl.views.geometry import rotation_labels, rotations
 

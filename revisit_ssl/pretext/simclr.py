@@ -6,10 +6,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from revisit_ssl.losses import nt_xent
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.heads import ProjectionHead
-from revisit_ssl.recipe import TaskOptions, require
+from revisit_ssl.pretext.losses import nt_xent
+from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.draws import fold
 
 

@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.views.color import normalize_input, to_float
 
 

@@ -6,7 +6,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
 from revisit_ssl.report.blocks import Picture
 from revisit_ssl.report.cld import KNN, KNN_BEFORE, NMI, NMI_BEFORE, RETRIEVAL, RETRIEVAL_BEFORE, negatives_of
 from revisit_ssl.report.pictures import SOFT, STYLE, png

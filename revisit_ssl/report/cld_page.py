@@ -5,14 +5,14 @@ import os
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.grids import FAMILIES
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.cld import KNN, LAYOUTS, ablation_table, data_name, methods_table, settings_of
 from revisit_ssl.report.cld_claims import RULE, by_ground, cld_claims
 from revisit_ssl.report.cld_figures import negatives_figure
 from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, ours
 from revisit_ssl.report.tables import unique
+from revisit_ssl.sweeps.grids import FAMILIES
 
 # Pictures that need images or networks, drawn apart; those that lie beside the page are shown on it.
 DRAWN = {

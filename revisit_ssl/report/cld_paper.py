@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from revisit_ssl.published import load_published
-from revisit_ssl.recipes import RECIPES, get_recipe
+from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.cld import CROPS, HEADS, KNN, LAYOUTS, METHODS, crops_of, data_name, text_of

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.stats import spearmanr
 
-from revisit_ssl.published import load_published
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Picture, Table
 from revisit_ssl.report.cells import own_size

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
 from revisit_ssl.report.blocks import Picture
 from revisit_ssl.report.obow import (
     FULL,

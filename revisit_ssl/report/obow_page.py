@@ -5,8 +5,7 @@ import os
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.grids import FAMILIES
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.cld_claims import by_ground
 from revisit_ssl.report.cld_page import runs_table
@@ -25,6 +24,7 @@ from revisit_ssl.report.obow_claims import FIGURES, RULE, SWEEPS, obow_claims
 from revisit_ssl.report.obow_figures import FOLDER, methods_figure, training_figure, vocabularies_figure
 from revisit_ssl.report.obow_paper import obow_paper_tables, read_bench
 from revisit_ssl.report.tables import unique
+from revisit_ssl.sweeps.grids import FAMILIES
 
 TITLE = "OBoW: the paper's numbers and ours"
 # Drawn apart, with `report.py --visual-words`, since they need a network and its images; shown where they lie beside.

@@ -6,8 +6,8 @@ import os
 
 import tensorflow as tf
 
-from revisit_ssl.published import load_published
-from revisit_ssl.recipes import RECIPES, get_recipe
+from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.obow import FIVE_50, FULL, LINEAR, MOCO, MULTICROP, ONE_50, VANILLA
 from revisit_ssl.report.tables import unique

@@ -10,15 +10,12 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl import results
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import eval_batches, open_source, train_batches
-from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import features_of
-from revisit_ssl.monitor import TEST_COLUMN
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.progress import read_log
-from revisit_ssl.recipe import from_json, require
+from revisit_ssl.recipe import from_json
 from revisit_ssl.report import pictures, tables
 from revisit_ssl.report.blocks import (
     Bullets,
@@ -32,7 +29,10 @@ from revisit_ssl.report.blocks import (
     as_html,
     as_markdown,
 )  # fmt: skip
-from revisit_ssl.training import build_pretext, build_untrained, evaluation_view, freeze, open_pretraining
+from revisit_ssl.runs import results
+from revisit_ssl.training.monitor import TEST_COLUMN
+from revisit_ssl.training.pretrain import build_pretext, build_untrained, evaluation_view, freeze, open_pretraining
+from revisit_ssl.training.progress import read_log
 
 GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from scipy.stats import spearmanr
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.cells import Cell, best_of, hidden, own_size

@@ -2,7 +2,6 @@
 
 import os
 
-from revisit_ssl import results as storage
 from revisit_ssl.errors import InputError
 from revisit_ssl.report import figures
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers, Picture, Table, Text, as_html, as_markdown
@@ -15,6 +14,7 @@ from revisit_ssl.report.obow_page import obow_blocks
 from revisit_ssl.report.paper import agreement_table, paper_tables, printed_tables
 from revisit_ssl.report.study import runs_table, study_tables
 from revisit_ssl.report.tables import RANDOM, unique
+from revisit_ssl.runs import results as storage
 
 TITLE = "Revisiting Self-Supervised Visual Representation Learning: the paper's numbers and ours"
 FIGURES = {

@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from revisit_ssl.data import open_source
 from revisit_ssl.data.decoding import decode
-from revisit_ssl.evaluation import features_of, labelled_sources
+from revisit_ssl.errors import require
+from revisit_ssl.evaluation.evaluate import features_of, labelled_sources
 from revisit_ssl.evaluators.knn import nearest
-from revisit_ssl.recipe import require
 from revisit_ssl.report import pictures
 from revisit_ssl.report.cld_paper import recipe_name
 from revisit_ssl.report.page import Run, choose_queries, images_at
-from revisit_ssl.training import evaluation_view
+from revisit_ssl.training.pretrain import evaluation_view
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 

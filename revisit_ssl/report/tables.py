@@ -5,7 +5,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.published import load_published
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import DATASETS
 

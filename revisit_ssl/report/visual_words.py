@@ -14,15 +14,15 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.errors import require
 from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.obow import OBoW
-from revisit_ssl.progress import read_log
-from revisit_ssl.recipe import require
 from revisit_ssl.report import pictures
 from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text, as_html, as_markdown
 from revisit_ssl.report.page import images_at
-from revisit_ssl.results import write_atomically
-from revisit_ssl.training import load_pretext, open_pretraining, read_recipe
+from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.training.pretrain import load_pretext, open_pretraining, read_recipe
+from revisit_ssl.training.progress import read_log
 from revisit_ssl.views.color import CIFAR_MEAN, IMAGENET_MEAN, normalize_input
 from revisit_ssl.views.crops import to_float
 

@@ -7,7 +7,7 @@ import pytest
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
+from revisit_ssl.features.batchnorm import reestimate_batch_norm
 
 BATCHES = [np.random.default_rng(i).normal(2 + i, 1 + i, (n, 4, 4, 3)).astype("f4") for i, n in enumerate((8, 8, 4))]
 

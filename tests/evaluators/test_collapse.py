@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from revisit_ssl.evaluators.collapse import effective_rank, feature_std
+from revisit_ssl.features.collapse import effective_rank, feature_std
 
 
 def test_effective_rank_of_known_spectra():

@@ -10,9 +10,9 @@ import pytest
 
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators import features as module
-from revisit_ssl.evaluators.features import extract_features, weights_hash
-from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.features import extract as module
+from revisit_ssl.features.extract import extract_features, weights_hash
+from revisit_ssl.features.representation import NetworkInput
 
 ENDPOINTS = ("block1", "pre_logits")
 VIEW = EvalView(size=12)

@@ -12,7 +12,7 @@ from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import image_probe as module
 from revisit_ssl.evaluators.image_probe import LinearImages
-from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.features.representation import NetworkInput
 
 
 def trunk():

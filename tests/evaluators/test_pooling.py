@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.evaluators.pooling import adaptive_side, pool_endpoint, pool_map, pool_stride, pooled_shape
+from revisit_ssl.features.pooling import adaptive_side, pool_endpoint, pool_map, pool_stride, pooled_shape
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "adaptive_pooling.npz")
 TARGET = int(GOLDEN["target_features"])

@@ -10,7 +10,7 @@ from revisit_ssl.data import Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe
 from revisit_ssl.evaluators.base import check_splits, topk_percent
-from revisit_ssl.evaluators.representation import NetworkInput
+from revisit_ssl.features.representation import NetworkInput
 
 CLASSES, ROWS = 6, {"train": 480, "val": 240, "test": 480}
 FEATURE_PROBES = sorted(name for name, probe in PROBES.items() if issubclass(probe, FeatureProbe))

@@ -10,10 +10,10 @@ import tensorflow as tf
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators.features import extract_features
-from revisit_ssl.evaluators.pooling import pool_endpoint
-from revisit_ssl.evaluators.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.pooling import pool_endpoint
+from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
+from revisit_ssl.papers import get_recipe
 
 NINE = NetworkInput(normalize="standardize", patch_grid=3, patch_size=8)
 

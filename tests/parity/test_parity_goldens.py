@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.losses import triplet_semihard
+from revisit_ssl.pretext.losses import triplet_semihard
 from revisit_ssl.views import color
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "parity"

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext import Pretext
 from revisit_ssl.recipe import ViewSpec
-from revisit_ssl.recipes import get_recipe
 from revisit_ssl.views import color, geometry, randaugment
 from revisit_ssl.views.draws import fold
 

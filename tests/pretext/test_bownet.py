@@ -11,11 +11,11 @@ from revisit_ssl.backbones import without_values
 from revisit_ssl.data import open_source
 from revisit_ssl.distribute import to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.optimizers import MomentumSGD
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.bownet import BoWNet, BoWNetOptions, FirstWords, WordHead, cut_and_paste
 from revisit_ssl.recipe import ViewSpec, to_json
-from revisit_ssl.recipes import get_recipe
-from revisit_ssl.training import build_pretext
+from revisit_ssl.training.optimizers import MomentumSGD
+from revisit_ssl.training.pretrain import build_pretext
 from tests.conftest import tiny_backbone
 
 VIEWS = ViewSpec(crop="resized", size=16, color="none", normalize="imagenet")

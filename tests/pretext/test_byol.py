@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import byol_loss
-from revisit_ssl.optimizers import MomentumSGD
 from revisit_ssl.pretext.byol import BYOL, BYOLOptions
 from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.losses import byol_loss
+from revisit_ssl.training.optimizers import MomentumSGD
 from tests.conftest import tiny_backbone
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "cld" / "byol.npz"

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import triplet_semihard
 from revisit_ssl.pretext.exemplar import Exemplar, ExemplarOptions
+from revisit_ssl.pretext.losses import triplet_semihard
 from revisit_ssl.recipe import ViewSpec
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "exemplar_loss.npz"

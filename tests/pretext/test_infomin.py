@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import info_nce_logits
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.infomin import InfoMin, InfoMinOptions, JigsawHead
+from revisit_ssl.pretext.losses import info_nce_logits
 from revisit_ssl.recipe import ViewSpec
 from tests.conftest import tiny_backbone
 

@@ -11,11 +11,11 @@ import tensorflow as tf
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.distribute import get_strategy, replica_id, to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import info_nce_logits
-from revisit_ssl.optimizers import MomentumSGD
 from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.losses import info_nce_logits
 from revisit_ssl.pretext.moco import MoCo, MoCoOptions
 from revisit_ssl.pretext.target import momentum_update
+from revisit_ssl.training.optimizers import MomentumSGD
 from tests.conftest import tiny_backbone
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"

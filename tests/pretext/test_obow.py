@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
-from revisit_ssl.checkpoints import load_checkpoint, save_checkpoint
 from revisit_ssl.distribute import to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.optimizers import MomentumSGD
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.obow import OBoW, OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum
 from revisit_ssl.pretext.vocabulary import Vocabulary
 from revisit_ssl.recipe import ViewSpec
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
+from revisit_ssl.training.optimizers import MomentumSGD
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 

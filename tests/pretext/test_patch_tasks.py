@@ -11,12 +11,12 @@ from scipy import stats
 
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.errors import InputError
-from revisit_ssl.optimizers import MomentumSGD, l2_loss
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.jigsaw import Jigsaw, JigsawOptions
 from revisit_ssl.pretext.patch_head import PatchHead, PatchOptions, concat_patches
 from revisit_ssl.pretext.relative_patch import RelativePatch, direction, neighbour_pairs
 from revisit_ssl.recipe import ViewSpec
-from revisit_ssl.recipes import get_recipe
+from revisit_ssl.training.optimizers import MomentumSGD, l2_loss
 from revisit_ssl.views import crops
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.draws import Seed

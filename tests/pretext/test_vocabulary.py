@@ -11,7 +11,7 @@ from scipy.special import logsumexp, softmax
 from revisit_ssl.distribute import get_strategy, replica_id, step_seed, to_numpy
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.vocabulary import KINDS, CollapseAlarm, Distances, Vocabulary, bow_perplexity
-from revisit_ssl.training import TrainingDiverged
+from revisit_ssl.training.pretrain import TrainingDiverged
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.losses import accuracy, cross_entropy
+from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.views import geometry
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.results import write_atomically
+from revisit_ssl.runs.results import write_atomically
 
 
 class Log(keras.callbacks.Callback):

@@ -6,8 +6,8 @@ import os
 import tensorflow as tf
 
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.results import discard, provenance, read_results, write_atomically
-from revisit_ssl.training import check_workdir
+from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
+from revisit_ssl.training.pretrain import check_workdir
 
 FINISHED = "finished.json"
 

@@ -29,9 +29,9 @@ def load_published(paper="revisiting"):
         InputError: no such paper.
     """
     folder = importlib.resources.files(__package__)
-    file = folder / f"{paper}.csv"
+    file = folder / paper / "numbers.csv"
     if not file.is_file():
-        papers = ", ".join(sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv")))
+        papers = ", ".join(sorted(f.name for f in folder.iterdir() if (f / "numbers.csv").is_file()))
         raise InputError(f"no published numbers for {paper!r}; one of {papers}")
     with file.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))

@@ -1,6 +1,6 @@
 """Seconds of a training step and of an image through the frozen network, measured: what plans are made of.
 
-``python -m revisit_ssl.timing`` reads settings as JSON from its standard input, one list of {"recipe": text,
+``python -m revisit_ssl.sweeps.timing`` reads settings as JSON from its standard input, one list of {"recipe": text,
 "data_dir", "strategy", "xla"}, and prints one line of JSON for each as soon as it is known. A process of its own,
 because TensorFlow keeps the memory of an accelerator until its process ends.
 """
@@ -20,16 +20,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl import jobs
-from revisit_ssl.command_line import XLA
+from revisit_ssl.commands.command_line import XLA
 from revisit_ssl.distribute import get_strategy, use_xla
-from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation import setting_id
-from revisit_ssl.evaluators.features import use_xla as compile_frozen
-from revisit_ssl.evaluators.representation import NetworkInput, images_at_once, represent
-from revisit_ssl.recipe import from_json, require, to_json
-from revisit_ssl.results import provenance, write_atomically
-from revisit_ssl.training import (
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluation.evaluate import setting_id
+from revisit_ssl.features.extract import use_xla as compile_frozen
+from revisit_ssl.features.representation import NetworkInput, images_at_once, represent
+from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.runs.results import provenance, write_atomically
+from revisit_ssl.sweeps import jobs
+from revisit_ssl.training.pretrain import (
     Plan,
     build_pretext,
     check_devices,
@@ -161,8 +161,8 @@ def ask(runs, device, ends, keep):
     ]  # fmt: skip
     answered, code = 0, None
     with tempfile.TemporaryFile("w+", errors="replace") as errors, subprocess.Popen(
-        [sys.executable, "-m", "revisit_ssl.timing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        text=True, env=jobs.environment_for(device),
+        [sys.executable, "-m", "revisit_ssl.sweeps.timing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=errors, text=True, env=jobs.environment_for(device),
     ) as child:  # fmt: skip
         timer = threading.Timer(max(0.0, ends - time.monotonic()), child.kill)
         timer.start()

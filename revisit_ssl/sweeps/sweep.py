@@ -11,17 +11,16 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl import jobs
-from revisit_ssl.command_line import parse_run
+from revisit_ssl.commands.command_line import parse_run
 from revisit_ssl.data import open_source
-from revisit_ssl.errors import InputError
-from revisit_ssl.grids import FAMILIES, Variant
-from revisit_ssl.planning import GridRun, describe, hours_of, look_at, planned
-from revisit_ssl.progress import clock
-from revisit_ssl.recipe import require
-from revisit_ssl.results import read_results, write_results
-from revisit_ssl.runs import run_name, run_state
-from revisit_ssl.timing import time_settings
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.runs.results import read_results, write_results
+from revisit_ssl.sweeps import jobs
+from revisit_ssl.sweeps.grids import FAMILIES, Variant
+from revisit_ssl.sweeps.planning import GridRun, describe, hours_of, look_at, planned
+from revisit_ssl.sweeps.timing import time_settings
+from revisit_ssl.training.progress import clock
+from revisit_ssl.training.workdir import run_name, run_state
 
 REFERENCES = ("supervised", "random")  # allowed in every family
 DECIDED = {

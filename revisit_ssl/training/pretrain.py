@@ -13,20 +13,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl import results
 from revisit_ssl.backbones import get_backbone, load_backbone
-from revisit_ssl.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators.base import check_endpoints
-from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
-from revisit_ssl.evaluators.representation import NetworkInput, check_input
-from revisit_ssl.monitor import Monitor
-from revisit_ssl.optimizers import build_optimizer
+from revisit_ssl.features.batchnorm import reestimate_batch_norm
+from revisit_ssl.features.checks import check_endpoints
+from revisit_ssl.features.representation import NetworkInput, check_input
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.progress import Log
 from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.runs import results
+from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
+from revisit_ssl.training.monitor import Monitor
+from revisit_ssl.training.optimizers import build_optimizer
+from revisit_ssl.training.progress import Log
 
 # Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
 REESTIMATE_BELOW = 1000

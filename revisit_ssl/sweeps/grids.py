@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from revisit_ssl.recipes import revisiting
+from revisit_ssl.papers.revisiting import recipes as revisiting
 
 
 @dataclass(frozen=True)

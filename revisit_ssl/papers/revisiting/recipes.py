@@ -13,8 +13,8 @@ smoke   our own: digits, a few steps, for tests of the machinery. Its features a
 import dataclasses
 from dataclasses import dataclass
 
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.published import load_published
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec, override
 
 PRETEXTS = ("rotation", "exemplar", "jigsaw", "relative_patch")

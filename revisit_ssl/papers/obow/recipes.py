@@ -21,10 +21,10 @@ smoke       our own: digits, a few steps, for tests of the machinery. Its featur
 
 import dataclasses
 
+from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.published import load_published
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
-from revisit_ssl.recipes import cld
 
 PRETEXT_OF = {
     "obow": "obow",

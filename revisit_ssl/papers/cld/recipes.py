@@ -26,9 +26,9 @@ there the one without is the baseline that the paper prints, and the control is 
 
 import dataclasses
 
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.pretext.cld import CLDSpec
-from revisit_ssl.published import load_published
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
 
 PRETEXT_OF = {

@@ -6,14 +6,13 @@ import shutil
 from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
-from revisit_ssl.checkpoints import list_checkpoints, step_of
-from revisit_ssl.command_line import Run
-from revisit_ssl.evaluation import check_probes, probe, probe_sources
+from revisit_ssl.commands.command_line import Run
+from revisit_ssl.evaluation.evaluate import check_probes, probe, probe_sources
 from revisit_ssl.evaluators import PROBES, ImageProbe
-from revisit_ssl.evaluators.representation import NetworkInput, feature_widths
+from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
-from revisit_ssl.runs import run_name
-from revisit_ssl.training import (
+from revisit_ssl.training.checkpoints import list_checkpoints, step_of
+from revisit_ssl.training.pretrain import (
     build_pretext,
     check_model,
     evaluation_view,
@@ -21,6 +20,7 @@ from revisit_ssl.training import (
     plan_steps,
     try_views,
 )
+from revisit_ssl.training.workdir import run_name
 
 # Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
 # (experiments/results/revisiting.jsonl, two cores). An allowance: with more classes or penalties it is too little.

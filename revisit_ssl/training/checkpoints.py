@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from revisit_ssl.distribute import to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.results import discard, reason
+from revisit_ssl.runs.results import discard, reason
 
 _NAME = re.compile(r"step-(\d{9})\.npz$")
 

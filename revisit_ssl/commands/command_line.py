@@ -19,11 +19,11 @@ import tyro
 
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError
-from revisit_ssl.grids import FAMILIES
+from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
-from revisit_ssl.recipes import ABOUT, NAMES, PRESETS, get_recipe, presets_of
-from revisit_ssl.results import reason, write_results
+from revisit_ssl.runs.results import reason, write_results
+from revisit_ssl.sweeps.grids import FAMILIES
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
@@ -91,7 +91,7 @@ def guarded(work, command):
     Returns:
         What ``work`` returns where that is an exit status, else 0, or the error's.
     """
-    from revisit_ssl.training import Interrupted
+    from revisit_ssl.training.pretrain import Interrupted
 
     try:
         return work() or 0
@@ -187,9 +187,9 @@ def whole_number(name, text):
 
 def run(options):
     """Pretrain, probe, report."""
-    from revisit_ssl.evaluation import check_probes, monitor_results, pretext_results, vocabulary_results
-    from revisit_ssl.runs import mark_finished, run_name, unmark_finished
-    from revisit_ssl.training import pretrain
+    from revisit_ssl.evaluation.evaluate import check_probes, monitor_results, pretext_results, vocabulary_results
+    from revisit_ssl.training.pretrain import pretrain
+    from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
 
     recipe = options.recipe
     begun = time.perf_counter()
@@ -323,7 +323,7 @@ def run_sweep(arguments, run_script, command):
         ),
         return_unknown_args=True,
     )
-    from revisit_ssl.sweep import sweep  # after --help, which takes no TensorFlow
+    from revisit_ssl.sweeps.sweep import sweep  # after --help, which takes no TensorFlow
 
     options = dataclasses.replace(options, family=arguments[0])
     try:
@@ -336,7 +336,7 @@ def run_sweep(arguments, run_script, command):
 def evaluate_saved(options):
     """Loads, probes, reports."""
     from revisit_ssl.backbones import load_backbone
-    from revisit_ssl.training import freeze, read_recipe
+    from revisit_ssl.training.pretrain import freeze, read_recipe
 
     recipe = read_recipe(options.workdir)
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Evaluation) if hasattr(recipe, f.name)}
@@ -347,7 +347,7 @@ def evaluate_saved(options):
 
 def probe_and_report(backbone, recipe, options):
     """Probes of the trained and the untrained network, results.jsonl, report, and the table on the screen."""
-    from revisit_ssl.evaluation import evaluate, evaluate_random
+    from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random
     from revisit_ssl.report import print_table, write_report
 
     results = []

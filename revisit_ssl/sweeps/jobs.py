@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.results import reason
+from revisit_ssl.runs.results import reason
 
 LOCK = "sweep.lock"
 LOG = "run.log"

@@ -9,9 +9,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.clustering import kmeans, spectral
 from revisit_ssl.distribute import gather_replicas, replica_id
 from revisit_ssl.errors import InputError
+from revisit_ssl.pretext.clustering import kmeans, spectral
 
 
 def cross_entropy(logits, labels):

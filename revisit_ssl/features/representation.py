@@ -11,8 +11,8 @@ from typing import Literal
 
 import tensorflow as tf
 
-from revisit_ssl.evaluators.pooling import pool_endpoint, pooled_shape
-from revisit_ssl.recipe import require
+from revisit_ssl.errors import require
+from revisit_ssl.features.pooling import pool_endpoint, pooled_shape
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import to_float
 from revisit_ssl.views.patches import probe_patches

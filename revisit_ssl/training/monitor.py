@@ -9,11 +9,11 @@ import numpy as np
 from revisit_ssl.data import open_source
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.evaluators import PROBES, FeatureSplit
-from revisit_ssl.evaluators.collapse import effective_rank, feature_std
-from revisit_ssl.evaluators.features import extract_features
-from revisit_ssl.evaluators.representation import NetworkInput
-from revisit_ssl.progress import read_log
-from revisit_ssl.results import write_atomically
+from revisit_ssl.features.collapse import effective_rank, feature_std
+from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.training.progress import read_log
 
 GALLERY, QUERIES = 2000, 1000
 TEST_COLUMN = "knn_on_test_top1"
@@ -71,7 +71,7 @@ class Monitor(keras.callbacks.Callback):
             )
 
     def look(self):
-        from revisit_ssl.training import evaluation_view  # training imports this module
+        from revisit_ssl.training.pretrain import evaluation_view  # training imports this module
 
         features = [
             extract_features(

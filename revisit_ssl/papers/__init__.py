@@ -1,8 +1,10 @@
 """Every published setting by name: "rotation/paper". To add one: a function in the paper's file."""
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.papers.obow import recipes as obow
+from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import override
-from revisit_ssl.recipes import cld, obow, revisiting
 
 RECIPES = {**revisiting.RECIPES, **cld.RECIPES, **obow.RECIPES}
 PRESETS = (

@@ -10,19 +10,18 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl import results
-from revisit_ssl.checkpoints import list_checkpoints, step_of
 from revisit_ssl.data import EvalView, open_source
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe
-from revisit_ssl.evaluators.base import check_endpoints, check_frozen, class_groups
-from revisit_ssl.evaluators.batchnorm import reestimate_batch_norm
-from revisit_ssl.evaluators.features import extract_features
-from revisit_ssl.evaluators.representation import NetworkInput
-from revisit_ssl.monitor import TEST_COLUMN, watched_endpoint
-from revisit_ssl.progress import read_log
-from revisit_ssl.recipe import require
-from revisit_ssl.training import (
+from revisit_ssl.evaluators.base import class_groups
+from revisit_ssl.features.batchnorm import reestimate_batch_norm
+from revisit_ssl.features.checks import check_endpoints, check_frozen
+from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.runs import results
+from revisit_ssl.training.checkpoints import list_checkpoints, step_of
+from revisit_ssl.training.monitor import TEST_COLUMN, watched_endpoint
+from revisit_ssl.training.pretrain import (
     REESTIMATE_IMAGES,
     build_untrained,
     evaluation_images,
@@ -30,6 +29,7 @@ from revisit_ssl.training import (
     freeze,
     open_pretraining,
 )
+from revisit_ssl.training.progress import read_log
 
 
 def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None, weights="pretrained", quiet=False):

@@ -1,0 +1,1 @@
+"""Evaluation: a frozen backbone -> features of each endpoint, once -> every probe -> results."""

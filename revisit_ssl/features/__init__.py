@@ -1,0 +1,1 @@
+"""What a frozen network makes of images: input range, patches, pooled endpoints, BatchNorm statistics."""

@@ -1,0 +1,1 @@
+"""Training: recipe -> devices, data, network, steps with exact restart -> backbone.keras."""

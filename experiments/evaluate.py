@@ -6,7 +6,7 @@ another labelled set (--probe-dataset), a share of its labels (--probe-fraction)
 
 import sys
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     from revisit_ssl.commands.command_line import main_evaluate

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     import tensorflow as tf

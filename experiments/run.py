@@ -6,7 +6,7 @@ The first argument is the pretext; --preset chooses the setting whose values eve
 
 import sys
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     from revisit_ssl.commands.command_line import main

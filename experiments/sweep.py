@@ -9,7 +9,7 @@ folder with its log in WORKDIR; the numbers of all of them are in WORKDIR/result
 import pathlib
 import sys
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     import tensorflow as tf

@@ -6,6 +6,10 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+
+import revisit_ssl  # noqa: F401 - before TensorFlow, which it has use oneDNN
+
+# isort: split
 import tensorflow as tf
 
 tf.config.set_logical_device_configuration(

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from revisit_ssl.commands.command_line import parse_run
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.papers import NAMES, RECIPES, get_recipe, presets_of
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.training.optimizers import build_optimizer

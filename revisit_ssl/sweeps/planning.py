@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
-from revisit_ssl.commands.command_line import Run
 from revisit_ssl.evaluation.evaluate import check_probes, probe, probe_sources
 from revisit_ssl.evaluators import PROBES, ImageProbe
 from revisit_ssl.features.representation import NetworkInput, feature_widths
@@ -33,13 +32,13 @@ class GridRun:
     """One run of the grid.
 
     Attributes:
-        options: Run, what run.py will make of ``arguments``.
-        arguments: list of str for run.py.
+        options: commands.run.Run, what a run will make of ``arguments``.
+        arguments: list of str for a run.
         workdir: the run's folder.
         variant: what its name starts with where that is not the pretext: npid_cld-kmeans_k10.
     """
 
-    options: Run
+    options: object
     arguments: list
     workdir: str
     variant: str = ""

@@ -20,8 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.commands.command_line import XLA
-from revisit_ssl.distribute import get_strategy, use_xla
+from revisit_ssl.distribute import XLA, get_strategy, use_xla
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import setting_id
 from revisit_ssl.features.extract import use_xla as compile_frozen

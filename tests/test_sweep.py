@@ -29,8 +29,9 @@ from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.sweeps import jobs, planning, sweep, timing
 from revisit_ssl.training import workdir as runs
+from revisit_ssl.training.build import build_pretext, compile_pretext, plan_steps
 from revisit_ssl.training.checkpoints import save_checkpoint
-from revisit_ssl.training.pretrain import build_pretext, compile_pretext, export_backbone, plan_steps
+from revisit_ssl.training.pretrain import export_backbone
 
 QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
 TINY = ["--backbones", "tiny", "--preset", "smoke", "--no-timing", *QUICK]

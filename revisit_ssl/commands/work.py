@@ -11,16 +11,16 @@ from revisit_ssl.evaluation.evaluate import (
     check_probes,
     evaluate,
     evaluate_random,
-    monitor_results,
-    pretext_results,
-    vocabulary_results,
+    training_results,
 )
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.recipe import override
 from revisit_ssl.report import print_table, write_report
 from revisit_ssl.runs.results import write_results
-from revisit_ssl.training.pretrain import freeze, pretrain, read_recipe
-from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
+from revisit_ssl.training.build import freeze
+from revisit_ssl.training.history import read_history
+from revisit_ssl.training.pretrain import pretrain
+from revisit_ssl.training.workdir import mark_finished, read_recipe, run_name, unmark_finished
 
 
 def run(options):
@@ -41,8 +41,7 @@ def run(options):
     )  # fmt: skip
     if is_chief():
         unmark_finished(workdir)
-        scores = pretext_results(recipe, workdir) + monitor_results(recipe, workdir)
-        if scores := scores + vocabulary_results(recipe, workdir):
+        if scores := training_results(recipe, read_history(workdir)):
             write_results(os.path.join(workdir, "results.jsonl"), scores)
         probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
         seconds = time.perf_counter() - begun

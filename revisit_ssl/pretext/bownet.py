@@ -5,6 +5,7 @@ No code of it is published; what is here is the special case of OBoW (arXiv:2012
 changes. Its words are the k-means centres of that network's local features, found once before training.
 """
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -231,19 +232,23 @@ def load_teacher(path):
     """(network, input range) of ``BoWNetOptions.teacher``; the range as its recipe.json says, None without one.
 
     Raises:
-        InputError: nothing there, or no backbone.
+        InputError: nothing there, no backbone, or a damaged recipe.json.
     """
-    from revisit_ssl.training.pretrain import read_recipe  # training imports this module
-
     if path is None:
         return None, None
     try:
         network = load_backbone(path)
     except InputError as error:
         raise InputError(f"task.teacher: {error}") from None
-    folder = path if tf.io.gfile.isdir(path) else path.rpartition("/")[0] or "."
-    written = tf.io.gfile.exists(f"{folder}/recipe.json")
-    return network, read_recipe(folder).views.normalize if written else None
+    written = f"{path if tf.io.gfile.isdir(path) else path.rpartition('/')[0] or '.'}/recipe.json"
+    if not tf.io.gfile.exists(written):
+        return network, None
+    try:
+        with tf.io.gfile.GFile(written) as file:
+            return network, json.load(file)["views"]["normalize"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"task.teacher: {written} is not a recipe ({what}); restore it, or remove it") from None
 
 
 def cut_and_paste(images, others, seed, probability):

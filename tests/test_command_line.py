@@ -1,5 +1,8 @@
 """The three scripts from the first line to the last, on the smoke preset; help texts."""
 
+import pathlib
+import subprocess
+import sys
 import types
 
 import pytest
@@ -12,6 +15,7 @@ from revisit_ssl.recipe import override, to_json
 from revisit_ssl.runs.results import read_results, write_atomically
 from revisit_ssl.training.workdir import run_state
 
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpoints", "pre_logits"]
 
 
@@ -143,3 +147,52 @@ def test_evaluate_takes_the_probes_fields_of_a_recipe(tmp_path, monkeypatch):
     wanted = {"probe_setting": "moco", "probe_schedule": (3, 5, 7, 9), "probe_lr": (10.0, 30.0)}
     wanted |= {"probe_balanced": True, "knn_temperature": 0.07, "finetune_weight_decay": 5e-4}
     assert seen[1:] == [override(recipe, **wanted)]
+
+
+HELPS = [
+    ("run", []), ("run", ["rotation"]), ("run", ["obow", "--preset", "paper"]), ("evaluate", []), ("report", []),
+    ("sweep", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words"), HELPS, ids=[" ".join([name, *words]) for name, words in HELPS])
+def test_help_takes_no_tensorflow_and_little_time(name, words):
+    # What is loaded is printed as the process ends; the script is run as a user runs it.
+    code = (
+        "import atexit, resource, runpy, sys\n"
+        "loaded = lambda: [m for m in ('tensorflow', 'keras', 'scipy') if m in sys.modules]\n"
+        "seconds = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_utime\n"
+        "atexit.register(lambda: print(*loaded(), f'{seconds():.2f}', sep=' ', file=sys.stderr))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    script = EXPERIMENTS / f"{name}.py"
+    done = subprocess.run([sys.executable, "-c", code, script, *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and f"{name}.py" in done.stdout, done.stderr
+    *loaded, seconds = done.stderr.split()
+    assert loaded == []
+    assert float(seconds) < 2, "0.4 s on the machine it was written on"
+
+
+FORMS = [
+    ([sys.executable, str(EXPERIMENTS / "run.py")], f"python {EXPERIMENTS / 'run.py'}"),
+    ([sys.executable, "-m", "revisit_ssl", "run"], "python -m revisit_ssl run"),
+    ([sys.executable, "-c", "from revisit_ssl.commands.main import main; main()", "run"], "revisit-ssl run"),
+]
+
+
+@pytest.mark.parametrize(("command", "form"), FORMS, ids=[form.split("/")[-1] for _, form in FORMS])
+def test_hints_name_the_form_that_was_typed(command, form):
+    helped = subprocess.run([*command, "rotation", "--help"], capture_output=True, text=True)
+    assert helped.stdout.startswith(f"usage: {form} rotation [-h]")
+    wrong = subprocess.run(command, capture_output=True, text=True)
+    assert wrong.stderr.startswith(f"error: no pretext given; usage: {form} PRETEXT [flags]")
+
+
+def test_the_first_word_is_the_command(capsys):
+    assert main.main([]) == 2 and "no command given; usage: revisit-ssl {run,evaluate," in capsys.readouterr().err
+    assert main.main(["rotation"]) == 2 and "unknown command 'rotation'" in capsys.readouterr().err
+    assert main.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("run", "evaluate", "sweep", "report"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)

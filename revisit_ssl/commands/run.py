@@ -5,7 +5,6 @@ The first argument is the pretext; --preset chooses the setting whose values eve
 """
 
 import argparse
-import inspect
 import shlex
 import sys
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ def print_choices(form):
     """The pretexts, each with the first line of its class, and the presets."""
     print("\nPRETEXT:")
     for name in NAMES:
-        print(f"  {name:17} {inspect.getdoc(PRETEXTS[name]).splitlines()[0] if name in PRETEXTS else ABOUT[name]}")
+        print(f"  {name:17} {PRETEXTS.about(name) if name in PRETEXTS else ABOUT[name]}")
     print("\n--preset (default sample):")
     for name in PRESETS:
         print(f"  {name:17} {PROMISES[name]}")

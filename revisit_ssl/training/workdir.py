@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.pretext import find_pretext
+from revisit_ssl.pretext import find_options, find_pretext
 from revisit_ssl.recipe import Recipe, build
 from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
 from revisit_ssl.training.checkpoints import list_checkpoints
@@ -41,7 +41,7 @@ def from_json(text, path="this text"):
     """
     try:
         values = json.loads(text)
-        options = find_pretext(values["pretext"]).Options
+        options = find_options(values["pretext"])
         values["task"] = build(options, values.get("task", {}))
         return build(Recipe, values)
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "InputError": "errors",
-    "NetworkInput": "evaluators",
+    "NetworkInput": "features.representation",
     "compare": "report",
     "evaluate": "evaluation.evaluate",
     "evaluate_random": "evaluation.evaluate",
@@ -21,7 +21,7 @@ _HOMES = {
     "load_backbone": "backbones",
     "load_pretext": "training.build",
     "pretrain": "training.pretrain",
-    "represent": "evaluators",
+    "represent": "features.representation",
     "write_report": "report",
 }
 __all__ = sorted(_HOMES)

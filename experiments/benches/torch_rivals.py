@@ -124,11 +124,8 @@ def write(folder, name, model, recipe, views):
     tensors = {v.path: v.numpy() for v in model.trainable_variables} | {"views": views.numpy()}
     if hasattr(model, "queue"):
         tensors["queue"] = model.queue.features.numpy()
-    dense = {
-        path.split("/")[-2]: values.shape
-        for path, values in tensors.items()
-        if path.endswith("/kernel") and values.ndim == 2
-    }
+    kernels = {path.split("/")[-2]: v.shape for path, v in tensors.items() if path.endswith("/kernel") and v.ndim == 2}
+    dense = {name: kernels[name] for name in sorted(kernels, key=lambda name: name != "hidden")}  # the hidden one first
     root, norm = (model.backbone.get_layer(layer) for layer in ("root", "root_norm"))
     spec = recipe.optimizer
     options = {
@@ -176,6 +173,7 @@ class Child:
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            reason = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"PyTorch's process ended: {reason}")
+            lines = self.process.stderr.read().strip().splitlines() or ["no message"]
+            errors = [line for line in lines if "Error" in line.partition(":")[0]]  # advice may follow the message
+            raise InputError(f"PyTorch's process ended: {(errors or lines)[-1]}")
         return line

@@ -62,12 +62,12 @@ class Monitor(keras.callbacks.Callback):
             open_source(name, part, data_dir=data_dir, seed=recipe.seed)
             for part in (recipe.probe_train if split == "test" else "train", split)
         ]
-        for source in self.sources if self.sources[0].num_classes is not None else ():
-            labelled = source.labels.min() >= 0
-            require(labelled, f"{source.name} holds unlabelled images; give a labelled set with --probe-dataset")
         if split == "val":
             gallery, queries = self.sources
             self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
+        for source in self.sources if self.sources[0].num_classes is not None else ():
+            labelled = source.labels.min() >= 0
+            require(labelled, f"{source.name} holds unlabelled images; give a labelled set with --probe-dataset")
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(to_numpy(self.model.optimizer.iterations))

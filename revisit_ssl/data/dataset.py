@@ -63,7 +63,7 @@ class Dataset:
         raise NotImplementedError
 
     def how_to_get(self, place):
-        """What to do where the set is not in the folder ``place``, for the end of an error line; "": it always is."""
+        """How the set is had where it is not in the folder ``place``, for an error line; "": it is always there."""
         return ""
 
     def known_sizes(self, argument=""):

@@ -29,7 +29,7 @@ class ImageNetPart(Dataset):
     """What all parts of ImageNet share: where the whole of it is looked for."""
 
     def how_to_get(self, place):
-        return "as folders imagenet/train/<class> and imagenet/val/<class> or from TFDS"
+        return "ImageNet, as folders imagenet/train/<class> and imagenet/val/<class> or from TFDS"
 
     def of_classes(self, request, class_names):
         """The split of some classes of ImageNet, from its folders where they are, else from TFDS's imagenet2012.
@@ -53,7 +53,7 @@ class ImageNetPart(Dataset):
         try:
             source = request.other("imagenet2012", split)
         except InputError as error:
-            raise InputError(f"{request.name} needs ImageNet, {self.how_to_get(request.place)}: {error}") from None
+            raise InputError(f"{request.name} needs {self.how_to_get(request.place)}: {error}") from None
         if source.kind == "stream":
             faster = f"folders train/<class> and val/<class> in {os.path.join(request.place, FOLDER)} are faster"
             text = f"{request.name}: looking through all files of imagenet2012 ({split}); {faster}"

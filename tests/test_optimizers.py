@@ -10,18 +10,8 @@ import tensorflow as tf
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.errors import InputError
 from revisit_ssl.recipe import OptimizerSpec
-from revisit_ssl.training.optimizers import (
-    LARS,
-    Constant,
-    CosineDecay,
-    EpochCosine,
-    MomentumSGD,
-    StepDecay,
-    WarmEpochCosine,
-    build_optimizer,
-    is_decayed,
-    l2_loss,
-)
+from revisit_ssl.training.optimizers import LARS, MomentumSGD, build_optimizer, is_decayed, l2_loss
+from revisit_ssl.training.schedules import Constant, CosineDecay, EpochCosine, StepDecay, WarmEpochCosine
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
@@ -493,7 +483,7 @@ def test_two_replicas_equal_one_device(make):
         (lambda: MomentumSGD(0.1, weight_decay=-1e-4), "weight_decay -0.0001"),
         (lambda: MomentumSGD(0.1, head_weight_decay=-5e-4), "head_weight_decay -0.0005"),
         (lambda: MomentumSGD(0.1, exclude="root"), "must be a list of strings"),
-        (lambda: MomentumSGD(0.1, decay="none"), "'kernels' or 'all'"),
+        (lambda: MomentumSGD(0.1, decay="none"), "decay 'none'; one of 'kernels', 'all'"),
         (lambda: LARS(0.1, form="apex"), "LARS form 'apex'"),
         (lambda: LARS(0.1, eta=0), "eta 0 must be positive"),
         (lambda: LARS(0.1, nesterov=True), "form 'openselfsup' only"),

@@ -16,7 +16,7 @@ import tensorflow as tf
 from revisit_ssl.backbones import get_backbone, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, TrainingDiverged
 from revisit_ssl.features.batchnorm import reestimate_batch_norm
 from revisit_ssl.features.checks import check_endpoints
 from revisit_ssl.features.representation import NetworkInput, check_input
@@ -31,10 +31,6 @@ from revisit_ssl.training.progress import Log
 # Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
 REESTIMATE_BELOW = 1000
 REESTIMATE_IMAGES = 2048
-
-
-class TrainingDiverged(InputError):
-    """The loss or a weight is not finite."""
 
 
 class Interrupted(Exception):

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to meet."""
+"""The one kind of exception that a user is meant to meet."""
 
 
 class InputError(ValueError):
@@ -9,7 +9,16 @@ class InputError(ValueError):
     """
 
 
+class TrainingDiverged(InputError):
+    """The loss or a weight is not finite, or the target network gives one feature everywhere."""
+
+
 def require(condition, message):
     """Raises InputError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise InputError(message)
+
+
+def check_choice(option, value, choices):
+    """Raises InputError unless ``value`` is one of ``choices``; ``option`` says what it is the value of."""
+    require(value in choices, f"{option} {value!r}; one of {', '.join(map(repr, choices))}")

@@ -18,13 +18,13 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.pretext.bags import CollapseAlarm
 from revisit_ssl.pretext.losses import bow_loss
 from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
 from revisit_ssl.pretext.target import make_target
-from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
-from revisit_ssl.views.color import normalize_input
-from revisit_ssl.views.crops import to_float
+from revisit_ssl.pretext.vocabulary import Vocabulary
 from revisit_ssl.views.draws import fold, integers, uniform
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +126,7 @@ class BoWNet(MultiCrop):
         require(taken in (None, size), f"task.teacher takes images of {taken} pixels, not of views.size {size}")
         self.map_shape = tuple(network.compute_output_shape((1, size, size, 3))[o.level])
         pool = {"counts": "avg", "binary": "max"}[o.bag]
-        hard = {"kind": "fixed", "inv_delta": None, "sampling": "no_averaging"}
-        self.vocabulary = Vocabulary(o.words, self.map_shape[-1], pool=pool, **hard)
+        self.vocabulary = Vocabulary(o.words, self.map_shape[-1], pool=pool)
         self.head = WordHead(o.words, o.gamma)
         self.head.build(backbone.output["pre_logits"].shape)
         self.ready("loss", "target_entropy", "perplexity", "batch_perplexity", "usage_perplexity", "used", "gamma")

@@ -14,7 +14,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.obow import OBoW, OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum
-from revisit_ssl.pretext.vocabulary import Vocabulary
+from revisit_ssl.pretext.vocabulary_kinds import Queue
 from revisit_ssl.recipe import ViewSpec
 from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
 from revisit_ssl.training.optimizers import MomentumSGD
@@ -35,7 +35,7 @@ class OfCrops(OBoW):
         return super().objective(logits, bags)
 
 
-class AtPlaces(Vocabulary):
+class AtPlaces(Queue):
     """A vocabulary that takes its words at the places of ``taken``, one row for each step."""
 
     def places(self, seed, images, cells):
@@ -105,9 +105,7 @@ def test_three_steps_are_the_official_ones():
     assert tuple(g["settings_crops_per_image"]) == (2, 3) and g["settings_alpha_base"] == 0.99
     model = OfCrops(toy((4, 6, 12)), options=options, classes=5)
     sizes = [g[f"initial_vocabulary_level{level}"].shape for level in (0, 1)]
-    model.vocabularies = [
-        AtPlaces(*size, inv_delta=options.inv_delta, name=f"level{i}") for i, size in enumerate(sizes)
-    ]
+    model.vocabularies = [AtPlaces(options, channels, name=f"level{i}") for i, (_, channels) in enumerate(sizes)]
     for level, vocabulary in enumerate(model.vocabularies):
         vocabulary.taken = g[f"steps_picked_location_level{level}"]
     decay = float(g["settings_weight_decay"])
@@ -375,7 +373,9 @@ def test_bad_options():
     with pytest.raises(InputError, match="monitor needs a data set with labels"):
         OBoW(network, options=OBoWOptions(words=8, monitor=True))
     with pytest.raises(InputError, match="task.words 0"):
-        OBoW(network, options=OBoWOptions(words=0))
+        OBoWOptions(words=0)
+    with pytest.raises(InputError, match="task.vocabulary 'kmean'; one of 'queue', 'kmeans'"):
+        OBoW(network, options=OBoWOptions(vocabulary="kmean"))
     without = keras.Model(network.input, {name: network.output[name] for name in ("block4", "pre_logits")})
     with pytest.raises(InputError, match="has no block3; change task.levels or the backbone"):
         OBoW(without, options=OBoWOptions(words=8))

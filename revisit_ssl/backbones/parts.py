@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 
 from revisit_ssl.backbones.normalisation import BatchNorm
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, check_choice
 
 STEMS = ("paper", "cifar", "small")
 NORMS = ("batch", "sync", "none")
@@ -16,12 +16,6 @@ def check_width(width):
     """Raises InputError unless ``width`` is an integer of at least 1."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise InputError(f"width {width!r}; a widening factor is an integer of at least 1 (4 is a standard ResNet-50)")
-
-
-def check_choice(option, value, choices):
-    """Raises InputError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise InputError(f"{option} {value!r}; one of {', '.join(map(repr, choices))}")
 
 
 def check_strides(root_stride, strides):

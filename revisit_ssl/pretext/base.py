@@ -9,18 +9,12 @@ from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
 from revisit_ssl.errors import require
 from revisit_ssl.recipe import TaskOptions, ViewSpec
-from revisit_ssl.views.color import (
-    color_jitter,
-    inception_color,
-    normalize_input,
-    random_gaussian_blur,
-    random_grayscale,
-    random_solarize,
-    to_float,
-)
+from revisit_ssl.views.blur import random_gaussian_blur
+from revisit_ssl.views.color import color_jitter, inception_color, random_grayscale, random_solarize
 from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import random_erasing, random_flip
+from revisit_ssl.views.pixels import normalize_input, to_float
 from revisit_ssl.views.randaugment import rand_augment
 
 

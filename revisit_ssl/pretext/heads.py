@@ -4,7 +4,8 @@ dynamic prediction head of OBoW."""
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones.parts import check_choice, normalisation
+from revisit_ssl.backbones.parts import normalisation
+from revisit_ssl.errors import check_choice
 
 HEADS = ("linear", "normlinear", "mlp", "normmlp")
 

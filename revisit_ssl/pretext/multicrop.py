@@ -8,11 +8,11 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.recipe import TaskOptions
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.patches import overlapping_patches
+from revisit_ssl.views.pixels import normalize_input
 
 LARGE, PATCHES = "crops", "patches"  # kinds of crops
 

@@ -14,10 +14,11 @@ from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.recipe import TaskOptions
-from revisit_ssl.views.color import normalize_input, random_grayscale, to_float
-from revisit_ssl.views.crops import center_crop
+from revisit_ssl.views.color import random_grayscale
 from revisit_ssl.views.draws import dropout, fold
 from revisit_ssl.views.patches import grid_patches
+from revisit_ssl.views.pixels import normalize_input, to_float
+from revisit_ssl.views.resample import center_crop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

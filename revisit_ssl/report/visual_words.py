@@ -23,8 +23,7 @@ from revisit_ssl.report.page import images_at
 from revisit_ssl.runs.results import write_atomically
 from revisit_ssl.training.pretrain import load_pretext, open_pretraining, read_recipe
 from revisit_ssl.training.progress import read_log
-from revisit_ssl.views.color import CIFAR_MEAN, IMAGENET_MEAN, normalize_input
-from revisit_ssl.views.crops import to_float
+from revisit_ssl.views.pixels import CIFAR_MEAN, IMAGENET_MEAN, normalize_input, to_float
 
 IMAGES, WORDS, PATCHES = 5000, 60, 8
 SHARE = 64 / 224  # of the side of a view, that of a patch

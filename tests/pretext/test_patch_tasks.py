@@ -18,8 +18,8 @@ from revisit_ssl.pretext.relative_patch import RelativePatch, direction, neighbo
 from revisit_ssl.recipe import ViewSpec
 from revisit_ssl.training.optimizers import MomentumSGD, l2_loss
 from revisit_ssl.views import crops
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.draws import Seed
+from revisit_ssl.views.pixels import normalize_input
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"
 VIEWS = ViewSpec(

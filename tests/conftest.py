@@ -1,5 +1,6 @@
 """Two logical CPU devices for the replica tests, set before TensorFlow starts; where real test data may lie."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -7,6 +8,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 import tensorflow as tf
+
+from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.backbones.network import BackboneOptions, Network
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
@@ -30,24 +34,28 @@ def real_data():
     return str(SHARED_DATA)
 
 
-def tiny_backbone(width=1, *, input_shape, stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TinyOptions(BackboneOptions):
+    stem: str = "small"
+
+
+class Tiny(Network):
     """Two convolutions with the package's normalisation: what the contract suite trains, in seconds."""
-    import keras
 
-    from revisit_ssl.backbones.parts import Parts, image_input
+    Options = TinyOptions
 
-    parts = Parts(norm, bn_momentum, bn_epsilon)
-    image = image_input(input_shape)
-    first = parts.root(image, 8 * width, stem, None, activate=True)
-    second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
-    endpoints = {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
-    return keras.Model(image, endpoints, name="tiny")
+    def endpoints(self, image, width, options):
+        parts = self.parts(options)
+        first = parts.root(image, 8 * width, options.stem, None, activate=True)
+        second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
+        return {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
+
+
+tiny_backbone = Tiny(name="tiny", bn_momentum=0.9)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_is_registered():
-    from revisit_ssl.backbones import BACKBONES
-
     BACKBONES["tiny"] = tiny_backbone
     yield
     del BACKBONES["tiny"]

@@ -1,8 +1,10 @@
-"""Backbones: functions that return functional Keras models with named endpoints.
+"""Backbones: functional Keras models with named endpoints, built by the networks of BACKBONES.
 
-``BACKBONES[name](width, **options)``; the options are those of `resnet.resnet` and of each function. Every model maps
-images, float [B,H,W,C], to a dict of endpoints, the last of which is "pre_logits" [B,d]. Weight decay is no part of a
-model: the optimiser applies it to every variable whose path ends in "/kernel".
+``BACKBONES[name](width, **options)``, or `get_backbone`; the options are the fields of ``BACKBONES[name].Options``.
+Every model maps images, float [B,H,W,C], to a dict of endpoints, the last of which is "pre_logits" [B,d]. Weight decay
+is no part of a model: the optimiser applies it to every variable whose path ends in "/kernel".
+
+To add a network: an instance of a `network.Network`, its line in BACKBONES, and `revisit_ssl.testing.check_backbone`.
 """
 
 import concurrent.futures
@@ -24,7 +26,7 @@ from revisit_ssl.backbones.resnet import (
 )
 from revisit_ssl.backbones.revnet import revnet50, revnet50_minus
 from revisit_ssl.backbones.vgg import vgg16_bn, vgg19_bn
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 
 BACKBONES = {
     "resnet18": resnet18,
@@ -41,38 +43,35 @@ BACKBONES = {
     "vgg19_bn": vgg19_bn,
 }
 
-__all__ = ["BACKBONES", "count_parameters", "get_backbone", "load_backbone", "without_values"]
+__all__ = ["BACKBONES", "count_parameters", "find_backbone", "get_backbone", "load_backbone", "without_values"]
 
 
-def get_backbone(name, width, **options):
-    """Builds ``BACKBONES[name](width, **options)``.
+def find_backbone(name):
+    """The Network of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    require(name in BACKBONES, f"unknown backbone {name!r}; one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def get_backbone(name, width, options=None, *, input_shape=None, **changes):
+    """Builds ``BACKBONES[name]``; the other arguments as `network.Network` takes them.
 
     Raises:
         InputError: there is no backbone of that name, or it refuses the width or an option.
     """
-    if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; one of {', '.join(BACKBONES)}")
-    try:
-        return BACKBONES[name](width, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        option = str(error).split("'")[1]
-        raise InputError(f"backbone {name!r} has no option {option!r}; see the documentation of its function") from None
+    return find_backbone(name)(width, options, input_shape=input_shape, **changes)
 
 
-def count_parameters(name, width, **options):
+def count_parameters(name, width, options=None, *, input_shape=None, **changes):
     """The number of trainable parameters of a backbone, without allocating them (558 M take a second).
 
-    Raises:
-        InputError: as `get_backbone`.
+    Arguments and errors as of `get_backbone`.
     """
-
-    return sum(math.prod(variable.shape) for variable in _without_values(name, width, **options).trainable_variables)
-
-
-def _without_values(name, width, **options):
-    return without_values(lambda: get_backbone(name, width, **options))
+    model = without_values(lambda: get_backbone(name, width, options, input_shape=input_shape, **changes))
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
 def without_values(build):

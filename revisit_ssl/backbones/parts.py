@@ -1,4 +1,4 @@
-"""What the networks share: checked options, symmetric convolutions, normalisation, and the three stems."""
+"""What the networks are made of: symmetric convolutions, normalisation, the three stems; and checks of arguments."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,13 +16,6 @@ def check_width(width):
     """Raises InputError unless ``width`` is an integer of at least 1."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise InputError(f"width {width!r}; a widening factor is an integer of at least 1 (4 is a standard ResNet-50)")
-
-
-def check_strides(root_stride, strides):
-    """Raises InputError unless ``root_stride`` is None, 1 or 2 and ``strides`` three of 1 and 2."""
-    check_choice("root_stride", root_stride, (None, 1, 2))
-    if len(strides) != 3 or any(stride not in (1, 2) for stride in strides):
-        raise InputError(f"strides {tuple(strides)!r}; three of 1 or 2, for blocks 2, 3 and 4, as (2, 2, 1)")
 
 
 def image_input(input_shape):
@@ -69,10 +62,6 @@ class Parts:
     initializer: Callable = keras.initializers.GlorotUniform
     bias: bool = False
     bn_group: int | None = None
-
-    def __post_init__(self):
-        check_choice("norm", self.norm, NORMS)
-        check_group(self.bn_group, self.norm)
 
     def conv(self, x, filters, size, name, stride=1):
         """Convolution with zeros added on both sides alike; SAME at stride 2 would add them unevenly."""

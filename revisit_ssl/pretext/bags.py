@@ -11,7 +11,7 @@ from revisit_ssl.errors import TrainingDiverged
 
 
 def bow_perplexity(bow):
-    """How many words an image's bag spreads over, and how many those of the batch together.
+    """How many words the bag of an image spreads over, and how many the bags of the batch together.
 
     exp(-sum y log(y + 1e-5)), the mean over the images, and of the mean bag of all replicas. The 1e-5 is the official
     code's: equal shares of 8,192 words give 7,572.

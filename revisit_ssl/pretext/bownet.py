@@ -96,14 +96,19 @@ class BoWNet(MultiCrop):
     came with. It is no part of a checkpoint: it comes from its file again, or with the seed from the same random
     numbers.
 
-    Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags, the sum over kinds of crops;
-    the entropy of the bags, target_entropy, in nats; their perplexity, that of the batch's bag (one word for all: 1),
-    that of how often each word is the nearest of a cell, the share of words in use, and gamma.
+    Reports:
+        loss: Kullback-Leibler divergence of the predicted from the true bags in nats, the sum over the kinds of crops.
+        target_entropy: of the true bags, in nats.
+        perplexity: how many words the bag of an image spreads over.
+        batch_perplexity: how many the bag of the batch spreads over; one word for all: 1.
+        usage_perplexity: the same of how often each word is the nearest of a cell.
+        used: share of the words in use, in [0, 1].
+        gamma: the factor of the logits.
 
     Args:
         options: BoWNetOptions.
         teacher: built functional model with the option's level; None: a copy of ``backbone`` as it is.
-        teacher_range: the teacher's input, as ViewSpec.normalize; None: that of ``views``.
+        teacher_range: the teacher's input, as ViewSpec.normalize; None: as ``views`` says.
 
     Raises:
         InputError: a teacher without that level, and as MultiCrop.
@@ -176,8 +181,8 @@ class BoWNet(MultiCrop):
             seed: of this step and kind of crops.
 
         Returns:
-            (float32 [B * count, s, s, 3], float32 [B * count, K]: share * bag + (1 - share) * the next image's, share
-            that of the area that is left of a crop).
+            (float32 [B * count, s, s, 3], float32 [B * count, K]: share * bag + (1 - share) * the next image's; the
+            share of the area that is left of a crop).
         """
         bags = tf.repeat(bags, count, axis=0)
         if not self.options.cutmix:

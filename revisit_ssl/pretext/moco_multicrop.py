@@ -20,7 +20,7 @@ from revisit_ssl.views.draws import fold
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoMultiCropOptions(MultiCropOptions):
-    """Options of MoCo v2 with several crops: those of MoCo, and how an image is cut."""
+    """Options of MoCo v2 with several crops: MoCo's, and how an image is cut."""
 
     units: int = 128
     """Size of the projection."""
@@ -48,7 +48,7 @@ class MoCoMultiCropOptions(MultiCropOptions):
 
 
 class MoCoMultiCrop(MultiCrop):
-    """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among those of a queue.
+    """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among the keys of a queue.
 
     Network and head, their target, and the queue of the target's keys.
 

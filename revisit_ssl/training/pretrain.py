@@ -1,6 +1,7 @@
 """pretrain(): recipe -> devices, data, network, training with exact restart -> backbone.keras."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.backbones import get_backbone, load_backbone
+from revisit_ssl.backbones import BACKBONES, find_backbone, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError, TrainingDiverged
@@ -142,26 +143,26 @@ def plan_steps(recipe, source):
     return Plan(per_epoch, total if recipe.max_steps is None else min(total, recipe.max_steps))
 
 
-def build_backbone(recipe, input_shape=(None, None, 3)):
+def build_backbone(recipe):
     """The recipe's network with initial weights that depend on its seed alone."""
+    network = find_backbone(recipe.backbone)
+    side = recipe.views.input_size if network.fixed_sides else None
+    options = backbone_options(recipe)
     keras.utils.set_random_seed(recipe.seed)
-    names = (
-        "stem", "bn_momentum", "bn_epsilon", "bn_group", "root_stride", "strides", "representation_size",
-        "stride_on_second", "zero_init_residual", "endpoints_after_pool", "recompute",
-    )  # fmt: skip
-    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
-    for name in ("recompute", "representation_size", "endpoints_after_pool"):
-        if name in options and "revnet" not in recipe.backbone:
-            raise InputError(f"{name} needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
-    if recipe.backbone.startswith("vgg"):
-        # The first fully connected kernel is as large as the last map: the input size is part of the network.
-        input_shape = (recipe.views.input_size, recipe.views.input_size, 3)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return get_backbone(recipe.backbone, recipe.width, input_shape=input_shape, norm=recipe.norm, **options)
+        return network(recipe.width, options, input_shape=(side, side, 3))
     finally:
         keras.config.set_dtype_policy(previous)
+
+
+def backbone_options(recipe):
+    """The options of the recipe's network; InputError for one that is set and that the network does not have."""
+    every = {field.name for network in BACKBONES.values() for field in dataclasses.fields(network.Options)}
+    names = [field.name for field in dataclasses.fields(recipe) if field.name in every]
+    given = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
+    return find_backbone(recipe.backbone).options(**given)
 
 
 def build_pretext(recipe, source):

@@ -2,8 +2,8 @@
 
 A box is (top, left, height, width) in pixels of the image it is cut from. Boxes are sampled apart from cutting, so one
 law serves a batch on the device (``crops.cut``) and a single JPEG on the host (``crops.sample_boxes`` +
-``decode_and_crop_jpeg``). ``shape`` is that of the result but for its last axis, ``height`` and ``width`` are ints or
-integer scalar tensors, ``seed`` is anything ``draws.as_seed`` takes.
+``decode_and_crop_jpeg``). ``shape`` is the shape of the result without its last axis, ``height`` and ``width`` are
+ints or integer scalar tensors, ``seed`` is anything ``draws.as_seed`` takes.
 """
 
 import math

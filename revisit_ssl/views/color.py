@@ -47,7 +47,7 @@ def adjust_saturation(images, factors, *, mode="luma"):
 def adjust_hue(images, deltas):
     """Turns the hue of HSV by ``deltas`` [B], in turns (1 is the identity again); S and V are kept.
 
-    Values are those of ``tf.image.adjust_hue`` (the same formula is torchvision's), with one delta per image.
+    Values as of ``tf.image.adjust_hue`` (torchvision has the same formula), with one delta per image.
     """
     return _images(_turn_hue(_planes(images), deltas))
 

@@ -1,6 +1,7 @@
 """OBoW's whole steps against the official numbers: losses, gradients, both networks, vocabularies, monitor; schedules;
 what its options change; a run killed and resumed."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -105,7 +106,10 @@ def test_three_steps_are_the_official_ones():
     assert tuple(g["settings_crops_per_image"]) == (2, 3) and g["settings_alpha_base"] == 0.99
     model = OfCrops(toy((4, 6, 12)), options=options, classes=5)
     sizes = [g[f"initial_vocabulary_level{level}"].shape for level in (0, 1)]
-    model.vocabularies = [AtPlaces(options, channels, name=f"level{i}") for i, (_, channels) in enumerate(sizes)]
+    model.vocabularies = [
+        AtPlaces(dataclasses.replace(options, words=words), channels, name=f"level{i}")
+        for i, (words, channels) in enumerate(sizes)
+    ]
     for level, vocabulary in enumerate(model.vocabularies):
         vocabulary.taken = g[f"steps_picked_location_level{level}"]
     decay = float(g["settings_weight_decay"])

@@ -19,7 +19,7 @@ _HOMES = {
     "evaluate_random": "evaluation.evaluate",
     "get_recipe": "papers",
     "load_backbone": "backbones",
-    "load_pretext": "training.pretrain",
+    "load_pretext": "training.build",
     "pretrain": "training.pretrain",
     "represent": "evaluators",
     "write_report": "report",

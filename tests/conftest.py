@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES
-from revisit_ssl.backbones.network import BackboneOptions, Network
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import BackboneOptions
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]

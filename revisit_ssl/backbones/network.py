@@ -1,55 +1,15 @@
-"""What a network is: its structure, of any width, and the options of its family."""
+"""What a network is: its structure, of any width."""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import keras
 
-from revisit_ssl.backbones.parts import NORMS, STEMS, Parts, check_group, check_width, image_input
-from revisit_ssl.errors import check_choice, require
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneOptions:
-    """Options of every network. A family with more derives a class of its own from this one.
-
-    Raises:
-        InputError: a value out of range, also in the classes of the families.
-    """
-
-    norm: Literal["batch", "sync", "none"] = "batch"
-    """batch: statistics of each replica, as in the paper; sync: of the global batch; none: convolutions get a bias."""
-    bn_momentum: float | None = None
-    """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
-    bn_epsilon: float | None = None
-    """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
-    bn_group: int | None = None
-    """Rows of a training batch that are normalised together (ghost batches); None: all of the device's."""
-
-    def __post_init__(self):
-        check_choice("norm", self.norm, NORMS)
-        check_group(self.bn_group, self.norm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StemOptions(BackboneOptions):
-    """Options of the networks that have a stem and four blocks."""
-
-    stem: Literal["paper", "cifar", "small"] | None = None
-    """paper: 7x7/2 and 3x3/2 max-pool; cifar: 3x3/1; small: 3x3/2, both without a pool; None: the network's own."""
-    root_stride: int | None = None
-    """Stride of the stem's convolution; None: the stem's own. The official patch tasks take 1."""
-    strides: tuple[int, int, int] = (2, 2, 2)
-    """Strides of blocks 2, 3, 4. The official patch tasks take 2, 2, 1; no text says so."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice("stem", self.stem, (*STEMS, None))
-        check_choice("root_stride", self.root_stride, (None, 1, 2))
-        fits = len(self.strides) == 3 and all(stride in (1, 2) for stride in self.strides)
-        require(fits, f"strides {tuple(self.strides)!r}; three of 1 or 2, for blocks 2, 3 and 4, as (2, 2, 1)")
+from revisit_ssl.backbones.options import BackboneOptions
+from revisit_ssl.backbones.parts import Parts, check_width, image_input
+from revisit_ssl.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)

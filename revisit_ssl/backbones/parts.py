@@ -6,10 +6,7 @@ from collections.abc import Callable
 import keras
 
 from revisit_ssl.backbones.normalisation import BatchNorm
-from revisit_ssl.errors import InputError, check_choice
-
-STEMS = ("paper", "cifar", "small")
-NORMS = ("batch", "sync", "none")
+from revisit_ssl.errors import InputError
 
 
 def check_width(width):
@@ -26,16 +23,8 @@ def image_input(input_shape):
     return keras.Input(tuple(input_shape), name="image")
 
 
-def check_group(group, norm):
-    """Raises InputError unless ``group`` is None, or an integer of at least 1 and ``norm`` not synchronised."""
-    if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
-        raise InputError(f"bn_group {group!r}; an integer of at least 1, or None for all rows of a device")
-    if group is not None and norm == "sync":
-        raise InputError(f"bn_group {group} with norm 'sync'; a group lies on one device, take norm 'batch'")
-
-
 def normalisation(norm, momentum, epsilon, name, dtype=None, group=None, gamma="ones"):
-    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value, ``group`` a ghost batch,
+    """The layer for ``norm``, as in BackboneOptions; ``momentum`` is the share of the old moving value, ``group`` a ghost batch,
     ``gamma`` the initialiser of the scale."""
     if norm == "none":
         return keras.layers.Identity(name=name, dtype=dtype)
@@ -87,7 +76,6 @@ class Parts:
 
         ``activate`` puts normalisation and ReLU after the convolution; ``stride`` replaces the stem's own.
         """
-        check_choice("stem", stem, STEMS)
         stride = stride or (1 if stem == "cifar" else 2)
         x = self.conv(image, filters, 7 if stem == "paper" else 3, name, stride)
         if activate:

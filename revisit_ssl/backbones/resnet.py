@@ -6,24 +6,14 @@ from typing import ClassVar
 
 import keras
 
-from revisit_ssl.backbones.network import Network, StemOptions
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import ResNetOptions
 from revisit_ssl.errors import require
 
 RESNET18, RESNET50 = (2, 2, 2, 2), (3, 4, 6, 3)
 # PyTorch's layer default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and "Kaiming normal, fan_out".
 TORCH_UNIFORM = functools.partial(keras.initializers.VarianceScaling, 1 / 3, "fan_in", "uniform")
 KAIMING_FAN_OUT = functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_out", "untruncated_normal")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetOptions(StemOptions):
-    """Options of the ResNets."""
-
-    stride_on_second: bool = False
-    """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
-    zero_init_residual: bool = False
-    """ResNets v1: the scale of the last BN of each unit starts at 0, so that the untrained network is its shortcuts: in
-    the official SimCLR, and in Haiku's ResNet50, which the official BYOL is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,32 +6,11 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones.network import Network, StemOptions
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import RevNetOptions
 from revisit_ssl.backbones.parts import normalisation
-from revisit_ssl.errors import require
 
 UNITS = (3, 4, 6, 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevNetOptions(StemOptions):
-    """Options of the RevNets."""
-
-    recompute: bool = False
-    """Training keeps one tensor per block and recomputes the rest in the backward pass: less memory, about a third more
-    time, the same gradients up to rounding. The weights do not depend on it."""
-    representation_size: int | None = None
-    """Values of pre_logits, through one more 1x1 convolution, BN and ReLU (the paper's Figure 6, as in the authors' S4L
-    code); None: 512 * width. Its kernel, "revnet_representation", is not weight-decayed there."""
-    endpoints_after_pool: bool = False
-    """Give block1..block3 after the pooling and doubling that follows them, as S4L; the official code gives them
-    before."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        size = self.representation_size
-        fits = size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 1)
-        require(fits, f"representation_size {size!r}; an integer of at least 1, or None for 512 * width")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from revisit_ssl.backbones.network import BackboneOptions, Network
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import VGG16Options
 from revisit_ssl.backbones.resnet import TORCH
 from revisit_ssl.errors import require
 
@@ -45,14 +46,6 @@ class VGG19(Network):
             x = keras.layers.Conv2D(512 * width, size, use_bias=options.norm == "none", name=fc)(x)
             x = parts.normalise_relu(x, fc)
         return endpoints | {"pre_logits": keras.layers.Flatten(dtype="float32", name="pre_logits")(x)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VGG16Options(BackboneOptions):
-    """Options of the VGG16 trunk."""
-
-    sobel: bool = False
-    """Put `Sobel` before conv1, which then has two input channels."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,12 +78,12 @@ def check_shapes(build, widths):
 
 def check_precision(build):
     """AssertionError unless pre_logits are float32 in a network of bfloat16; ``build()`` gives a functional model."""
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        dtype = without_values(build).output["pre_logits"].dtype
-    finally:
-        keras.config.set_dtype_policy(previous)
+
+    def half():  # runs in a thread of its own, whose policy it is
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        return build()
+
+    dtype = without_values(half).output["pre_logits"].dtype
     assert dtype == "float32", f"pre_logits are {dtype} under mixed precision"
 
 

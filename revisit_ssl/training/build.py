@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import BACKBONES, find_backbone, load_backbone
+from revisit_ssl.backbones import BACKBONES, find_backbone, find_options, load_backbone
 from revisit_ssl.data import EvalView, open_source, steps_per_epoch
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_endpoints
@@ -56,7 +56,7 @@ def build_backbone(recipe):
 
 def backbone_options(recipe):
     """The options of the recipe's network; InputError for one that is set and that the network does not have."""
-    every = {field.name for network in BACKBONES.values() for field in dataclasses.fields(network.Options)}
+    every = {field.name for name in BACKBONES for field in dataclasses.fields(find_options(name))}
     names = [field.name for field in dataclasses.fields(recipe) if field.name in every]
     given = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
     return find_backbone(recipe.backbone).options(**given)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES, count_parameters, get_backbone, load_backbone, without_values
 from revisit_ssl.backbones.network import Network
-from revisit_ssl.backbones.revnet import RevNetOptions
+from revisit_ssl.backbones.options import RevNetOptions
 from revisit_ssl.errors import InputError
 from revisit_ssl.testing import check_backbone
 

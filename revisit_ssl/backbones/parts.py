@@ -24,7 +24,7 @@ def image_input(input_shape):
 
 
 def normalisation(norm, momentum, epsilon, name, dtype=None, group=None, gamma="ones"):
-    """The layer for ``norm``, as in BackboneOptions; ``momentum`` is the share of the old moving value, ``group`` a ghost batch,
+    """The layer for ``norm`` and ``group`` as in BackboneOptions; ``momentum`` is the share of the old moving value,
     ``gamma`` the initialiser of the scale."""
     if norm == "none":
         return keras.layers.Identity(name=name, dtype=dtype)

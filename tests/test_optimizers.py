@@ -322,10 +322,12 @@ def test_a_recipe_can_say_every_official_schedule():
     cld, moco = golden("cld/lr_schedules"), golden("moco/lr_schedules")
     for case in ("cifar_npid_b256", "small_no_warmup"):
         spec = OptimizerSpec(
-            lr=float(cld[f"{case}_peak_lr"]), schedule="cosine", floor=1e-6,
+            lr=float(cld[f"{case}_peak_lr"]),
+            schedule="cosine",
+            floor=1e-6,
             warmup_epochs=float(cld[f"{case}_warmup_epochs"]),
             warmup_from=1 / float(cld[f"{case}_warmup_multiplier"]),
-        )  # fmt: skip
+        )
         rate = built_rate(spec, int(cld[f"{case}_steps_per_epoch"]), int(cld[f"{case}_epochs"]))
         np.testing.assert_allclose(rates_of(rate, cld[f"{case}_iterations"]), cld[f"{case}_lr"], rtol=1e-7)
     byol = OptimizerSpec(name="lars", lr=float(cld["byol_lr_base"]), schedule="cosine", warmup_epochs=2)
@@ -338,10 +340,12 @@ def test_a_recipe_can_say_every_official_schedule():
             lr=moco["v2_cosine_base_lr_epochs_cosine"][0], schedule="epoch_cosine", warmup_epochs=0
         ),
         "v1_step": OptimizerSpec(
-            lr=moco["v1_step_base_lr_epochs_cosine"][0], milestones=tuple(moco["v1_step_milestones"]),
-            first_step_drops=True, warmup_epochs=0,
+            lr=moco["v1_step_base_lr_epochs_cosine"][0],
+            milestones=tuple(moco["v1_step_milestones"]),
+            first_step_drops=True,
+            warmup_epochs=0,
         ),
-    }  # fmt: skip
+    }
     for case, spec in specs.items():
         rate = built_rate(spec, 7, 200)
         for steps in (first, last):

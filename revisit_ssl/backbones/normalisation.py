@@ -52,9 +52,15 @@ class BatchNorm(keras.layers.BatchNormalization):
             # Half the time of moments + normalisation on a CPU, and the kernel that the official networks ran on.
             empty = tf.zeros([0], tf.float32)  # no old statistics wanted: the op returns the batch's
             outputs, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=x, scale=self.gamma.value, offset=self.beta.value, mean=empty, variance=empty,
-                epsilon=self.epsilon, exponential_avg_factor=1.0, is_training=True,
-            )  # fmt: skip
+                x=x,
+                scale=self.gamma.value,
+                offset=self.beta.value,
+                mean=empty,
+                variance=empty,
+                epsilon=self.epsilon,
+                exponential_avg_factor=1.0,
+                is_training=True,
+            )
         else:
             mean, variance = self._moments(x, mask)
             outputs = keras.ops.batch_normalization(

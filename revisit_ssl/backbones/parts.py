@@ -30,9 +30,14 @@ def normalisation(norm, momentum, epsilon, name, dtype=None, group=None, gamma="
         return keras.layers.Identity(name=name, dtype=dtype)
     sync = norm == "sync"
     return BatchNorm(
-        momentum=momentum, epsilon=epsilon, synchronized=sync, name=name, dtype=dtype, group=group,
+        momentum=momentum,
+        epsilon=epsilon,
+        synchronized=sync,
+        name=name,
+        dtype=dtype,
+        group=group,
         gamma_initializer=gamma,
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +62,14 @@ class Parts:
         if size > 1 and stride > 1:
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
         return keras.layers.Conv2D(
-            filters, size, strides=stride, padding="same" if stride == 1 else "valid", name=name,
-            use_bias=self.bias or self.norm == "none", kernel_initializer=self.initializer(),
-        )(x)  # fmt: skip
+            filters,
+            size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            name=name,
+            use_bias=self.bias or self.norm == "none",
+            kernel_initializer=self.initializer(),
+        )(x)
 
     def normalise(self, x, name, gamma="ones"):
         options = {"group": self.bn_group, "gamma": gamma}

@@ -132,15 +132,28 @@ class ReversibleBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, zeros=0,
-        bn_group=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        channels,
+        units,
+        norm="batch",
+        bn_momentum=0.99,
+        bn_epsilon=1e-3,
+        recompute=False,
+        zeros=0,
+        bn_group=None,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.config = {
-            "channels": channels, "units": units, "norm": norm,
-            "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute, "zeros": zeros,
+            "channels": channels,
+            "units": units,
+            "norm": norm,
+            "bn_momentum": bn_momentum,
+            "bn_epsilon": bn_epsilon,
+            "recompute": recompute,
+            "zeros": zeros,
             "bn_group": bn_group,
-        }  # fmt: skip
+        }
         self.recompute = recompute
         self.zeros = zeros
         self.branches = [

@@ -120,9 +120,14 @@ class Pretext(keras.Model):
             elif name == "color":
                 b, c, s, h = v.jitter
                 images = color_jitter(
-                    images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h,
+                    images,
+                    fold(seed, 102),
+                    brightness=b,
+                    contrast=c,
+                    saturation=s,
+                    hue=h,
                     probability=v.jitter_probability,
-                )  # fmt: skip
+                )
             elif name == "gray":
                 images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
             elif name == "blur":
@@ -134,9 +139,13 @@ class Pretext(keras.Model):
                 images = random_solarize(images, fold(seed, 105), probability=of_view(v.solarize_probability, view))
             elif name == "randaugment":
                 images = rand_augment(
-                    images, fold(seed, 106), layers=v.randaugment_layers, magnitude=v.randaugment_magnitude,
-                    deviation=v.randaugment_deviation, probability=v.randaugment_probability,
-                )  # fmt: skip
+                    images,
+                    fold(seed, 106),
+                    layers=v.randaugment_layers,
+                    magnitude=v.randaugment_magnitude,
+                    deviation=v.randaugment_deviation,
+                    probability=v.randaugment_probability,
+                )
         images = normalize_input(images, v.normalize)
         if v.erasing_probability:
             images = random_erasing(

@@ -4,7 +4,6 @@ Neither text nor code says which of the seven crops are queries and which are ke
 crops; every crop is a query for the keys of its image that are not its own, and all these pairs count the same.
 """
 
-
 import keras
 import tensorflow as tf
 

@@ -5,7 +5,6 @@ Follows the official obow/builder_obow.py and datasets.py, and the supplement wh
 by k-means).
 """
 
-
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
@@ -72,9 +71,14 @@ class OBoW(MultiCrop):
         if o.monitor:
             require(classes, "task.monitor needs a data set with labels")
             self.monitor_norm = BatchNorm(
-                momentum=0.9, epsilon=1e-5, center=False, scale=False, synchronized=norm == "sync", dtype="float32",
+                momentum=0.9,
+                epsilon=1e-5,
+                center=False,
+                scale=False,
+                synchronized=norm == "sync",
+                dtype="float32",
                 name="monitor_norm",
-            )  # fmt: skip
+            )
             self.monitor = linear(classes, "monitor")
             for layer in (self.monitor_norm, self.monitor):
                 layer.build((None, backbone.output[self.levels[-1]].shape[-1]))

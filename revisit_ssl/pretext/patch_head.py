@@ -52,9 +52,12 @@ class PatchHead(keras.layers.Layer):
         super().__init__(name="patch_head", dtype="float32")
         self.rate = options.dropout
         self.hidden = keras.layers.Dense(
-            options.hidden, bias_initializer=keras.initializers.Constant(0.1),
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="hidden",
-        )  # fmt: skip
+            options.hidden,
+            bias_initializer=keras.initializers.Constant(0.1),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005),
+            dtype="float32",
+            name="hidden",
+        )
         self.norm = normalisation(norm, options.head_bn_momentum, 1e-5, "hidden_norm", "float32", group)
         self.logits = keras.layers.Dense(
             classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="logits"

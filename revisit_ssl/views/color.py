@@ -100,9 +100,17 @@ def random_hue(images, seed, *, strength, probability=1.0):
 
 
 def color_jitter(
-    images, seed, *, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0,
-    probability=1.0, order="random", saturation_mode="luma",
-):  # fmt: skip
+    images,
+    seed,
+    *,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    hue=0.0,
+    probability=1.0,
+    order="random",
+    saturation_mode="luma",
+):
     """Brightness (scale), contrast (around grey), saturation and hue, as torchvision's ColorJitter, per image.
 
     Args:

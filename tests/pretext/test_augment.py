@@ -42,9 +42,15 @@ def augment(spec, view=0, **changes):
 )
 def test_operations_run_in_the_order_of_the_spec(order):
     spec = ViewSpec(
-        order=order, color="jitter", jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
-        solarize_probability=(0.3,), randaugment_layers=1, normalize="cifar",
-    )  # fmt: skip
+        order=order,
+        color="jitter",
+        jitter_probability=0.8,
+        gray_probability=0.2,
+        blur_probability=(0.5,),
+        solarize_probability=(0.3,),
+        randaugment_layers=1,
+        normalize="cifar",
+    )
     expected = tf.constant(IMAGES)
     for name in order:
         expected = STEPS[name](expected)

@@ -64,13 +64,19 @@ def identity(inputs):
 def test_the_steps_with_cld_are_the_official_ones(case):
     g = np.load(GOLDENS / "infomin_cld_steps.npz")
     cld = CLDSpec(
-        weight=float(g["lambda_cld"]), groups=int(g["k"]), iterations=int(g["n_iter"]),
+        weight=float(g["lambda_cld"]),
+        groups=int(g["k"]),
+        iterations=int(g["n_iter"]),
         temperature=float(g["temperature_group"]),
-    )  # fmt: skip
+    )
     options = InfoMinOptions(
-        units=8, temperature=float(g["temperature_instance"]), jigsaw_weight=float(g["beta"]), queue_size=10, cld=cld,
+        units=8,
+        temperature=float(g["temperature_instance"]),
+        jigsaw_weight=float(g["beta"]),
+        queue_size=10,
+        cld=cld,
         legacy_double_enqueue=case == "legacy",
-    )  # fmt: skip
+    )
     model = InfoMin(identity(12), options=options, views=ViewSpec(size=32))
     model.jigsaw_head = official_head(g, "normmlp", "jig_param_")
     model.queue.rings.assign(g["queue_initial"][None])

@@ -82,8 +82,9 @@ def state(model):
     networks = {"student": model.backbone, "teacher": model.target}
     found = {
         f"{role}_{name}": the(network.weights, end)
-        for role, network in networks.items() for name, end in network_names().items()
-    }  # fmt: skip
+        for role, network in networks.items()
+        for name, end in network_names().items()
+    }
     for level, (head, vocabulary) in enumerate(zip(model.heads, model.vocabularies, strict=True)):
         found |= {f"head_level{level}_{name}": the(head.weights, end) for name, end in HEAD.items()}
         found |= {f"vocabulary_level{level}": vocabulary.words, f"mu_level{level}": vocabulary.mu}
@@ -100,9 +101,16 @@ def assert_close(ours, theirs, name, tolerance=2e-5):
 def test_three_steps_are_the_official_ones():
     g = np.load(GOLDENS / "full_training_3_steps.npz")
     options = OBoWOptions(
-        levels=2, words=12, crops=2, patches=3, inv_delta=float(g["settings_inv_delta"]), momentum=0.99, monitor=True,
-        kappa=float(g["settings_kappa"]), pool="max",
-    )  # fmt: skip
+        levels=2,
+        words=12,
+        crops=2,
+        patches=3,
+        inv_delta=float(g["settings_inv_delta"]),
+        momentum=0.99,
+        monitor=True,
+        kappa=float(g["settings_kappa"]),
+        pool="max",
+    )
     assert tuple(g["settings_crops_per_image"]) == (2, 3) and g["settings_alpha_base"] == 0.99
     model = OfCrops(toy((4, 6, 12)), options=options, classes=5)
     sizes = [g[f"initial_vocabulary_level{level}"].shape for level in (0, 1)]

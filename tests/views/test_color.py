@@ -127,9 +127,7 @@ def test_blur_golden(case):
     golden = np.load(GOLDENS / "gaussian_filter2d.npz")
     sigma = tuple(golden[f"case{case}__sigma_vertical_horizontal"])
     size = tuple(golden[f"case{case}__filter_height_width"])
-    options = {
-        "padding": str(golden[f"case{case}__padding"]), "constant": float(golden[f"case{case}__constant_value"])
-    }  # fmt: skip
+    options = {"padding": str(golden[f"case{case}__padding"]), "constant": float(golden[f"case{case}__constant_value"])}
     for name, images in (("image", golden["image"][None]), ("batch", golden["batch"])):
         expected = golden[f"case{case}__{name}_output"].reshape(images.shape)
         ours = blur.gaussian_blur(images, sigma, size, **options)

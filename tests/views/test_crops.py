@@ -136,10 +136,14 @@ def test_random_resized_boxes_follow_torchvisions_law(height, width, scale):
     theirs = np.array([torchvision_box(rng, height, width, scale, (3 / 4, 4 / 3)) for _ in range(n)])
     ours = random_resized_boxes([n], height, width, (1, 2), scale=scale).numpy()
     for name, quantity in {
-        "top": lambda b: b[:, 0], "left": lambda b: b[:, 1], "height": lambda b: b[:, 2], "width": lambda b: b[:, 3],
-        "area": lambda b: b[:, 2] * b[:, 3], "aspect": lambda b: b[:, 3] / b[:, 2],
+        "top": lambda b: b[:, 0],
+        "left": lambda b: b[:, 1],
+        "height": lambda b: b[:, 2],
+        "width": lambda b: b[:, 3],
+        "area": lambda b: b[:, 2] * b[:, 3],
+        "aspect": lambda b: b[:, 3] / b[:, 2],
         "room on the left": lambda b: b[:, 1] / np.maximum(width - b[:, 3], 1),
-    }.items():  # fmt: skip
+    }.items():
         statistic = stats.ks_2samp(quantity(ours), quantity(theirs), method="asymp").statistic
         assert statistic < two_sample_limit(n, n), (name, statistic)
 
@@ -183,9 +187,14 @@ def test_inception_boxes_follow_tensorflows_kernel(height, width):
     @tf.function
     def kernel(i):
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            [height, width, 3], tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), tf.stack([i, 9]), min_object_covered=0.1,
-            aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.05, 1.0), max_attempts=100,
-        )  # fmt: skip
+            [height, width, 3],
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            tf.stack([i, 9]),
+            min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.05, 1.0),
+            max_attempts=100,
+        )
         return tf.concat([begin[:2], size[:2]], 0)
 
     theirs = tf.map_fn(kernel, tf.range(n)).numpy()

@@ -32,7 +32,7 @@ VIEWS = {
 } | {
     f"cut_{method}": lambda x, s, method=method: crops.cut(x, crops.CropSpec(size=9, count=2, method=method), s)
     for method in ("resized", "inception", "random")
-}  # fmt: skip
+}
 
 FIXED = {
     "rotations": geometry.rotations,
@@ -46,7 +46,7 @@ FIXED = {
     "area": lambda x: resample.resize(x, (7, 5), kernel="area"),
     "probe_patches": lambda x: patches.probe_patches(x, size=5),
     "cut_center": lambda x: crops.cut(x, crops.CropSpec(size=9, method="center"), 0),
-}  # fmt: skip
+}
 
 IMAGES = np.random.default_rng(0).random((BATCH, SIDE, SIDE, 3), np.float32)
 

@@ -156,9 +156,10 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
 
 
 def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
-    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", norm="sync", recompute=True)
+    own = {"bn_momentum": None, "bn_epsilon": None}
+    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", norm="sync", recompute=True, **own)
     assert backbone_options(recipe) == RevNetOptions(norm="sync", root_stride=1, strides=(2, 2, 1), recompute=True)
-    assert backbone_options(get_recipe("rotation", "paper", backbone="vgg19_bn")) == BackboneOptions()
+    assert backbone_options(get_recipe("rotation", "paper", backbone="vgg19_bn", **own)) == BackboneOptions()
     with pytest.raises(InputError, match="resnet18 has no option 'recompute', 'representation_size'; it has norm, "):
         backbone_options(get_recipe("rotation", backbone="resnet18", recompute=True, representation_size=8))
 

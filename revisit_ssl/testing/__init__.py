@@ -1,5 +1,7 @@
-"""Contract checks: what the suite asks of every registry line, to run on your own."""
+"""Checks for what is added outside this repository: what one writes oneself is held to what the parts here are."""
 
 from revisit_ssl.testing.backbone import check_backbone
+from revisit_ssl.testing.networks import tiny_backbone, two_devices
+from revisit_ssl.testing.pretext import check_pretext
 
-__all__ = ["check_backbone"]
+__all__ = ["check_backbone", "check_pretext", "tiny_backbone", "two_devices"]

@@ -168,7 +168,7 @@ def test_what_is_exported_and_what_is_refused():
     cld = CLDSpec(weight=0.5, groups=2)
     views = ViewSpec(size=32)
     model = InfoMin(
-        tiny_backbone(input_shape=(None, None, 3)), options=InfoMinOptions(units=4, queue_size=8), views=views
+        tiny_backbone(1, input_shape=(None, None, 3)), options=InfoMinOptions(units=4, queue_size=8), views=views
     )
     images = tf.random.stateless_uniform([2, 32, 32, 3], [1, 2])
     out = model.exported(images)
@@ -184,4 +184,4 @@ def test_what_is_exported_and_what_is_refused():
     with pytest.raises(InputError, match="patch_size 20 is more than the 12 pixels of a cell"):
         InfoMin(identity(3), options=InfoMinOptions(queue_size=8, patch_size=20), views=views)
     with pytest.raises(InputError, match="takes images of 32 pixels alone"):
-        InfoMin(tiny_backbone(input_shape=(32, 32, 3)), options=InfoMinOptions(queue_size=8), views=views)
+        InfoMin(tiny_backbone(1, input_shape=(32, 32, 3)), options=InfoMinOptions(queue_size=8), views=views)

@@ -286,7 +286,7 @@ def test_bad_options():
 
 
 def test_what_is_exported_has_the_projection():
-    model = MoCo(tiny_backbone(input_shape=(12, 12, 3)), options=MoCoOptions(head="normmlp", units=4, cld=CLD))
+    model = MoCo(tiny_backbone(1, input_shape=(12, 12, 3)), options=MoCoOptions(head="normmlp", units=4, cld=CLD))
     images = tf.random.stateless_uniform([2, 12, 12, 3], [1, 2])
     out = model.exported(images)
     np.testing.assert_allclose(np.linalg.norm(out["projection"], axis=1), 1.0, atol=1e-5)

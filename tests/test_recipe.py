@@ -153,6 +153,7 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
 
     assert momenta(bn_momentum=None) == {0.9}
     assert momenta(bn_momentum=0.95) == {0.95}
+    assert momenta(bn_momentum=0.0) == {0.0}
 
 
 def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():

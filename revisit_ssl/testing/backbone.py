@@ -1,4 +1,9 @@
-"""What every network promises."""
+"""What a line of BACKBONES promises, checked: for the networks here, and for one of one's own.
+
+>>> from revisit_ssl.testing import check_backbone
+>>> BACKBONES["mine"] = Mine(name="mine")
+>>> check_backbone("mine", parameters={4: 11_176_512})
+"""
 
 import os
 import tempfile

@@ -57,8 +57,9 @@ def build_backbone(recipe):
 def backbone_options(recipe):
     """The options of the recipe's network; InputError for one that is set and that the network does not have."""
     every = {field.name for name in BACKBONES for field in dataclasses.fields(find_options(name))}
-    names = [field.name for field in dataclasses.fields(recipe) if field.name in every]
-    given = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name in every}
+    # None and False are what a recipe says where nothing is set; 0, of a momentum, is something.
+    given = {name: value for name, value in fields.items() if value is not None and value is not False}
     return find_backbone(recipe.backbone).options(**given)
 
 

@@ -16,8 +16,9 @@ from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import padded_batches, use_xla
 from revisit_ssl.features.representation import check_input
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import CropSpec, cut, to_float
+from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.pixels import to_float
 
 ENDPOINT = "pre_logits"
 

@@ -19,8 +19,9 @@ from revisit_ssl.features.checks import check_endpoints, check_finite, check_fro
 from revisit_ssl.features.extract import padded_batches, use_xla
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import CropSpec, cut, to_float
+from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.pixels import to_float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,12 @@ class EvalView:
     resize: int | None = None
     method: Literal["shorter_side", "central_fraction", "squash", "warp", "none"] = "none"
 
+    @classmethod
+    def of(cls, recipe):
+        """What the probes of a recipe see of an image, and the monitor."""
+        bench = recipe.bench
+        return cls(size=bench.size or recipe.views.size, resize=bench.resize, method=bench.method)
+
     @property
     def keeps_own_size(self):
         """Whether a square image of side ``size`` passes unchanged."""

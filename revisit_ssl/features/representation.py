@@ -40,10 +40,10 @@ class NetworkInput:
         """What the probes of a recipe give its network."""
         v = recipe.views
         return cls(
-            normalize=v.probe_normalize or v.normalize,
+            normalize=recipe.bench.normalize or v.normalize,
             patch_grid=v.patch_grid,
             patch_size=v.patch_size,
-            combine=v.eval_combine,
+            combine=recipe.bench.combine,
         )
 
     @classmethod
@@ -67,7 +67,7 @@ class NetworkInput:
             return size
         grid, patch = self.patch_grid, self.patch_size
         fits = grid * patch <= size
-        require(fits, f"{size} pixels hold no {grid}x{grid} patches of {patch}; set --views.eval-size {grid * patch}")
+        require(fits, f"{size} pixels hold no {grid}x{grid} patches of {patch}; set --probe-size {grid * patch}")
         return patch
 
     def prepare(self, images):
@@ -104,7 +104,7 @@ def represent(network, images, network_input, *, max_values=9000, pooling="max")
     Args:
         network: keras.Model whose output is {endpoint: [n, h, w, c] or [n, d]}; runs in inference mode.
         images: uint8 or float in [0, 1], [B, s, s, 3]; of a larger image than the patches need the middle is taken
-            (``training.evaluation_view(recipe)`` says at which size the recipe's probes look).
+            (``EvalView.of(recipe)`` says at which size the recipe's probes look).
         network_input: NetworkInput.
         max_values, pooling: see ``pooling.pool_endpoint``; applied to each patch.
 
@@ -153,7 +153,7 @@ def check_input(network, network_input, size):
     side, taken = network_input.side(size), tuple(network.input_shape[1:3])
     if all(own in (None, side) for own in taken):
         return
-    how = "set --views.eval-size to that"
+    how = "set --probe-size to that"
     if network_input.patch_grid > 1:
-        how = "with fully connected layers it sees patches alone, set --views.eval-combine to mean, max or concat"
+        how = "with fully connected layers it sees patches alone, set --probe-combine to mean, max or concat"
     require(False, f"{network.name} takes {taken[0]}x{taken[1]} pixels, not the {side}x{side} of the probes; {how}")

@@ -6,22 +6,28 @@ import sys
 import keras
 import numpy as np
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
-from revisit_ssl.evaluators import PROBES, FeatureSplit
+from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.runs.results import write_atomically
 from revisit_ssl.training.progress import read_log
 
-GALLERY, QUERIES = 2000, 1000
+GALLERY, QUERIES, NEIGHBOURS = 2000, 1000, 200
 TEST_COLUMN = "knn_on_test_top1"
 
 
 def watched_endpoint(recipe):
     """Whose features are looked at: projection where the recipe probes that, else pre_logits."""
-    return "projection" if "projection" in recipe.endpoints else "pre_logits"
+    return "projection" if "projection" in recipe.bench.endpoints else "pre_logits"
+
+
+def knn_temperature(recipe):
+    """That of the recipe's knn probe where it has one, else of its instance loss, as in CLD's scripts, else 0.1."""
+    return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
 
 
 class Monitor(keras.callbacks.Callback):
@@ -43,10 +49,9 @@ class Monitor(keras.callbacks.Callback):
         self.split = split
         self.last = last if split == "test" else None
         self.endpoint = watched_endpoint(recipe)
-        name = recipe.probe_dataset or recipe.dataset
         self.sources = [
-            open_source(name, part, data_dir=data_dir, seed=recipe.seed)
-            for part in (recipe.probe_train if split == "test" else "train", split)
+            open_source(recipe.probed_dataset, part, data_dir=data_dir, seed=recipe.seed)
+            for part in (recipe.bench.train if split == "test" else "train", split)
         ]
         if split == "val":
             gallery, queries = self.sources
@@ -71,11 +76,9 @@ class Monitor(keras.callbacks.Callback):
             )
 
     def look(self):
-        from revisit_ssl.training.pretrain import evaluation_view  # training imports this module
-
         features = [
             extract_features(
-                self.backbone, source, endpoints=(self.endpoint,), view=evaluation_view(self.recipe),
+                self.backbone, source, endpoints=(self.endpoint,), view=EvalView.of(self.recipe),
                 network_input=NetworkInput.of(self.recipe), frozen=False,
             )[self.endpoint]
             for source in self.sources
@@ -84,8 +87,11 @@ class Monitor(keras.callbacks.Callback):
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
-            gallery, queries = (FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True))
-            knn = PROBES["knn"](temperature=self.recipe.knn_temperature)
-            score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)
-            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": score.top1} | scores
+            gallery, queries = features
+            classes = self.sources[0].num_classes
+            known, wanted = (check_labels(s.labels, classes, f"{s.name} {s.split}") for s in self.sources)
+            k, temperature = min(NEIGHBOURS, len(gallery)), knn_temperature(self.recipe)
+            found = class_scores(queries, gallery, known, classes, k, temperature).argmax(axis=1)
+            top1 = 100.0 * float(np.mean(found == wanted))
+            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": top1} | scores
         return scores

@@ -176,13 +176,13 @@ def build_pretext(recipe, source):
 def build_untrained(recipe, data_dir=None):
     """What the recipe's run would export before its first step; heads only where the recipe probes one."""
     backbone = build_backbone(recipe)
-    if all(name in backbone.output for name in recipe.endpoints):
+    if all(name in backbone.output for name in recipe.bench.endpoints):
         return backbone
     return build_pretext(recipe, open_pretraining(recipe, data_dir)).exported
 
 
-def read_recipe(workdir):
-    """The Recipe of the run in ``workdir``.
+def read_recipe(workdir, kinds=None):
+    """The Recipe of the run in ``workdir``; ``kinds``: of its probes, as for ``from_json``.
 
     Raises:
         InputError: no run there, or a damaged recipe.json.
@@ -191,7 +191,7 @@ def read_recipe(workdir):
     if not tf.io.gfile.exists(path):
         raise InputError(f"no run at {workdir}: it has no recipe.json; give the workdir of a finished run")
     with tf.io.gfile.GFile(path, "rb") as file:
-        return from_json(file.read().decode(errors="replace"), path)
+        return from_json(file.read().decode(errors="replace"), path, kinds)
 
 
 def load_pretext(workdir, *, data_dir=None):
@@ -248,7 +248,7 @@ def check_model(model, recipe, plan, replicas=1):
     """
     exported = model.exported
     if recipe.probes:
-        check_endpoints(exported, recipe.endpoints)
+        check_endpoints(exported, recipe.bench.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
     size = evaluation_view(recipe).size
@@ -302,8 +302,7 @@ def distributed_batches(source, strategy, first, options):
 
 def evaluation_view(recipe):
     """EvalView of the recipe: how probes and monitors crop an image."""
-    v = recipe.views
-    return EvalView(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
+    return EvalView.of(recipe)
 
 
 def evaluation_images(recipe, source, count):
@@ -356,7 +355,7 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     except InputError as error:
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
-    view = model.score_view() or evaluation_view(recipe)
+    view = model.score_view(evaluation_view(recipe))
     step = tf.function(model.test_step, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     for batch in eval_batches(source, batch_size, view=view):
@@ -394,7 +393,7 @@ def check_workdir(recipe, workdir, *, resume):
         return "new"
     if not tf.io.gfile.exists(path):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
-    held = read_recipe(workdir)
+    held = read_recipe(workdir, {name: type(options) for name, options in recipe.probes.items()})
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")

@@ -13,15 +13,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "InputError": "errors",
-    "NetworkInput": "evaluators",
+    "NetworkInput": "features.representation",
     "compare": "report",
     "evaluate": "evaluation.evaluate",
     "evaluate_random": "evaluation.evaluate",
     "get_recipe": "papers",
     "load_backbone": "backbones",
-    "load_pretext": "training.pretrain",
+    "load_pretext": "training.build",
     "pretrain": "training.pretrain",
-    "represent": "evaluators",
+    "represent": "features.representation",
     "write_report": "report",
 }
 __all__ = sorted(_HOMES)

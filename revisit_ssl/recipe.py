@@ -11,9 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from revisit_ssl.errors import InputError, require
-from revisit_ssl.old_recipe import upgrade
-from revisit_ssl.values import build
+from revisit_ssl.errors import require
 from revisit_ssl.values import override as override
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
@@ -349,28 +347,3 @@ def _check_share(name, share):
 def to_json(recipe):
     """The recipe as indented JSON text, stable from run to run."""
     return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
-
-
-def from_json(text, path="this text", kinds=None):
-    """The Recipe that ``to_json`` wrote, also as it was written when its probes' options were fields of its own.
-
-    Args:
-        text: of recipe.json.
-        path: what an error line calls it.
-        kinds: {name: class} of the probes' options, ``evaluators.PROBES``; those of others stay plain values.
-
-    Raises:
-        InputError: not JSON, an unknown or a missing field, or a value of the wrong kind.
-    """
-    from revisit_ssl.pretext import find_pretext  # the pretext knows the class of its own options
-
-    try:
-        values = upgrade(json.loads(text))
-        options = find_pretext(values["pretext"]).Options
-        values["task"] = build(options, values.get("task", {}))
-        probes = values.get("probes", {}).items()
-        values["probes"] = {name: build(kinds[name], own) if name in (kinds or {}) else own for name, own in probes}
-        return build(Recipe, values)
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} is not a recipe ({what}); restore it, or start anew") from None

@@ -15,8 +15,9 @@ from revisit_ssl.data import open_source
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.training.build import build_pretext, compile_pretext, plan_steps
 from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
-from revisit_ssl.training.pretrain import build_pretext, compile_pretext, plan_steps, train
+from revisit_ssl.training.loop import train
 
 TRAINED = sorted(name for name, pretext in PRETEXTS.items() if pretext.trains)
 STEPS = 2

@@ -20,7 +20,8 @@ from revisit_ssl.recipe import to_json
 from revisit_ssl.report import compare, page, print_table, tables, write_report
 from revisit_ssl.report.blocks import Table, Text
 from revisit_ssl.runs.results import Result, read_results, write_results
-from revisit_ssl.training.pretrain import build_backbone, export_backbone
+from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.pretrain import export_backbone
 
 WEIGHTS = ("pretrained", "random", "random, BN re-estimated")
 

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from revisit_ssl import get_recipe
-from revisit_ssl.commands.command_line import Sweep, main_sweep
+from revisit_ssl.commands import sweep as command
+from revisit_ssl.commands.flags import read_flags
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate_random
@@ -27,10 +29,10 @@ from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.sweeps import jobs, planning, sweep, timing
 from revisit_ssl.training import workdir as runs
+from revisit_ssl.training.build import build_pretext, compile_pretext, plan_steps
 from revisit_ssl.training.checkpoints import save_checkpoint
-from revisit_ssl.training.pretrain import build_pretext, compile_pretext, export_backbone, plan_steps
+from revisit_ssl.training.pretrain import export_backbone
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
 TINY = ["--backbones", "tiny", "--preset", "smoke", "--no-timing", *QUICK]
 
@@ -127,7 +129,7 @@ class Stage:
             (self.root / "plays" / run).write_text(json.dumps(acts))
 
     def sweep(self, *more):
-        return main_sweep([*self.arguments, *more], run_script=str(self.script))
+        return command.main([*self.arguments, *more], runner=[sys.executable, str(self.script)])
 
     def calls(self, *, ends=False):
         """[(run, what it did, CUDA_VISIBLE_DEVICES, when, arguments)] of all runs that were started (or ended)."""
@@ -140,17 +142,13 @@ class Stage:
 
 
 def grid_of(*arguments, workdir="nowhere"):
-    from revisit_ssl.commands.command_line import read_flags
-
-    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
-    return sweep.grid(options, overrides, str(workdir))
+    options, overrides = read_flags(command.Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(options, overrides, str(workdir), parse_run)
 
 
 def family_grid(family, *arguments):
-    from revisit_ssl.commands.command_line import read_flags
-
-    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
-    return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere")
+    options, overrides = read_flags(command.Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere", parse_run)
 
 
 def when(path, act):
@@ -188,8 +186,6 @@ def test_grid_is_every_combination_one_seed_after_the_other():
 
 
 def test_run_py_makes_the_planned_recipe_of_the_arguments_it_is_given():
-    from revisit_ssl.commands.command_line import parse_run
-
     for run in grid_of("--pretexts", "exemplar", "random", "--seeds", "4", "--widths", "2", "--optimizer.lr", "0.03"):
         options = parse_run(run.arguments)
         assert options.recipe == run.recipe and options.recipe.seed == 4 and options.recipe.optimizer.lr == 0.03
@@ -476,7 +472,7 @@ def test_a_signal_is_handed_on_and_the_same_command_goes_on(tmp_path, number, ca
     assert stage.sweep() == 128 + number
     thread.join()
     err = capsys.readouterr().err
-    assert err.startswith("stopped; go on with: python experiments/sweep.py revisiting --pretexts rotation")
+    assert err.startswith("stopped; go on with: revisit-ssl sweep revisiting --pretexts rotation")
     assert [call[0] for call in stage.calls()] == stage.names[:1]
     assert "saved" in (tmp_path / "sweep" / stage.names[0] / "run.log").read_text()
     assert stage.sweep() == 0
@@ -501,8 +497,8 @@ def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatc
     stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
     stage.play({stage.names[1]: ["wait for go"]})
     code = (
-        "import sys; from revisit_ssl.commands.command_line import main_sweep; "
-        "main_sweep(sys.argv[2:], run_script=sys.argv[1])"
+        "import sys; from revisit_ssl.commands.sweep import main; "
+        "main(sys.argv[2:], runner=[sys.executable, sys.argv[1]])"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(stage.script), *stage.arguments],
@@ -587,7 +583,7 @@ def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path
 def test_a_sweep_of_real_runs(tmp_path, capsys):
     arguments = ["revisiting", "--pretexts", "rotation", "--preset", "smoke", *QUICK, "--skip-random"]
     arguments += ["--workdir", str(tmp_path)]
-    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    assert command.main(arguments) == 0
     out, err = capsys.readouterr()
     name = "rotation-resnet18-k1-digits-s0"
     row = next(line.split() for line in out.splitlines() if line.startswith(name))
@@ -599,6 +595,6 @@ def test_a_sweep_of_real_runs(tmp_path, capsys):
     assert found == read_results(tmp_path / name / "results.jsonl")
     assert (tmp_path / name / "report.html").exists() and list((tmp_path / "features").glob("pre_logits-*.npy"))
     before = (tmp_path / name / "run.log").read_text()
-    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    assert command.main(arguments) == 0
     assert "1 finished; 0 left to run" in capsys.readouterr().out
     assert (tmp_path / name / "run.log").read_text() == before

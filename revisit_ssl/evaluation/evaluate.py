@@ -1,31 +1,21 @@
 """evaluate(): a frozen backbone -> a bench -> every probe -> results."""
 
 import dataclasses
-import json
 import os
 import re
 import sys
 
 import numpy as np
-import tensorflow as tf
 
-from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.rows import as_results, of_probing, of_run
 from revisit_ssl.evaluation.sets import check_probes, probe_sources, training_groups
 from revisit_ssl.evaluators import Score
 from revisit_ssl.evaluators.bench import Bench
-from revisit_ssl.features.batchnorm import reestimate_batch_norm
+from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.runs import results
+from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.monitor import TEST_COLUMN, knn_temperature, watched_endpoint
-from revisit_ssl.training.pretrain import (
-    REESTIMATE_IMAGES,
-    build_untrained,
-    evaluation_images,
-    freeze,
-    open_pretraining,
-)
-from revisit_ssl.training.progress import read_log
 
 
 def evaluate(
@@ -57,10 +47,7 @@ def evaluate(
     measured = {name: p for name, p in recipe.probes.items() if probes is None or name in probes}
     check_probes(dataclasses.replace(recipe, probes=measured), data_dir)
     sources = probe_sources(dataclasses.replace(recipe, probes=measured), data_dir)
-    # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
-    if features_dir is None and workdir is not None and "://" not in str(workdir):
-        features_dir = os.path.join(str(workdir), "features")
-    bench = Bench(backbone, sources, recipe, features_dir)
+    bench = Bench(backbone, sources, recipe, features_dir or features_folder(workdir))
     groups = training_groups(recipe, sources["train"], data_dir)
     shared = of_probing(recipe, backbone, weights, trained_steps(workdir))
     found = []
@@ -94,36 +81,30 @@ def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, feature
     return found
 
 
-def pretext_results(recipe, workdir):
-    """The pretext's own score on validation images, which training wrote into pretext.json, as results.
+def training_results(recipe, history):
+    """[Result] of what training itself has measured, of a ``training.history.History``."""
+    kinds = (pretext_results, monitor_results, vocabulary_results)
+    return [result for results_of in kinds for result in results_of(recipe, history)]
+
+
+def pretext_results(recipe, history):
+    """The pretext's own score on validation images, as results.
 
     Returns:
         [Result] with probe "pretext", endpoint "" and split "val": accuracies in percent, losses as they are; [] where
         the run has no such score (a baseline, a set without validation images).
-
-    Raises:
-        InputError: pretext.json is damaged.
     """
-    path = os.path.join(str(workdir), "pretext.json")
-    if not tf.io.gfile.exists(path):
-        return []
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
-        scores = {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None
-    shared = of_run(recipe, trained_steps(workdir)) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
+    shared = of_run(recipe, history.steps) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
     return [
         results.Result(
             metric=name, value=round(value * 100 if "accuracy" in name else value, 6), probe="pretext", endpoint="",
             split="val", **shared,
         )
-        for name, value in scores.items()
+        for name, value in history.score.items()
     ]  # fmt: skip
 
 
-def monitor_results(recipe, workdir):
+def monitor_results(recipe, history):
     """What --monitor knn_test:N found, as results: the last look and the best one, which no run may be chosen by.
 
     Returns:
@@ -131,7 +112,7 @@ def monitor_results(recipe, workdir):
         number of the curve [[epoch, percent]] in ``extra``, which selecting on the test split inflates; [] where the
         run was not watched on it.
     """
-    rows = [row for row in read_log(os.path.join(str(workdir), "monitor.csv")) if row.get(TEST_COLUMN, -1) >= 0]
+    rows = [row for row in history.looks if row.get(TEST_COLUMN, -1) >= 0]
     if not rows:
         return []
     curve = [[row["epoch"], row[TEST_COLUMN]] for row in rows]
@@ -152,20 +133,20 @@ def monitor_results(recipe, workdir):
     return as_results(score, "knn_monitor", shared, {})
 
 
-# Columns of log.csv that tell of visual words, each with the level behind it: batch_perplexity_block4.
+# Columns of the log that tell of visual words, each with the level behind it: batch_perplexity_block4.
 WORDS = re.compile(r"(perplexity|batch_perplexity|usage_perplexity|mu|used)(?:_(block\d))?")
 CURVE_POINTS = 60
 
 
-def vocabulary_results(recipe, workdir):
-    """How the visual words of OBoW and BoWNet were used during training, out of log.csv, as results.
+def vocabulary_results(recipe, history):
+    """How the visual words of OBoW and BoWNet were used during training, as results.
 
     Returns:
         [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
         batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the
         log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
     """
-    rows = read_log(os.path.join(str(workdir), "log.csv"))
+    rows = history.log
     columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}
     shared = of_run(recipe, rows[-1]["step"]) if columns else {}
     shared |= {"weights": "pretrained", "probe": "vocabulary", "probe_dataset": recipe.dataset, "split": "train"}
@@ -183,6 +164,12 @@ def vocabulary_results(recipe, workdir):
             results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
         )  # fmt: skip
     return found
+
+
+def features_folder(workdir):
+    """Where the features of a run's network are kept: workdir/features, None where there is no local workdir."""
+    # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
+    return None if workdir is None or "://" in str(workdir) else os.path.join(str(workdir), "features")
 
 
 def trained_steps(workdir):

@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.data import eval_batches, open_source, train_batches
+from revisit_ssl.data import EvalView, eval_batches, open_source, train_batches
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.recipe import from_json
 from revisit_ssl.report import pictures, tables
 from revisit_ssl.report.blocks import (
     Bullets,
@@ -30,9 +29,10 @@ from revisit_ssl.report.blocks import (
     as_markdown,
 )  # fmt: skip
 from revisit_ssl.runs import results
+from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
 from revisit_ssl.training.monitor import TEST_COLUMN
-from revisit_ssl.training.pretrain import build_pretext, build_untrained, evaluation_view, freeze, open_pretraining
 from revisit_ssl.training.progress import read_log
+from revisit_ssl.training.workdir import from_json
 
 GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5
@@ -149,7 +149,7 @@ def the_run(run):
     facts = [
         ("Pretext", run.name),
         ("Network", f"{recipe.backbone}, width {recipe.width}, {recipe.stem} stem, input {recipe.views.size} px"),
-        ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probe_dataset or recipe.dataset}"),
+        ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probed_dataset}"),
     ]
     if run.trains:
         epochs = f"{recipe.epochs:g} epoch{'' if recipe.epochs == 1 else 's'}"
@@ -252,17 +252,17 @@ def monitor_curves(run):
 def nearest(run):
     """Nearest test images by cosine on the last endpoint, pretrained beside untrained."""
     recipe = run.recipe
-    source = run.open(recipe.probe_dataset or recipe.dataset, "test").sample(GALLERY, recipe.seed)
+    source = run.open(recipe.probed_dataset, "test").sample(GALLERY, recipe.seed)
     networks = {run.name: run.backbone} if run.trains else {}
     if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
         networks["untrained"] = freeze(build_untrained(recipe, run.data_dir))
-    endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]
+    endpoint = "pre_logits" if "pre_logits" in recipe.bench.endpoints else recipe.bench.endpoints[-1]
     labels = None if source.labels is None else np.asarray(source.labels)
     features = {n: features_of(b, recipe, source, run.workdir)[endpoint] for n, b in networks.items()}
     queries = choose_queries(labels, min(GALLERY, source.num_examples))
     ranked = {name: cosine_neighbours(values) for name, values in features.items()}
     wanted = set(queries) | {int(i) for r in ranked.values() for i in r[queries].flat}
-    images = images_at(source, evaluation_view(recipe), wanted)
+    images = images_at(source, EvalView.of(recipe), wanted)
     found = {name: np.stack([[images[i] for i in row] for row in r[queries]]) for name, r in ranked.items()}
     same, caption = None, f"Eight test images and their {NEIGHBOURS} nearest by cosine on {endpoint}."
     if labels is not None:

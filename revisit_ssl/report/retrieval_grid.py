@@ -1,20 +1,21 @@
 """Pictures of CLD's supplement that need images: retrieval by two networks (Figure A.3), a sheet of classes (A.1)."""
 
-import dataclasses
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.data.decoding import decode
 from revisit_ssl.errors import require
-from revisit_ssl.evaluation.evaluate import features_of, labelled_sources
-from revisit_ssl.evaluators.knn import nearest
+from revisit_ssl.evaluation.evaluate import features_folder
+from revisit_ssl.evaluation.sets import labelled_sources
+from revisit_ssl.evaluators.bench import Bench
+from revisit_ssl.features.neighbours import nearest
+from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
 from revisit_ssl.report.cld_paper import recipe_name
 from revisit_ssl.report.page import Run, choose_queries, images_at
-from revisit_ssl.training.pretrain import evaluation_view
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 
@@ -45,12 +46,13 @@ def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     common = [name for name in ENDPOINTS if all(name in run.backbone.output for run in runs)]
     require(common, f"{first} and {second} have none of the endpoints {', '.join(ENDPOINTS)} in common")
     rows = choose_queries(test.labels, test.num_examples, queries)
-    view = evaluation_view(runs[0].recipe)
+    view = EvalView.of(runs[0].recipe)
     shown = images_at(test, view, set(map(int, rows)))
     found, same, hits = {}, {}, []
     for run, name in zip(runs, block_names(runs), strict=True):
-        recipe = dataclasses.replace(run.recipe, endpoints=common[:1])
-        features = [features_of(run.backbone, recipe, source, run.workdir)[common[0]] for source in (test, gallery)]
+        recipe = override(run.recipe, bench__endpoints=common[:1])
+        bench = Bench(run.backbone, sources, recipe, features_folder(run.workdir))
+        features = [bench.features(split, common[0]) for split in ("test", "train")]
         _, ranked = nearest(*features, min(neighbours, gallery.num_examples))  # [test images, neighbours]
         right = gallery.labels[ranked] == test.labels[:, None]
         images = images_at(gallery, view, set(map(int, ranked[rows].flat)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +131,6 @@ def discard(path):
             tf.io.gfile.remove(path)
     except (OSError, tf.errors.OpError):
         pass
-
-
-def reason(error):
-    """The first line of an exception, or its class where it says nothing."""
-    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def provenance():

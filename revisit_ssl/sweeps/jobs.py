@@ -14,8 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from revisit_ssl.errors import InputError
-from revisit_ssl.runs.results import reason
+from revisit_ssl.errors import InputError, reason
 
 LOCK = "sweep.lock"
 LOG = "run.log"

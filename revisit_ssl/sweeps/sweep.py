@@ -11,7 +11,6 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl.commands.command_line import parse_run
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.runs.results import read_results, write_results
@@ -29,13 +28,14 @@ DECIDED = {
 }  # fmt: skip
 
 
-def sweep(options, overrides, *, run_script, command):
+def sweep(options, overrides, *, parse, runner, command):
     """Plans the grid and runs what is not finished.
 
     Args:
-        options: command_line.Sweep.
+        options: commands.sweep.Sweep.
         overrides: [str], flags for every run.
-        run_script: path of experiments/run.py, or of what takes the same flags.
+        parse: [str] -> commands.run.Run: what a run makes of its arguments.
+        runner: [str], the command that starts a run, before its flags.
         command: how to say all this on a command line.
 
     Returns:
@@ -47,7 +47,7 @@ def sweep(options, overrides, *, run_script, command):
     workdir = options.workdir or os.path.join("runs", f"sweep-{options.family}-{options.preset}")
     require("://" not in workdir, f"a sweep cannot run in {workdir}: its locks and logs need a local folder")
     devices = places(options.devices)
-    runs = grid(options, overrides, workdir)
+    runs = grid(options, overrides, workdir, parse)
     facts = {}
     for run in runs:
         if run.setting not in facts:
@@ -74,10 +74,10 @@ def sweep(options, overrides, *, run_script, command):
         finished = [row for run in runs if states[run.name] == "finished" for row in rows_of(run)]
         if finished:
             write_results(results, finished)
-        return execute([p for p in plan if p.state != "finished"], devices, results, run_script, command)
+        return execute([p for p in plan if p.state != "finished"], devices, results, runner, command)
 
 
-def grid(options, overrides, workdir):
+def grid(options, overrides, workdir, parse):
     """[GridRun], the seeds in the outer loop: a sweep that is stopped early has one seed of everything.
 
     Raises:
@@ -96,7 +96,7 @@ def grid(options, overrides, workdir):
                 chosen = {"--preset": options.preset, "--backbone": backbone, "--width": width}
                 flags = [str(part) for flag, value in chosen.items() if value is not None for part in (flag, value)]
                 arguments = [variant.recipe, *flags, *variant.flags, *overrides]
-                settings.append((variant.name, parse_run(arguments), arguments))
+                settings.append((variant.name, parse(arguments), arguments))
     runs = {}
     for seed in options.seeds:
         for name, parsed, arguments in settings:
@@ -144,7 +144,7 @@ def places(devices):
     return devices or (None,)
 
 
-def execute(left, devices, results, run_script, command):
+def execute(left, devices, results, runner, command):
     """Runs what is left of the plan and says how each run ended; the exit status of `sweep`."""
     plan = {p.run.name: p for p in left}
     failed, ended_names = {}, []
@@ -168,7 +168,7 @@ def execute(left, devices, results, run_script, command):
             failed[job.name] = f"{failure or 'it was stopped before its end'} (log: {job.log})"
             print(f"{job.name} failed after {clock(seconds)}: {failed[job.name]}", flush=True)
 
-    commands = [jobs.Job(p.run.name, [sys.executable, run_script, *p.run.arguments], p.run.workdir) for p in left]
+    commands = [jobs.Job(p.run.name, [*runner, *p.run.arguments], p.run.workdir) for p in left]
     stopped_by = jobs.run_jobs(commands, devices, started=started, ended=ended)
     if os.path.exists(results):
         print(f"results: {results}", flush=True)

@@ -8,16 +8,30 @@ import numpy as np
 
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
+from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.runs.results import write_atomically
-from revisit_ssl.training.progress import read_log
+from revisit_ssl.training.progress import LOOKS, read_log
 
 GALLERY, QUERIES, NEIGHBOURS = 2000, 1000, 200
 TEST_COLUMN = "knn_on_test_top1"
+
+
+def parse_monitor(text):
+    """("val" of "knn:N" or "test" of "knn_test:N", N), or None."""
+    if text is None:
+        return None
+    kind, _, every = str(text).partition(":")
+    split = {"knn": "val", "knn_test": "test"}.get(kind)
+    if split is None or not every.isdigit() or int(every) < 1:
+        raise InputError(
+            f"monitor {text!r} is not known; expected knn:N or knn_test:N, N epochs between two looks, such as knn:1"
+        )
+    return split, int(every)
 
 
 def watched_endpoint(recipe):
@@ -26,7 +40,7 @@ def watched_endpoint(recipe):
 
 
 def knn_temperature(recipe):
-    """That of the recipe's knn probe where it has one, else of its instance loss, as in CLD's scripts, else 0.1."""
+    """The one of the recipe's knn probe where it has one, else of its instance loss as in CLD's scripts, else 0.1."""
     return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
 
 
@@ -45,7 +59,7 @@ class Monitor(keras.callbacks.Callback):
         self.backbone = backbone
         self.recipe = recipe
         self.every = every
-        self.path = os.path.join(workdir, "monitor.csv")
+        self.path = os.path.join(workdir, LOOKS)
         self.split = split
         self.last = last if split == "test" else None
         self.endpoint = watched_endpoint(recipe)
@@ -53,6 +67,8 @@ class Monitor(keras.callbacks.Callback):
             open_source(recipe.probed_dataset, part, data_dir=data_dir, seed=recipe.seed)
             for part in (recipe.bench.train if split == "test" else "train", split)
         ]
+        for source in self.sources if self.sources[0].num_classes is not None else ():
+            check_labels(source.labels, source.num_classes, f"{source.name} {source.split}")
         if split == "val":
             gallery, queries = self.sources
             self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
@@ -87,11 +103,12 @@ class Monitor(keras.callbacks.Callback):
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
-            gallery, queries = features
-            classes = self.sources[0].num_classes
-            known, wanted = (check_labels(s.labels, classes, f"{s.name} {s.split}") for s in self.sources)
-            k, temperature = min(NEIGHBOURS, len(gallery)), knn_temperature(self.recipe)
-            found = class_scores(queries, gallery, known, classes, k, temperature).argmax(axis=1)
-            top1 = 100.0 * float(np.mean(found == wanted))
-            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": top1} | scores
+            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": self.accuracy(*features)} | scores
         return scores
+
+    def accuracy(self, gallery, queries):
+        """Percent of the queries whose class the 200 nearest rows of the gallery vote for, as in the probe ``knn``."""
+        (labels, own), classes = (s.labels for s in self.sources), self.sources[0].num_classes
+        k = min(NEIGHBOURS, len(gallery))
+        scores = class_scores(queries, gallery, labels, classes, k, knn_temperature(self.recipe))
+        return float(100 * np.mean(np.argmax(scores, axis=1) == own))

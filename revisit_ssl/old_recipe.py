@@ -68,13 +68,15 @@ def upgrade(values):
     bench = {new: values[name] for name, new in BENCH.items() if name in values}
     bench |= {new: views[name] for name, new in VIEW.items() if name in views}
     bench |= {"endpoints": values["endpoints"]} if "endpoints" in values else {}
-    setting = values.get("probe_setting", "select")
+    setting = protocol = values.get("probe_setting", "select")
+    if setting == "paper":  # which was of several papers; of them only CLD looks at neighbours
+        protocol = "moco" if {"knn", "nmi", "retrieval"} & set(values.get("probes", ())) else "revisiting"
     kept = {name: value for name, value in values.items() if name not in {*BENCH, *OTHERS, "endpoints"}}
     return kept | {
         "views": {name: value for name, value in views.items() if name not in VIEW},
         "bench": bench,
         "probes": {name: options(name, setting, values) for name in values.get("probes", ["linear"])},
-        "protocol": "revisiting" if setting == "paper" else setting,
+        "protocol": protocol,
     }
 
 

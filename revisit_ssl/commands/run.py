@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags, refuse, whole_number
+from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
 from revisit_ssl.pretext import PRETEXTS
@@ -97,6 +98,7 @@ def parse_run(arguments, form="revisit-ssl run"):
     first.add_argument("--preset", default="sample")
     first.add_argument("--width", default=None)
     first.add_argument("--backbone", default=None)
+    add_probe_flags(first)
     known, rest = first.parse_known_args(arguments)
     if not rest or rest[0].startswith("-"):
         usage = f"usage: {form} PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(NAMES))}"
@@ -105,8 +107,12 @@ def parse_run(arguments, form="revisit-ssl run"):
             print_choices(form)
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
-    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags.
-    recipe = get_recipe(rest[0], known.preset, width=whole_number("width", known.width), backbone=known.backbone)
+    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags,
+    # and the probes, whose options are flags themselves.
+    recipe = get_recipe(
+        rest[0], known.preset, width=whole_number("width", known.width), backbone=known.backbone, probes=known.probes,
+        protocol=known.protocol,
+    )  # fmt: skip
     return read_flags(
         Run,
         rest[1:],
@@ -115,7 +121,7 @@ def parse_run(arguments, form="revisit-ssl run"):
         description=(
             f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
             f"--preset {{{','.join(presets_of(rest[0]))}}}, --width and --backbone choose the values that the flags "
-            "below start from."
+            f"below start from. {about_probes(recipe)}"
         ),
     )
 

@@ -28,4 +28,9 @@ PROBES = {
     "voc_svm": VOCSVM,
 }
 
-__all__ = ["PROBES", "FeatureSplit", "Probe", "Score"]
+__all__ = ["PROBES", "FeatureSplit", "Probe", "Score", "at_defaults"]
+
+
+def at_defaults(*names):
+    """{name: options at their defaults}, which suit small sets."""
+    return {name: PROBES[name]() for name in names}

@@ -1,7 +1,40 @@
-"""A quiet start: the first lines a user reads should be ours."""
+"""How TensorFlow is started: with oneDNN's kernels on a CPU, and quietly."""
 
 import contextlib
+import logging
 import os
+import platform
+import sys
+
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def prefer_onednn():
+    """Has TensorFlow use oneDNN's kernels, unless the environment has decided: ``import revisit_ssl`` calls this.
+
+    TensorFlow itself turns them on for the newest CPUs alone. On one with AVX2 and no AVX-512 a training step takes
+    about twice as long without them (README). It reads the variable once, while it is imported: where it was imported
+    earlier, one line on the logger "revisit_ssl" says what that costs.
+    """
+    if _ONEDNN in os.environ:
+        return
+    os.environ[_ONEDNN] = "1"  # processes that this one starts inherit it
+    if onednn_is_on() is False and platform.machine().lower() in ("x86_64", "amd64"):
+        logging.getLogger("revisit_ssl").warning(
+            "TensorFlow was imported before revisit_ssl, without oneDNN: on a CPU its steps take about twice as long. "
+            f"Import revisit_ssl first, or set {_ONEDNN}=1 (0 silences this line)."
+        )
+
+
+def onednn_is_on():
+    """Whether the TensorFlow of this process uses oneDNN's kernels; None where none is loaded, or it does not say."""
+    if "tensorflow" not in sys.modules:
+        return None
+    try:
+        from tensorflow.python.util import _pywrap_util_port  # no public name tells it
+    except ImportError:
+        return None
+    return bool(_pywrap_util_port.IsMklEnabled())
 
 
 @contextlib.contextmanager

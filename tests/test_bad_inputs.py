@@ -210,6 +210,19 @@ RUNS = [
         "not a recipe",
     ),
 ]
+RUNS += [
+    ("recipe file not there", ["--recipe", "no.json"], "no recipe at no.json; a run writes recipe.json into"),
+    (
+        "pretext and preset beside a recipe file",
+        ["rotation", "--recipe", "no.json", "--preset", "smoke"],
+        "--recipe no.json says pretext and values; drop rotation and --preset smoke",
+    ),
+    (
+        "damaged recipe file",
+        lambda f: ["--recipe", str(damaged(f, "recipe.json") / "recipe.json")],
+        "recipe.json is not a recipe",
+    ),
+]
 EVALUATIONS = [
     ("evaluate: no run there", ["no/such/run"], "it has no recipe.json"),
     ("evaluate: damaged backbone", lambda f: [str(damaged(f, "backbone.keras"))], "backbone.keras"),

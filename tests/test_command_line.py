@@ -8,7 +8,8 @@ import types
 import pytest
 
 from revisit_ssl.commands import evaluate, main, report, sweep, work
-from revisit_ssl.commands.run import PROMISES, parse_run
+from revisit_ssl.commands.presets import PROMISES
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.papers import PRESETS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
@@ -96,6 +97,16 @@ def test_a_preset_is_fitted_to_the_width_and_the_network_that_other_flags_name()
     ).recipe
     assert recipe == get_recipe("rotation", "cifar10", width=2, backbone="vgg19_bn", epochs=1.0)
     assert recipe.stem is None and get_recipe("rotation", "cifar10").stem == "small"
+
+
+def test_a_recipe_file_stands_for_pretext_and_preset(tmp_path):
+    recipe = get_recipe("npid_cld", "smoke", seed=3, width=2)
+    path = str(tmp_path / "recipe.json")
+    write_atomically(path, to_json(recipe))
+    assert parse_run(["--recipe", path]).recipe == recipe
+    # Flags over it; width and backbone fit nothing else to themselves.
+    changed = parse_run([f"--recipe={path}", "--width", "4", "--backbone", "vgg19_bn", "--cld.groups", "5"]).recipe
+    assert changed == override(recipe, width=4, backbone="vgg19_bn", task__cld__groups=5)
 
 
 def test_help_lists_every_pretext_with_what_it_is(capsys):

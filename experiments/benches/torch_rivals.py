@@ -1,4 +1,4 @@
-"""SimCLR's step beside the same step in PyTorch, which runs in an interpreter of its own."""
+"""Training steps beside the same steps in PyTorch, which runs in an interpreter of its own."""
 
 import contextlib
 import json
@@ -13,58 +13,81 @@ import tensorflow as tf
 from benches.measuring import compiled, interleaved, noise, row
 from benches.methods import build, given_views, make_views
 
-from revisit_ssl.data import open_source, train_batches
+from revisit_ssl.data import train_batches
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.papers import get_recipe
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "simclr_in_torch.py")
-LAYOUTS = ("contiguous", "channels_last")
+SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "in_torch.py")
+MODES = ("contiguous", "channels_last", "compiled")
+# A constant rate and the decay of all parameters: torch.optim.SGD. Warm-ups and cosines cost nothing.
+PLAIN = {"optimizer__schedule": "constant", "optimizer__warmup_epochs": 0.0, "optimizer__decay": "all"}
+SETTINGS = {
+    "rotation": ("sample", {"backbone": "resnet18"}),
+    "simclr": ("cifar10", {}),
+    # One query and one key; on one device without ghost batches the shuffle of BatchNorm changes nothing.
+    "moco_v2": ("cifar10", {"task__crops": 2, "task__shuffle_bn": False}),
+}
 
 
-def bench_torch_simclr(python=None, *, batch=64, side=64, steps=5, rounds=5):
-    """Network (ResNet18 of 16 channels, 3x3/2 stem, head), NT-Xent and optimiser on two views made before.
+def bench_torch(python=None, *, methods=tuple(SETTINGS), modes=MODES, batch=64, steps=2, rounds=5, **changes):
+    """Network, loss and optimiser of a step on views made before: rotation with ResNet18 of 16 channels at 64 px,
+    SimCLR and MoCo v2 with CIFAR's ResNet18 of 64 channels at 32 px.
 
     PyTorch alone has no views (torchvision has), so neither side makes any. Both start from the same parameters and
-    see the same views: ``loss_difference`` is between the mean losses of their first steps. PyTorch runs as it comes
-    (eagerly), in either memory layout. Yields a row for each, or one line where there is no PyTorch.
+    see the same views: ``loss_difference`` is between the losses of their first steps. PyTorch runs eagerly in either
+    memory layout, and compiled where torch.compile works; the target, 1.0, is of the fastest of them. Yields a row for
+    each, or one line where there is no PyTorch.
 
     Args:
         python: interpreter that has torch; None: this one.
-        batch, side: images of a step, and pixels.
+        methods, modes: of SETTINGS and MODES.
+        batch: images of a step.
         steps, rounds: of each side in a turn, and turns.
+        **changes: recipe fields that differ, for tests.
     """
     python = python or sys.executable
     if tf.config.list_physical_devices("GPU"):
-        yield "torch-simclr compares CPUs: run it with CUDA_VISIBLE_DEVICES=-1"
+        yield "torch compares CPUs: run it with CUDA_VISIBLE_DEVICES=-1"
         return
     if not has_torch(python):
-        yield f"torch-simclr: no PyTorch in {python}; name an interpreter that has it with --torch-python PATH"
+        yield f"torch: no PyTorch in {python}; name an interpreter that has it with --torch-python PATH"
         return
-    # A constant rate, decay of all parameters: torch.optim.SGD. simclr/sample's warm-up and cosine cost nothing.
-    changes = {"schedule": "constant", "warmup_epochs": 0.0}
-    recipe = get_recipe(
-        "simclr", "sample", batch_size=batch, views__size=side, **{f"optimizer__{k}": v for k, v in changes.items()}
-    )
-    source = open_source(recipe.dataset, recipe.split) if side == 64 else noise(2 * batch, side)
-    model, xla = build(recipe, source)
-    images = next(iter(train_batches(source, batch_size=batch, crops=model.crops, seed=0)))
-    views = make_views(model, images)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        write(folder, model, recipe, views[0])
-        sides = {"ours": ours(model, views, xla)}
-        children = {layout: stack.enter_context(Child([python, SCRIPT, folder, layout])) for layout in LAYOUTS}
-        sides |= {layout: child.take for layout, child in children.items()}
+    for name in methods:
+        preset, own = SETTINGS[name]
+        recipe = get_recipe(name, preset, batch_size=batch, **PLAIN | own | changes)
+        yield from compare(name, recipe, python, modes, steps, rounds)
 
-        losses = {name: side(1)[1] for name, side in sides.items()}  # of the first step: rounding errors grow
-        seconds = interleaved({name: lambda side=side: side(steps)[0] / steps for name, side in sides.items()}, rounds)
-        for layout, child in children.items():
-            difference = abs(losses["ours"] / losses[layout] - 1)
-            require(difference < 1e-3, f"{layout}: the losses differ by {difference:.1g}; that is not the same step")
-            yield row(
-                "simclr: network, loss, optimiser", 1000 * seconds["ours"], 1000 * seconds[layout], "ms/step",
-                f"PyTorch {child.version}, {layout}", images_per_second=batch / seconds["ours"], batch=batch, side=side,
-                loss_difference=difference,
-            )  # fmt: skip
+
+def compare(name, recipe, python, modes, steps, rounds):
+    """Yields the rows of one method, and a line for each mode that does not work."""
+    source = noise(2 * recipe.batch_size, recipe.views.size)
+    model, xla = build(recipe, source)
+    batches = train_batches(source, batch_size=recipe.batch_size, crops=model.crops, seed=0)
+    views = make_views(model, next(iter(batches)))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        write(folder, name, model, recipe, views[0])
+        take = ours(model, views, xla)
+        loss = take(1)[1]  # of the first step: rounding errors grow
+        children, losses = {}, {}
+        for mode in modes:
+            try:
+                child = stack.enter_context(Child([python, SCRIPT, folder, mode]))
+                losses[mode] = child.take(1)[1]
+                children[mode] = child
+            except InputError as error:
+                yield f"torch: {name}, {mode}: {error}"
+        sides = {"ours": take} | {mode: child.take for mode, child in children.items()}
+        seconds = interleaved({side: lambda take=take: take(steps)[0] / steps for side, take in sides.items()}, rounds)
+    best = min(children, key=seconds.get, default=None)
+    for mode, child in children.items():
+        difference = abs(loss / losses[mode] - 1)
+        require(difference < 1e-3, f"{name}, {mode}: the losses differ by {difference:.1g}; that is not the same step")
+        yield row(
+            f"{name}: network, loss, optimiser", 1000 * seconds["ours"], 1000 * seconds[mode], "ms/step",
+            f"PyTorch {child.version}, {mode}", 1.0 if mode == best else None,
+            images_per_second=recipe.batch_size / seconds["ours"], batch=recipe.batch_size, side=recipe.views.size,
+            loss_difference=difference,
+        )  # fmt: skip
 
 
 def has_torch(python):
@@ -77,10 +100,11 @@ def has_torch(python):
 
 def ours(model, views, xla):
     """Function of a number of steps: (seconds, their mean loss)."""
+    empty = {"index": tf.range(views[0].shape[0], dtype=tf.int64)}
 
     def step(views):
         with given_views(model, views):
-            return model.train_step({})
+            return model.train_step(empty)
 
     step = compiled(step, xla)
     step.get_concrete_function(views)  # traced before the clock runs
@@ -95,16 +119,28 @@ def ours(model, views, xla):
     return take
 
 
-def write(folder, model, recipe, views):
-    """What simclr_in_torch.py reads: its options, our initial parameters, and the views, first ones first."""
-    tensors = {v.path: v.numpy() for v in model.trainable_variables}
-    tensors["views"] = np.concatenate([views[:, 0], views[:, 1]])
-    o, spec, norm = recipe.task, recipe.optimizer, model.backbone.get_layer("root_norm")
+def write(folder, name, model, recipe, views):
+    """What in_torch.py reads: its options, our initial parameters, and the views float32 [B, n, s, s, 3]."""
+    tensors = {v.path: v.numpy() for v in model.trainable_variables} | {"views": views.numpy()}
+    if hasattr(model, "queue"):
+        tensors["queue"] = model.queue.features.numpy()
+    kernels = {path.split("/")[-2]: v.shape for path, v in tensors.items() if path.endswith("/kernel") and v.ndim == 2}
+    dense = {name: kernels[name] for name in sorted(kernels, key=lambda name: name != "hidden")}  # the hidden one first
+    root, norm = (model.backbone.get_layer(layer) for layer in ("root", "root_norm"))
+    spec = recipe.optimizer
     options = {
-        "channels": 16 * recipe.width, "hidden": model.head.hidden.units, "units": o.units,
-        "epsilon": norm.epsilon, "bn_momentum": norm.momentum, "temperature": o.temperature,
-        "optimizer": {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay},
-        "tensors": [(name, values.shape) for name, values in tensors.items()],
+        "method": name,
+        "network": {
+            "channels": root.filters, "stem_stride": root.strides[0], "dense": dense, "epsilon": norm.epsilon,
+            "bn_momentum": norm.momentum,
+        },
+        "temperature": getattr(recipe.task, "temperature", None),
+        "momentum": getattr(recipe.task, "momentum", None),
+        "optimizer": {
+            "lr": spec.lr * recipe.batch_size / 256 if spec.scale_lr else spec.lr, "momentum": spec.momentum,
+            "weight_decay": spec.weight_decay,
+        },
+        "tensors": [(path, values.shape) for path, values in tensors.items()],
     }  # fmt: skip
     with open(os.path.join(folder, "options.json"), "w") as file:
         json.dump(options, file)
@@ -114,7 +150,7 @@ def write(folder, model, recipe, views):
 
 
 class Child:
-    """A running simclr_in_torch.py; ends with its ``with`` block."""
+    """A running in_torch.py; ends with its ``with`` block."""
 
     def __init__(self, command):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -137,6 +173,7 @@ class Child:
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            reason = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"PyTorch's process ended: {reason}")
+            lines = self.process.stderr.read().strip().splitlines() or ["no message"]
+            errors = [line for line in lines if "Error" in line.partition(":")[0]]  # advice may follow the message
+            raise InputError(f"PyTorch's process ended: {(errors or lines)[-1]}")
         return line

@@ -14,7 +14,7 @@ def about_probes(recipe):
     """What a help text says of both."""
     protocols = ",".join((SELECT, *PROTOCOLS))
     return (
-        f"--probes (here {' '.join(recipe.probes) or 'none'}; of {', '.join(sorted(PROBES))}) names what measures the "
-        f"features, --protocol {{{protocols}}} (here {recipe.protocol}) whose numbers they take; the flags below are of "
-        "those probes alone."
+        f"--probes {{{','.join(sorted(PROBES))}}} (here {' '.join(recipe.probes) or 'none'}) name what measures the "
+        f"features, --protocol {{{protocols}}} (here {recipe.protocol}) whose numbers they take; of probes, only those "
+        "that are named have flags below."
     )

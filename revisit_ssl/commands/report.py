@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 
 @dataclass(frozen=True, kw_only=True)

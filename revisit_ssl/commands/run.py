@@ -1,7 +1,8 @@
 """Pretrain, probe, report: revisit-ssl run rotation --width 1
 
 The first argument is the pretext; --preset chooses the setting whose values every other flag may change
-(sample: embedded data, minutes; cifar10; paper; smoke). --help lists all flags with the preset's values.
+(sample: embedded data, minutes; cifar10; paper; smoke). --help lists all flags with the preset's values. Instead of
+pretext and preset, --recipe FILE takes all values from the recipe.json of another run.
 """
 
 import argparse
@@ -13,34 +14,14 @@ from typing import Annotated, Literal
 import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags, refuse, whole_number
+from revisit_ssl.commands.presets import promise
 from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.pretext import PRETEXTS
-from revisit_ssl.quiet import quiet_import
-from revisit_ssl.recipe import Recipe
-
-PROMISES = {
-    "sample": "embedded data, minutes on a laptop",
-    "small": "10,000 images of CIFAR-10, a quarter of an hour on two cores",
-    "imagenette": "4,500 images of Imagenette at 64 px, a quarter of an hour on two cores",
-    "cifar10": "CIFAR-10: a quarter of an hour on two cores; CLD and its base methods: published scale, hours on a GPU",
-    "cifar10-first": "the first released version of the CIFAR-10 script, hours on a GPU",
-    "supplement": "CIFAR-10 as the supplement's text says, hours on a GPU",
-    "demo": "the official CIFAR-10 notebook, hours on a GPU",
-    "cifar100": "CIFAR-100, published scale, hours on a GPU",
-    "cifar10_lt": "long-tailed CIFAR-10, published scale, an hour on a GPU",
-    "cifar100_lt": "long-tailed CIFAR-100, published scale, an hour on a GPU",
-    "stl10": "STL-10 with its unlabelled images, published scale, a day on a GPU",
-    "kitchen_hc": "Kitchen-HC, published scale, an hour on a GPU",
-    "imagenet100": "ImageNet-100, published scale, for accelerators",
-    "imagenet20": "a fifth of ImageNet, published scale, for accelerators",
-    "paper": "the paper's setting, for accelerators",
-    "openselfsup": "OpenSelfSup's configuration, for accelerators",
-    "v3-8": "the released 8-core configuration",
-    "gpu": "the paper's setting on one GPU, same learning-rate rule",
-    "smoke": "seconds, tests the machinery, features worth nothing",
-}
+from revisit_ssl.recipe import Recipe, override
+from revisit_ssl.startup import quiet_import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,34 +76,68 @@ def parse_run(arguments, form="revisit-ssl run"):
     """Run from the command line: pretext first, then flags over the preset's recipe; ``form``: how it was called."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.error = refuse
-    first.add_argument("--preset", default="sample")
+    first.add_argument("--preset", default=None)
     first.add_argument("--width", default=None)
     first.add_argument("--backbone", default=None)
+    first.add_argument("--recipe", default=None)
     add_probe_flags(first)
     known, rest = first.parse_known_args(arguments)
+    known.width = whole_number("width", known.width)
+    if known.recipe is not None:
+        return parse_recipe(known, rest, form)
     if not rest or rest[0].startswith("-"):
-        usage = f"usage: {form} PRETEXT [flags]; PRETEXT is one of {', '.join(sorted(NAMES))}"
+        usage = f"usage: {form} PRETEXT [flags], or --recipe FILE; PRETEXT is one of {', '.join(sorted(NAMES))}"
         if "-h" in rest or "--help" in rest:
             print(usage)
             print_choices(form)
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
+    preset = known.preset or "sample"
     # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags,
     # and the probes, whose options are flags themselves.
-    recipe = get_recipe(
-        rest[0], known.preset, width=whole_number("width", known.width), backbone=known.backbone, probes=known.probes,
-        protocol=known.protocol,
-    )  # fmt: skip
+    probes = {"probes": known.probes, "protocol": known.protocol}
+    recipe = get_recipe(rest[0], preset, width=known.width, backbone=known.backbone, **probes)
     return read_flags(
         Run,
         rest[1:],
-        default=Run(recipe=recipe, name=rest[0], preset=known.preset),
+        default=Run(recipe=recipe, name=rest[0], preset=preset),
         prog=f"{form} {rest[0]}",
         description=(
-            f"{rest[0]}, preset {known.preset}: {PROMISES[known.preset]}. "
+            f"{rest[0]}, preset {preset}: {promise(preset)}. "
             f"--preset {{{','.join(presets_of(rest[0]))}}}, --width and --backbone choose the values that the flags "
-            f"below start from. {about_probes(recipe)}"
+            "below start from; --recipe FILE in their place takes all values from a recipe.json. "
+            f"{about_probes(recipe)}"
         ),
+    )
+
+
+def parse_recipe(known, rest, form):
+    """Run from a recipe.json: its values as they are, then flags over them.
+
+    Args:
+        known: namespace with recipe (the file), preset, width, backbone, probes and protocol, None where not given.
+        rest: [str], the other flags.
+        form: how the command was called.
+
+    Raises:
+        InputError: no recipe there; a pretext or a preset beside it, which it has already.
+    """
+    with quiet_import():
+        from revisit_ssl.training.workdir import read_recipe_file  # it may lie in a bucket, which TensorFlow reads
+    named = [rest[0]] if rest and not rest[0].startswith("-") else []
+    named += [f"--preset {known.preset}"] if known.preset is not None else []
+    require(not named, f"--recipe {known.recipe} says pretext and values; drop {' and '.join(named)}")
+    given = {name: getattr(known, name) for name in ("width", "backbone") if getattr(known, name) is not None}
+    recipe = override(read_recipe_file(known.recipe, PROBES), **given)
+    if known.probes is not None or known.protocol is not None:
+        recipe = with_probes(recipe, known.probes, known.protocol)
+    return read_flags(
+        Run,
+        rest,
+        default=Run(recipe=recipe, name=recipe.pretext, preset=""),
+        prog=f"{form} --recipe {known.recipe}",
+        description=f"All values as {known.recipe} has them; --width and --backbone, too, change nothing "
+        f"else. {about_probes(recipe)}",
     )
 
 
@@ -133,5 +148,6 @@ def print_choices(form):
         print(f"  {name:17} {PRETEXTS.about(name) if name in PRETEXTS else ABOUT[name]}")
     print("\n--preset (default sample):")
     for name in PRESETS:
-        print(f"  {name:17} {PROMISES[name]}")
+        print(f"  {name:17} {promise(name)}")
+    print(f"\n--recipe FILE{'':6} in place of both: all values from a run's recipe.json")
     print(f"\nAll flags, with the preset's values:  {form} rotation --help")

@@ -18,7 +18,7 @@ import tyro
 from revisit_ssl.commands.flags import guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 from revisit_ssl.sweeps.grids import FAMILIES
 
 RUN = (sys.executable, "-m", "revisit_ssl", "run")

@@ -5,7 +5,7 @@ import os
 import time
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.commands.run import PROMISES
+from revisit_ssl.commands.presets import promise
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
@@ -23,8 +23,9 @@ def run(options):
     recipe = options.recipe
     begun = time.perf_counter()
     workdir = options.workdir or os.path.join("runs", run_name(recipe, options.name))
+    begins = f"preset {options.preset} ({promise(options.preset)})" if options.preset else "recipe of a file"
     print(
-        f"preset {options.preset} ({PROMISES[options.preset]}): {options.name or recipe.pretext} on {recipe.dataset} "
+        f"{begins}: {options.name or recipe.pretext} on {recipe.dataset} "
         f"with {recipe.backbone}, width {recipe.width}\nsetting: {recipe.source}\nwriting to {workdir}",
         flush=True,
     )

@@ -74,6 +74,7 @@ class BoWNet(MultiCrop):
     """
 
     Options = BoWNetOptions
+    contract_norms = ("sync",)
     title = "a crop predicts the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, teacher=None, teacher_range=None, views=None, seed=0):

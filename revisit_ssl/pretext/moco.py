@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import cld_loss, info_nce
 from revisit_ssl.pretext.options import MoCoOptions
@@ -33,6 +34,8 @@ class MoCo(Pretext):
     """
 
     Options = MoCoOptions
+    contract_changes = IN_CONTRACT
+    contract_norms = ("sync",)
 
     def __init__(self, backbone, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

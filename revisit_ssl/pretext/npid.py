@@ -12,6 +12,7 @@ import tensorflow as tf
 from revisit_ssl.distribute import gather_replicas
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.base import Pretext
+from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import cld_loss, cross_entropy, instance_softmax, nce, nce_constant
 from revisit_ssl.pretext.options import NPIDOptions
@@ -30,6 +31,7 @@ class NPID(Pretext):
     """
 
     Options = NPIDOptions
+    contract_changes = IN_CONTRACT
 
     def __init__(self, backbone, size, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

@@ -43,6 +43,7 @@ class OBoW(MultiCrop):
     """
 
     Options = OBoWOptions
+    contract_norms = ("sync",)
     title = "crops and patches predict the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, classes=None, norm="batch", views=None, seed=0):

@@ -1,5 +1,6 @@
 """The plan of a sweep: how many steps, hours and bytes are left of each run, known before the first one begins."""
 
+import dataclasses
 import math
 import os
 import shutil
@@ -12,7 +13,7 @@ from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.training.build import build_pretext, check_model, open_pretraining, plan_steps, try_views
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
-from revisit_ssl.training.workdir import run_name
+from revisit_ssl.training.workdir import RECIPE, run_name
 
 # Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
 # (experiments/results/revisiting.jsonl, two cores). An allowance: with more classes or penalties it is too little.
@@ -25,20 +26,29 @@ class GridRun:
     """One run of the grid.
 
     Attributes:
-        options: commands.run.Run, what a run will make of ``arguments``.
-        arguments: list of str for a run.
+        options: commands.run.Run, where and how it goes.
         workdir: the run's folder.
         variant: what its name starts with where that is not the pretext: npid_cld-kmeans_k10.
     """
 
     options: object
-    arguments: list
     workdir: str
     variant: str = ""
 
     @property
     def recipe(self):
         return self.options.recipe
+
+    @property
+    def arguments(self):
+        """[str]: the run's flags. Its recipe is a file, which the sweep writes: nothing is made of flags twice."""
+        flags = ["--recipe", os.path.join(self.workdir, RECIPE)]
+        for f in dataclasses.fields(self.options):
+            value = getattr(self.options, f.name)
+            if f.name not in ("recipe", "name", "preset") and value != f.default:
+                flag = f"--{f.name.replace('_', '-')}"
+                flags += [flag] if value is True else [flag, str(value)]
+        return flags
 
     @property
     def name(self):

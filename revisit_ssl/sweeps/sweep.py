@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import read_results, write_results
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.sweeps.grids import FAMILIES, Variant
 from revisit_ssl.sweeps.planning import GridRun, describe, hours_of, look_at, planned
 from revisit_ssl.sweeps.timing import time_settings
 from revisit_ssl.training.progress import clock
-from revisit_ssl.training.workdir import run_name, run_state
+from revisit_ssl.training.workdir import RECIPE, run_name, run_state
 
 REFERENCES = ("supervised", "random")  # allowed in every family
 DECIDED = {
@@ -96,14 +97,14 @@ def grid(options, overrides, workdir, parse):
                 chosen = {"--preset": options.preset, "--backbone": backbone, "--width": width}
                 flags = [str(part) for flag, value in chosen.items() if value is not None for part in (flag, value)]
                 arguments = [variant.recipe, *flags, *variant.flags, *overrides]
-                settings.append((variant.name, parse(arguments), arguments))
+                settings.append((variant.name, parse(arguments)))
     runs = {}
     for seed in options.seeds:
-        for name, parsed, arguments in settings:
-            seeded = dataclasses.replace(parsed, recipe=dataclasses.replace(parsed.recipe, seed=seed))
-            folder = os.path.join(workdir, run_name(seeded.recipe, name))
-            own = ["--seed", str(seed), "--workdir", folder, "--features-dir", os.path.join(workdir, "features")]
-            run = GridRun(options=seeded, arguments=[*arguments, *own, "--resume"], workdir=folder, variant=name)
+        for name, parsed in settings:
+            recipe = dataclasses.replace(parsed.recipe, seed=seed)
+            folder = os.path.join(workdir, run_name(recipe, name))
+            places = {"workdir": folder, "features_dir": os.path.join(workdir, "features"), "resume": True}
+            run = GridRun(options=dataclasses.replace(parsed, recipe=recipe, **places), workdir=folder, variant=name)
             runs[run.name] = run  # what is named twice is run once
     return list(runs.values())
 
@@ -168,7 +169,9 @@ def execute(left, devices, results, runner, command):
             failed[job.name] = f"{failure or 'it was stopped before its end'} (log: {job.log})"
             print(f"{job.name} failed after {clock(seconds)}: {failed[job.name]}", flush=True)
 
-    commands = [jobs.Job(p.run.name, [*runner, *p.run.arguments], p.run.workdir) for p in left]
+    commands = [
+        jobs.Job(p.run.name, [*runner, *p.run.arguments], p.run.workdir, {RECIPE: to_json(p.run.recipe)}) for p in left
+    ]
     stopped_by = jobs.run_jobs(commands, devices, started=started, ended=ended)
     if os.path.exists(results):
         print(f"results: {results}", flush=True)

@@ -29,7 +29,7 @@ from revisit_ssl.training.history import SCORE
 from revisit_ssl.training.loop import Keeper, stop_signals, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
-from revisit_ssl.training.workdir import check_workdir
+from revisit_ssl.training.workdir import RECIPE, check_workdir
 
 # Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
 REESTIMATE_BELOW = 1000
@@ -92,7 +92,7 @@ def pretrain(
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
-        results.write_atomically(os.path.join(workdir, "recipe.json"), to_json(recipe))
+        results.write_atomically(os.path.join(workdir, RECIPE), to_json(recipe))
         environment = json.dumps(results.environment(), indent=2) + "\n"
         results.write_atomically(os.path.join(workdir, "environment.json"), environment)
     if start < plan.total:

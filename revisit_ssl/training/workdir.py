@@ -6,14 +6,14 @@ import os
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.old_recipe import upgrade
 from revisit_ssl.pretext import find_options, find_pretext
 from revisit_ssl.recipe import Recipe
+from revisit_ssl.runs.old_recipe import upgrade
 from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
 from revisit_ssl.training.checkpoints import list_checkpoints
 from revisit_ssl.values import build
 
-FINISHED = "finished.json"
+RECIPE, FINISHED = "recipe.json", "finished.json"
 
 
 def run_name(recipe, variant=""):
@@ -28,9 +28,20 @@ def read_recipe(workdir, kinds=None):
     Raises:
         InputError: no run there, or a damaged recipe.json.
     """
-    path = os.path.join(str(workdir), "recipe.json")
+    path = os.path.join(str(workdir), RECIPE)
     if not tf.io.gfile.exists(path):
-        raise InputError(f"no run at {workdir}: it has no recipe.json; give the workdir of a finished run")
+        raise InputError(f"no run at {workdir}: it has no {RECIPE}; give the workdir of a finished run")
+    return read_recipe_file(path, kinds)
+
+
+def read_recipe_file(path, kinds=None):
+    """The Recipe in a file, as a run writes one into its workdir; ``kinds``: of its probes, as for ``from_json``.
+
+    Raises:
+        InputError: no such file, or no recipe.
+    """
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise InputError(f"no recipe at {path}; a run writes {RECIPE} into its workdir")
     with tf.io.gfile.GFile(path, "rb") as file:
         return from_json(file.read().decode(errors="replace"), path, kinds)
 
@@ -83,14 +94,14 @@ def check_workdir(recipe, workdir, *, resume):
     """
     if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
         raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
-    path = os.path.join(workdir, "recipe.json")
+    path = os.path.join(workdir, RECIPE)
     done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
     begun = done or bool(list_checkpoints(os.path.join(workdir, "checkpoints")))
     if not begun and not tf.io.gfile.exists(path):
         return "new"
     if not tf.io.gfile.exists(path):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
-    held = read_recipe(workdir, {name: type(options) for name, options in recipe.probes.items()})
+    held = read_recipe_file(path, {name: type(options) for name, options in recipe.probes.items()})
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")

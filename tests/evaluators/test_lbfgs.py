@@ -112,8 +112,10 @@ def test_agrees_with_scikit_learn_on_many_blocks_of_a_memory_map(tmp_path, monke
     theirs = SklearnLogisticRegression(C=1 / (2 * 700 * penalty), tol=1e-8, max_iter=800).fit(
         data.features.astype(np.float64), data.labels
     )
-    np.testing.assert_allclose(ours.weights, theirs.coef_.T, rtol=0, atol=2e-4)
-    np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_, rtol=0, atol=2e-4)
+    # Where the gradient is below the tolerance, weights may be off by it over the least curvature, 2 * penalty: 5e-4.
+    # Which of them the float32 products end at depends on their order, oneDNN's or Eigen's.
+    np.testing.assert_allclose(ours.weights, theirs.coef_.T, rtol=0, atol=5e-4)
+    np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_, rtol=0, atol=5e-4)
 
 
 def test_select_takes_the_penalty_that_is_best_on_val_and_reports_the_papers():

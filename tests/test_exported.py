@@ -17,7 +17,7 @@ from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
-TINY = {"backbone": "tiny", "probes": ("knn",), "endpoints": ("pre_logits", "projection"), "max_steps": None}
+TINY = {"backbone": "tiny", "probes": ("knn",), "bench__endpoints": ("pre_logits", "projection"), "max_steps": None}
 
 
 class Projecting(Rotation):
@@ -74,7 +74,7 @@ def test_both_endpoints_are_probed_trained_and_untrained(run, tmp_path):
     }
     assert {r.representation_size for r in rows} == {16}
     # The untrained trunk is the one that is built without a head, whose draws come after the trunk's.
-    plain = build_untrained(override(recipe, endpoints=("pre_logits",)))
+    plain = build_untrained(override(recipe, bench__endpoints=("pre_logits",)))
     whole = build_untrained(recipe)
     assert "projection" not in plain.output
     for a, b in zip(plain.weights, whole.weights, strict=False):
@@ -118,7 +118,7 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
     from revisit_ssl.training.monitor import Monitor
 
     look = Monitor(exported, recipe, 1, str(tmp_path), None, split="test").look()["knn_on_test_top1"]
-    (score, *_) = evaluate(exported, override(recipe, endpoints=("projection",)), quiet=True)
+    (score, *_) = evaluate(exported, override(recipe, bench__endpoints=("projection",)), quiet=True)
     assert (score.probe, score.metric) == ("knn", "top1") and score.value == pytest.approx(look, abs=1e-3)
     assert monitor_results(recipe, read_history(tmp_path)) == []
 

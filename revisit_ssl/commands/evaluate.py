@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags, refuse
-from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags
+from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers.protocols import with_probes
@@ -71,6 +71,7 @@ def parse_evaluation(arguments, form="revisit-ssl evaluate"):
     else:
         raise InputError(f"no run given; usage: {form} RUN [flags], RUN is a folder with recipe.json")
     chosen = with_probes(recipe, known.probes, known.protocol)
+    check_probe_flags(flags, chosen.probes)
     default = Evaluation(recipe=recipe, workdir=workdir, bench=recipe.bench, probes=chosen.probes)
     description = f"Probes of a saved backbone; what is not given is the run's own. {about_probes(chosen)}"
     options = read_flags(Evaluation, flags, default=default, prog=f"{form} {workdir}", description=description)

@@ -15,8 +15,9 @@ import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags, refuse, whole_number
 from revisit_ssl.commands.presets import promise
-from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags
+from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
 from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.pretext import PRETEXTS
@@ -97,6 +98,7 @@ def parse_run(arguments, form="revisit-ssl run"):
     # and the probes, whose options are flags themselves.
     probes = {"probes": known.probes, "protocol": known.protocol}
     recipe = get_recipe(rest[0], preset, width=known.width, backbone=known.backbone, **probes)
+    check_probe_flags(rest, recipe.probes)
     return read_flags(
         Run,
         rest[1:],
@@ -131,6 +133,7 @@ def parse_recipe(known, rest, form):
     recipe = override(read_recipe_file(known.recipe, PROBES), **given)
     if known.probes is not None or known.protocol is not None:
         recipe = with_probes(recipe, known.probes, known.protocol)
+    check_probe_flags(rest, recipe.probes)
     return read_flags(
         Run,
         rest,

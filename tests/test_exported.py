@@ -8,6 +8,7 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, monitor_results
 from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.recipe import override
@@ -126,7 +127,10 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
 def test_what_a_probe_adds_stands_on_its_first_line_alone(run, tmp_path):
     _, recipe, exported = run
     evaluate(
-        exported, override(recipe, probes=("knn", "linear"), probe_schedule=(1, 2, 3)), workdir=tmp_path, quiet=True
+        exported,
+        override(with_probes(recipe, ("knn", "linear")), probes__linear__schedule=(1, 2, 3)),
+        workdir=tmp_path,
+        quiet=True,
     )
     rows = read_results(tmp_path / "results.jsonl")
     assert all(bool(r.extra) == (r.metric == "top1") for r in rows)

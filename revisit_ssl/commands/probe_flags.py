@@ -17,7 +17,7 @@ def check_probe_flags(arguments, probes):
         name = argument.partition(".")[0].removeprefix("--").replace("-", "_")
         known = not argument.startswith("--") or name not in PROBES or name in probes
         named = " ".join(probes) or "none"
-        require(known, f"{argument} is an option of {name}, which is not among the probes ({named}); name it in --probes")
+        require(known, f"{argument} is an option of {name}, which is not among --probes {named}")
 
 
 def about_probes(recipe):

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from revisit_ssl.evaluators.image_probe import LinearImages
 
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import image_probe as module
-from revisit_ssl.evaluators.image_probe import LinearImages
 from revisit_ssl.features.representation import NetworkInput
 
 

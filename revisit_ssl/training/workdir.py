@@ -114,6 +114,9 @@ def check_workdir(recipe, workdir, *, resume):
 def difference(held, wanted):
     """The fields in which two recipes differ, for an error line."""
     a, b = flatten(held), flatten(wanted)
+    if set(held.probes) != set(wanted.probes):  # then their names say enough
+        a, b = ({k: v for k, v in flat.items() if not k.startswith("probes.")} for flat in (a, b))
+        a["probes"], b["probes"] = (" ".join(recipe.probes) or "none" for recipe in (held, wanted))
     changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in {**a, **b} if a.get(name) != b.get(name)]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more

@@ -333,9 +333,9 @@ class Recipe(Pretraining):
         require(not self.probes or len(bench.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
         # A probe that chooses its numbers on the validation split must not be scored there.
         choosing = [name for name, options in self.probes.items() if getattr(options, "chooses", False)]
-        told = f"{', '.join(choosing)} would choose numbers on val: take --protocol revisiting, or one candidate"
-        require(bench.split == "test" or not choosing, f"probe_split val is not for choosing: {told}")
-        require(bench.train == "train" or not choosing, f"probe_train trainval holds the val split: {told}")
+        told = f"{', '.join(choosing)} would choose numbers on val; take --protocol revisiting, or one candidate"
+        require(bench.split == "test" or not choosing, f"probe_split val: {told}")
+        require(bench.train == "train" or not choosing, f"probe_train trainval: {told}")
         apart = bench.train == "train" or bench.split == "test"
         require(apart, "probe_train trainval needs --probe-split test: val is part of it")
 

@@ -193,7 +193,7 @@ RUNS = [
     ("probe batch size 0", ["rotation", *SMOKE, "--linear.batch-size", "0"], "linear.batch_size 0 must be at least 1"),
     ("option of a probe that is not named", ["rotation", *SMOKE, "--mlp.hidden", "9"], "not among --probes linear knn"),
     ("probe of another protocol", ["rotation", *SMOKE, "--protocol", "obow"], "protocol obow does not define knn; it"),
-    ("unknown protocol", ["rotation", *SMOKE, "--protocol", "svm"], "unknown protocol 'svm'; one of select, revisiting"),
+    ("unknown protocol", ["rotation", *SMOKE, "--protocol", "svm"], "unknown protocol 'svm'; one of select"),
     ("choosing on what is scored", ["rotation", *SMOKE, "--probe-split", "val"], "linear would choose numbers on val"),
     ("loss that diverges", ["rotation", *SMOKE, "--optimizer.lr", "1e30", "--max-steps", "9"], "last good checkpoint"),
     ("finished workdir", lambda f: ["rotation", *SMOKE, "--probes", "--workdir", str(finished(f))], "add --resume"),

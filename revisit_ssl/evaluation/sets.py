@@ -67,8 +67,10 @@ def training_groups(recipe, source, data_dir=None):
 def check_probes(recipe, data_dir=None):
     """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
     for name, probe in recipe.probes.items():
-        known = f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}"
-        require(isinstance(probe, Probe), known if name not in PROBES else f"the options of {name} are plain values")
+        what = f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}"
+        if name in PROBES:
+            what = f"the options of {name} are plain values; read the recipe with read_recipe(workdir, PROBES)"
+        require(isinstance(probe, Probe), what)
     by_labels = {probe.labels: name for name, probe in reversed(recipe.probes.items())}
     if len(by_labels) > 1:
         raise InputError(

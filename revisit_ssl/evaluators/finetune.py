@@ -11,9 +11,6 @@ from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import Probe, Score, accuracies, topk_percent
 from revisit_ssl.features.checks import check_endpoints, check_labels
 
-ENDPOINT = "pre_logits"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Probe):
     """The heads dropped, a linear layer on pre_logits, all weights trained on the few labels there are.
@@ -84,7 +81,7 @@ class Finetune(Probe):
 
     def measure(self, bench):
         """See Probe; one score, of pre_logits."""
-        from revisit_ssl.evaluators.tuning import Tuning  # TensorFlow
+        from revisit_ssl.evaluators.tuning import ENDPOINT, Tuning  # TensorFlow
 
         started = time.perf_counter()
         check_endpoints(bench.backbone, (ENDPOINT,))

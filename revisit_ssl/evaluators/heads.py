@@ -89,9 +89,9 @@ class Heads:
         @tf.function(jit_compile=use_xla())
         def logits(images):
             features = self._normalised(self.features(to_float(images)), training=False)
-            return {name: tf.matmul(features[name][None], kernel) + bias for name, (kernel, bias) in heads.items()}
+            heads = self.variables.items()
+            return {name: tf.matmul(features[name][None], kernel) + bias for name, (kernel, bias) in heads}
 
-        heads = self.variables
         return logits
 
     def _normalised(self, features, training):

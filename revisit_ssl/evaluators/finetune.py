@@ -11,6 +11,7 @@ from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import Probe, Score, accuracies, topk_percent
 from revisit_ssl.features.checks import check_endpoints, check_labels
 
+
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Probe):
     """The heads dropped, a linear layer on pre_logits, all weights trained on the few labels there are.

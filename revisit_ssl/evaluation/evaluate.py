@@ -166,6 +166,12 @@ def vocabulary_results(recipe, history):
     return found
 
 
+def features_of(backbone, recipe, source, workdir=None):
+    """{endpoint: float32 [N, d]} of a source as the recipe's probes see it; kept where the run keeps its features."""
+    bench = Bench(backbone, {"train": source}, recipe, features_folder(workdir))
+    return {name: bench.features("train", name) for name in bench.endpoints}
+
+
 def features_folder(workdir):
     """Where the features of a run's network are kept: workdir/features, None where there is no local workdir."""
     # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.

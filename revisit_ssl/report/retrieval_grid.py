@@ -8,9 +8,8 @@ import tensorflow as tf
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.data.decoding import decode
 from revisit_ssl.errors import require
-from revisit_ssl.evaluation.evaluate import features_folder
+from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.evaluation.sets import labelled_sources
-from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.features.neighbours import nearest
 from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
@@ -51,8 +50,7 @@ def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     found, same, hits = {}, {}, []
     for run, name in zip(runs, block_names(runs), strict=True):
         recipe = override(run.recipe, bench__endpoints=common[:1])
-        bench = Bench(run.backbone, sources, recipe, features_folder(run.workdir))
-        features = [bench.features(split, common[0]) for split in ("test", "train")]
+        features = [features_of(run.backbone, recipe, source, run.workdir)[common[0]] for source in (test, gallery)]
         _, ranked = nearest(*features, min(neighbours, gallery.num_examples))  # [test images, neighbours]
         right = gallery.labels[ranked] == test.labels[:, None]
         images = images_at(gallery, view, set(map(int, ranked[rows].flat)))

@@ -27,6 +27,7 @@ class VOCSVM(Probe):
     """
 
     labels = "several"
+    quick = {"costs": (0.1, 1.0)}
 
     crop: Literal["warp", "center"] = "warp"
     """What is cut from an image, of a shorter side of 8/7 of its size. Disputed: the benchmark warps all of it, 256 of

@@ -157,6 +157,10 @@ def test_evaluate_takes_the_probes_flags_of_a_run(tmp_path, monkeypatch):
     assert probes == {"linear": linear} and found.probes == {"linear": linear, "knn": KNN(temperature=0.2)}
     bench = {"pooling": "avg", "dataset": "toy_scenes", "endpoints": ("block4",), "balanced": True}
     assert found.bench == dataclasses.replace(recipe.bench, **bench)
+    # A probe that chooses nothing may be scored on val, whatever the run's others do.
+    assert evaluate.main([str(tmp_path), "--probes", "knn", "--probe-split", "val"]) == 0
+    assert seen.pop()[0].probes == {"knn": KNN(temperature=0.2)}
+    assert evaluate.main([str(tmp_path), "--probes", "linear", "--probe-split", "val"]) == 2 and not seen
     # What is not given is the run's own; one more probe leaves its others as they are.
     for arguments, wanted in (
         ([], recipe.probes),

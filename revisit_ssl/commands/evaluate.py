@@ -75,6 +75,9 @@ def parse_evaluation(arguments, form="revisit-ssl evaluate"):
     default = Evaluation(recipe=recipe, workdir=workdir, bench=recipe.bench, probes=chosen.probes)
     description = f"Probes of a saved backbone; what is not given is the run's own. {about_probes(chosen)}"
     options = read_flags(Evaluation, flags, default=default, prog=f"{form} {workdir}", description=description)
-    # The run's other probes stay in its recipe, so that the new lines say the same setting as those that are there.
-    merged = dataclasses.replace(chosen, bench=options.bench, probes=recipe.probes | options.probes)
+    # The run's other probes stay in its recipe, so that the new lines say the same setting as those that are there; but
+    # those that choose numbers on val do not keep others from being fitted or scored on it.
+    held = options.bench.train == "train" and options.bench.split == "test"
+    kept = {name: probe for name, probe in recipe.probes.items() if held or not probe.chooses}
+    merged = dataclasses.replace(chosen, bench=options.bench, probes=kept | options.probes)
     return dataclasses.replace(options, recipe=merged)

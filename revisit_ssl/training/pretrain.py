@@ -142,7 +142,7 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     except InputError as error:
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
-    view = model.score_view() or EvalView.of(recipe)
+    view = model.score_view(EvalView.of(recipe))
     step = tf.function(model.test_step, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     for batch in eval_batches(source, batch_size, view=view):

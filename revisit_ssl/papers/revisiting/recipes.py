@@ -14,6 +14,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from revisit_ssl.evaluators import at_defaults
+from revisit_ssl.evaluators.knn import KNN
+from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting.protocols import REVISITING
 from revisit_ssl.pretext import find_options
@@ -306,7 +308,7 @@ def smoke(pretext, width, backbone):
         max_steps=12,
         optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
         bench=BenchSpec(method="none", endpoints=("block4", "pre_logits"), untrained="initial"),
-        probes=at_defaults("linear", "knn"),
+        probes={"linear": Linear(epochs=(10,)), "knn": KNN()},
         source="small enough for a test",
     )
     if pretext == "exemplar":

@@ -92,7 +92,7 @@ def bench_lbfgs(rows=10_000, features=2_048, classes=100):
     """Our L-BFGS probe's solver against scikit-learn at the same penalty and gradient tolerance, float32."""
     from sklearn.linear_model import LogisticRegression as Rival
 
-    from revisit_ssl.evaluators.lbfgs import LogisticRegression
+    from revisit_ssl.evaluators.logistic import LogisticRegression
 
     # Like a network's features: positive, correlated, with a falling spectrum.
     draw = np.random.default_rng(0)

@@ -36,9 +36,9 @@ class EvalView:
 
     @classmethod
     def of(cls, recipe):
-        """How the probes of a recipe, and the monitor, cut an image."""
-        v = recipe.views
-        return cls(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
+        """What the probes of a recipe see of an image, and the monitor."""
+        bench = recipe.bench
+        return cls(size=bench.size or recipe.views.size, resize=bench.resize, method=bench.method)
 
     @property
     def keeps_own_size(self):

@@ -1,8 +1,12 @@
 """Every published setting by name: "rotation/paper". To add one: a function in the paper's file."""
 
+import dataclasses
+
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.cld import recipes as cld
 from revisit_ssl.papers.obow import recipes as obow
+from revisit_ssl.papers.protocols import PROTOCOLS as PROTOCOLS
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import override
 
@@ -22,7 +26,7 @@ def presets_of(name):
     return [preset for preset in PRESETS if f"{name}/{preset}" in RECIPES]
 
 
-def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
+def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None, protocol=None, **changes):
     """A recipe, with changes.
 
     Args:
@@ -30,13 +34,16 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
         preset: of PRESETS, such as "sample" (embedded data, minutes), "cifar10", "paper" or "smoke".
         width: widening factor; None takes the preset's. Given here, a preset may fit batch and steps to it.
         backbone: name in BACKBONES; None takes the preset's. Given here, a preset fits stem and strides to it.
-        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too.
+        probes: names in PROBES instead of the preset's, () for none; or {name: options}.
+        protocol: where the options of probes come from, see ``protocols.with_probes``.
+        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too,
+            ``probes__knn__temperature=0.07`` into the options of a probe, ``bench__fraction=0.1`` into what probes see.
 
     Returns:
         Recipe.
 
     Raises:
-        InputError: unknown name, preset, field, or a width below 1.
+        InputError: unknown name, preset, probe, protocol, field, or a width below 1.
     """
     known = presets_of(name)
     if not known:
@@ -45,4 +52,9 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
         raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
     if width is not None and width < 1:
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
-    return override(RECIPES[f"{name}/{preset}"](width, backbone), **changes)
+    recipe = RECIPES[f"{name}/{preset}"](width, backbone)
+    if isinstance(probes, dict):
+        recipe = dataclasses.replace(recipe, probes=probes, protocol=protocol or recipe.protocol)
+    elif probes is not None or protocol is not None:
+        recipe = with_probes(recipe, probes, protocol)
+    return override(recipe, **changes)

@@ -182,13 +182,13 @@ class Pretext(keras.Model):
         """Keras callbacks that the method needs during training, such as re-clustering between epochs."""
         return []
 
-    def score_view(self):
-        """EvalView of the images that ``test_step`` is scored on; None: as the probes see them.
+    def score_view(self, view):
+        """EvalView of the images that ``test_step`` is scored on; ``view``: the one of the probes.
 
         After Inception crops it is the middle 87.5 %, the paper's evaluation view of a pretext.
         """
         v = self.view_spec
-        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else None
+        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else view
 
     def pictures(self, batch):
         """[(title, float32 [n, H, W, 3] in [0, 1], names [n])]: what the pretext sees, for the report."""

@@ -155,10 +155,10 @@ class PatchPretext(Pretext):
         vectors = self.embedding(self.backbone(patches, training=training)["pre_logits"])
         return tf.reshape(vectors, [-1, self.view_spec.patch_grid**2, self.options.embed_dim])
 
-    def score_view(self):
+    def score_view(self, view):
         v = self.view_spec
         # As in training, with the central crop: the probes' view has no gaps between the patches.
-        return EvalView(size=v.size, resize=max(v.size, v.resize_to or v.eval_resize or v.size), method="squash")
+        return EvalView(size=v.size, resize=max(v.size, v.resize_to or view.resize or v.size), method="squash")
 
     def spread(self, patches, order, columns):
         """Patches on a white sheet of the crop's size, for pictures.

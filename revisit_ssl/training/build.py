@@ -71,7 +71,7 @@ def build_pretext(recipe, source):
 def build_untrained(recipe, data_dir=None):
     """What the recipe's run would export before its first step; heads only where the recipe probes one."""
     backbone = build_backbone(recipe)
-    if all(name in backbone.output for name in recipe.endpoints):
+    if all(name in backbone.output for name in recipe.bench.endpoints):
         return backbone
     return build_pretext(recipe, open_pretraining(recipe, data_dir)).exported
 
@@ -104,7 +104,7 @@ def check_model(model, recipe, plan, replicas=1):
     """
     exported = model.exported
     if recipe.probes:
-        check_endpoints(exported, recipe.endpoints)
+        check_endpoints(exported, recipe.bench.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
     size = EvalView.of(recipe).size

@@ -128,6 +128,22 @@ class _CoupledL2(keras.optimizers.Optimizer):
         }
 
 
+def momentum_sgd(w, m, g, momentum, weight_decay=0.0, nesterov=False):
+    """Momentum SGD as TF1 and PyTorch write it: m <- momentum * m + g + wd * w, then w <- w - lr * m.
+
+    Args:
+        w, m, g: tensors or variables of one shape: the variable, its velocity and its gradient.
+        momentum, weight_decay: floats.
+        nesterov: the step is g + wd * w + momentum * m, with the new m.
+
+    Returns:
+        (new velocity, step), the step to be taken times the learning rate.
+    """
+    g = g + weight_decay * w if weight_decay else g
+    m = momentum * m + g
+    return m, g + momentum * m if nesterov else m
+
+
 @keras.saving.register_keras_serializable("revisit_ssl")
 class MomentumSGD(_CoupledL2):
     """SGD with momentum as TF1 and PyTorch write it: m <- momentum * m + g + wd * w, then w <- w - lr * m.
@@ -151,11 +167,9 @@ class MomentumSGD(_CoupledL2):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-        if self.decays[index]:
-            g += self.decays[index] * variable
-        m = self.momentum * self.momentums[index] + g
-        self.assign(self.momentums[index], m)
-        step = g + self.momentum * m if self.nesterov else m
+        own = self.momentums[index]
+        m, step = momentum_sgd(variable, own, g, self.momentum, self.decays[index], self.nesterov)
+        self.assign(own, m)
         self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * step)
 
 

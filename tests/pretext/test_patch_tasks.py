@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy import stats
 
 from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.data import EvalView
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.jigsaw import Jigsaw, JigsawOptions
@@ -319,9 +320,9 @@ def test_each_patch_is_standardised_alone():
 
 def test_evaluation_patches_golden():
     g = golden("patch_preprocessing")
-    views = get_recipe("jigsaw", "paper").views
-    model = make("jigsaw", views)
-    view = model.score_view()
+    recipe = get_recipe("jigsaw", "paper")
+    model = make("jigsaw", recipe.views)
+    view = model.score_view(EvalView.of(recipe))
     assert (view.size, view.resize, view.method) == (255, 292, "squash")
     spec = crops.CropSpec(size=view.size, resize_to=view.resize, method="center")
     image = crops.cut(g["image"][None], spec, 0)[:, 0]
@@ -331,9 +332,10 @@ def test_evaluation_patches_golden():
 
 
 def test_scored_images_are_not_enlarged():
-    small = make("jigsaw", get_recipe("jigsaw", "smoke").views).score_view()
+    recipe = get_recipe("jigsaw", "smoke")
+    small = make("jigsaw", recipe.views).score_view(EvalView.of(recipe))
     assert (small.size, small.resize, small.method) == (30, 32, "squash")
-    alone = make("jigsaw").score_view()
+    alone = make("jigsaw").score_view(EvalView(size=30))
     assert (alone.size, alone.resize) == (30, 30)
 
 

@@ -257,7 +257,7 @@ SWEEPS = [
     (
         "sweep: a stem for VGG",
         [*GRID, "--backbones", "resnet18", "vgg19_bn", "--stem", "small"],
-        "rotation-vgg19_bn-k1-digits: stem 'small'; a VGG has no such option",
+        "rotation-vgg19_bn-k1-digits: vgg19_bn has no option 'stem'; it has",
     ),
     ("sweep: data set not there", [*GRID, "--dataset", "imagenet2012"], "imagenet2012"),
     ("sweep: GPU not there", [*GRID, "--devices", "99"], "no device '99'; one of"),

@@ -22,7 +22,7 @@ class NetworkInput:
     """How images become what a network sees, and its outputs one feature per image.
 
     Attributes:
-        normalize: mode of views.color.normalize_input, applied to each patch.
+        normalize: mode of views.pixels.normalize_input, applied to each patch.
         patch_grid: an image is cut into grid x grid patches; 1: not at all.
         patch_size: side of a patch in pixels.
         combine: "mean", "max": over the patches; "concat": all side by side; "whole": the network sees the undivided

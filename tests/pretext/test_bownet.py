@@ -25,7 +25,7 @@ OPTIONS = BoWNetOptions(words=6, vocabulary_images=40, crop_size=16, resize_to=1
 def bownet(views=VIEWS, **changes):
     keras.utils.set_random_seed(0)
     options = dataclasses.replace(OPTIONS, **changes)
-    model = BoWNet(tiny_backbone(input_shape=(None, None, 3)), options=options, views=views)
+    model = BoWNet(tiny_backbone(1, input_shape=(None, None, 3)), options=options, views=views)
     model.compile(optimizer=MomentumSGD(0.1, 0.0, 0.0, exclude=()))
     model.optimizer.build(model.trainable_variables)
     return model
@@ -194,7 +194,7 @@ def test_bad_teachers(tmp_path):
     recipe = get_recipe("bownet", "smoke", backbone="tiny", strides=None, task__teacher=str(tmp_path))
     with pytest.raises(InputError, match="^task.teacher: no backbone at .*; give a .keras file or the working"):
         build_pretext(recipe, digits)
-    network = tiny_backbone(input_shape=(None, None, 3))
+    network = tiny_backbone(1, input_shape=(None, None, 3))
     fewer = {name: network.output[name] for name in ("block4", "pre_logits")}
     lesser = keras.Model(network.input, fewer, name="lesser")
     with pytest.raises(InputError, match="lesser has no block3, only block4, pre_logits; change task.level"):

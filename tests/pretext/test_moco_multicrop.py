@@ -22,7 +22,7 @@ VIEWS = ViewSpec(crop="resized", size=16, color="none", normalize="none")
 def compiled(**changes):
     keras.utils.set_random_seed(0)
     options = dataclasses.replace(OPTIONS, **changes)
-    model = MoCoMultiCrop(tiny_backbone(input_shape=(None, None, 3)), options=options, views=VIEWS)
+    model = MoCoMultiCrop(tiny_backbone(1, input_shape=(None, None, 3)), options=options, views=VIEWS)
     model.compile(optimizer=MomentumSGD(0.1, 0.0, 0.0, exclude=()))
     model.optimizer.build(model.trainable_variables)
     return model

@@ -14,7 +14,7 @@ PLAIN = ViewSpec(crop="resized", size=32, scale=(0.08, 0.6), color="none", flip=
 
 
 def multicrop(views=PLAIN, **options):
-    return MultiCrop(tiny_backbone(input_shape=(None, None, 3)), options=MultiCropOptions(**options), views=views)
+    return MultiCrop(tiny_backbone(1, input_shape=(None, None, 3)), options=MultiCropOptions(**options), views=views)
 
 
 def ramp(count, side):
@@ -150,4 +150,4 @@ def test_bad_options():
     with pytest.raises(InputError, match="patches of 32 pixels, moved by up to 8, do not fit"):
         multicrop(patch_size=32)
     with pytest.raises(InputError, match="takes images of 32 pixels alone"):
-        MultiCrop(tiny_backbone(input_shape=(32, 32, 3)), options=MultiCropOptions(), views=PLAIN)
+        MultiCrop(tiny_backbone(1, input_shape=(32, 32, 3)), options=MultiCropOptions(), views=PLAIN)

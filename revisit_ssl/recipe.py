@@ -172,6 +172,12 @@ class Recipe:
 
     pretext: Annotated[str, tyro.conf.Suppress]
     """Name in PRETEXTS."""
+    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
+    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Where the values come from, before any were changed."""
+    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Whose recipe it is: name in PAPERS."""
     backbone: str = "revnet50"
     """Name in BACKBONES."""
     width: int = 1

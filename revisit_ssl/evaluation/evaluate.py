@@ -177,6 +177,7 @@ def monitor_results(recipe, workdir):
     shared = of_run(recipe, rows[-1]["step"]) | {
         "weights": "pretrained",
         "endpoint": watched_endpoint(recipe),
+        "probe_train": recipe.probe_train,
         "probe_dataset": recipe.probe_dataset or recipe.dataset,
         "split": "test",
     }
@@ -249,9 +250,8 @@ def multi_label_sources(recipe, data_dir):
     """
     name = recipe.probe_dataset or recipe.dataset
     options = {"data_dir": data_dir, "seed": recipe.seed}
-    part = "train" if recipe.probe_split == "val" else "trainval"
     sources = {
-        "train": open_source(name, part, fraction=recipe.probe_fraction, **options),
+        "train": open_source(name, fitted_on(recipe), fraction=recipe.probe_fraction, **options),
         "test": open_source(name, recipe.probe_split, **options),
     }
     if sources["train"].multi_labels is None:
@@ -263,6 +263,13 @@ def probe_sources(recipe, data_dir):
     """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
     several = [name for name in recipe.probes if issubclass(PROBES[name], MultiLabelProbe)]
     return (multi_label_sources if several else labelled_sources)(recipe, data_dir)
+
+
+def fitted_on(recipe):
+    """The split that the recipe's probes are fitted on."""
+    if any(issubclass(PROBES[name], MultiLabelProbe) for name in recipe.probes):
+        return "train" if recipe.probe_split == "val" else "trainval"
+    return recipe.probe_train
 
 
 def training_groups(recipe, source, data_dir):
@@ -390,13 +397,14 @@ def trained_steps(workdir):
 # What the fields of Recipe that only probes see begin with, and such fields of ViewSpec.
 PROBE_FIELDS = ("probe", "knn", "finetune", "few_shot", "voc_svm")
 EVALUATION_VIEW = {"probe_normalize", "eval_method", "eval_resize", "eval_size", "eval_combine"}
+NAMES = {"name", "preset", "paper", "source"}  # what a recipe is called and where it is from, which decides nothing
 
 
 def recipe_id(recipe):
     """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
     values = {name: v for name, v in chosen(recipe).items() if not name.startswith(PROBE_FIELDS)}
     values["views"] = {name: v for name, v in values.get("views", {}).items() if name not in EVALUATION_VIEW}
-    return digest({name: v for name, v in values.items() if name not in ("endpoints", "source")})
+    return digest({name: v for name, v in values.items() if name not in {"endpoints", *NAMES}})
 
 
 def setting_id(recipe):
@@ -405,7 +413,7 @@ def setting_id(recipe):
     Taken of what is not at its default, so that a field that the class gets later does not part old runs from new.
     """
     said = {"probes", "endpoints", "probe_dataset", "probe_fraction", "probe_split", "probe_schedule"}
-    values = {name: v for name, v in chosen(recipe).items() if name not in said | {"seed", "source"}}
+    values = {name: v for name, v in chosen(recipe).items() if name not in said | {"seed", *NAMES}}
     return digest(values)
 
 
@@ -440,6 +448,9 @@ def of_run(recipe, steps):
     """The fields of a Result that say which run a number is of."""
     return {
         "pretext": recipe.pretext,
+        "name": recipe.name or recipe.pretext,
+        "preset": recipe.preset,
+        "paper": recipe.paper,
         "backbone": recipe.backbone,
         "width": recipe.width,
         "dataset": recipe.dataset,
@@ -464,6 +475,7 @@ def as_results(score, recipe, steps, size, weights, endpoint, probe, groups):
         "weights": weights,
         "endpoint": endpoint,
         "probe_dataset": recipe.probe_dataset or recipe.dataset,
+        "probe_train": fitted_on(recipe),
         "labels": recipe.probe_fraction or 1.0,
         "split": recipe.probe_split,
         "seconds": round(score.seconds, 2),

@@ -1,25 +1,70 @@
-"""Every published setting by name: "rotation/paper". To add one: a function in the paper's file."""
+"""The papers by name, and every setting of theirs: get_recipe("rotation", "paper").
 
-from revisit_ssl.errors import InputError
-from revisit_ssl.papers.cld import recipes as cld
-from revisit_ssl.papers.obow import recipes as obow
-from revisit_ssl.papers.revisiting import recipes as revisiting
+To add a paper: a folder with recipes.py (RECIPES, ABOUT), sweeps.py (SWEEPS), paper.py (PAPER) and numbers.csv, and its
+line in PAPERS; or a ``spec.Paper`` of one's own in PAPERS, as an object.
+"""
+
+import dataclasses
+import importlib
+
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.recipe import override
 
-RECIPES = {**revisiting.RECIPES, **cld.RECIPES, **obow.RECIPES}
+# A name stands for a folder beside this file, whose parts are imported when they are asked for: a recipe needs nothing
+# of what draws a page.
+PAPERS = {
+    "revisiting": "revisit_ssl.papers.revisiting",
+    "cld": "revisit_ssl.papers.cld",
+    "obow": "revisit_ssl.papers.obow",
+}
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
     "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
 )  # fmt: skip
-NAMES = tuple(dict.fromkeys(key.partition("/")[0] for key in RECIPES))
-"""What recipes are called: the pretexts, and combinations such as npid_cld."""
-ABOUT = {**cld.ABOUT, **obow.ABOUT}
-"""{name: a line} of those that are no pretext's."""
+
+
+def find_paper(name):
+    """The spec.Paper of that name.
+
+    Raises:
+        InputError: no such paper.
+    """
+    require(name in PAPERS, f"no paper {name!r}; one of {', '.join(PAPERS)}")
+    found = PAPERS[name]
+    return importlib.import_module(f"{found}.paper").PAPER if isinstance(found, str) else found
+
+
+def recipes_of(paper):
+    """{"npid/small": function of width and backbone} of one paper."""
+    return _part(paper, "recipes")
+
+
+def sweeps():
+    """{name of a sweep: [spec.Variant]} of all papers."""
+    return {name: variants for paper in PAPERS for name, variants in _part(paper, "sweeps").items()}
+
+
+def about():
+    """{name of a recipe: a line} of those that are not called as their pretext."""
+    return {name: line for paper in PAPERS for name, line in _part(paper, "about", "recipes").items()}
+
+
+def names():
+    """What recipes are called: the pretexts, and combinations such as npid_cld."""
+    return tuple(dict.fromkeys(key.partition("/")[0] for paper in PAPERS for key in recipes_of(paper)))
+
+
+def _part(paper, part, module=None):
+    found = PAPERS[paper]
+    if isinstance(found, str):
+        return getattr(importlib.import_module(f"{found}.{module or part}"), part.upper())
+    return getattr(found, part)
 
 
 def presets_of(name):
-    """The presets that there are for a recipe name, in the order of PRESETS."""
-    return [preset for preset in PRESETS if f"{name}/{preset}" in RECIPES]
+    """The presets that there are for a recipe name, in the order of PRESETS; those of other papers behind them."""
+    found = [key.partition("/")[2] for paper in PAPERS for key in recipes_of(paper) if key.startswith(f"{name}/")]
+    return sorted(found, key=lambda preset: PRESETS.index(preset) if preset in PRESETS else len(PRESETS))
 
 
 def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
@@ -33,16 +78,25 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
         **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too.
 
     Returns:
-        Recipe.
+        Recipe, which keeps name and preset, and the name of its paper.
 
     Raises:
         InputError: unknown name, preset, field, or a width below 1.
     """
     known = presets_of(name)
     if not known:
-        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(NAMES))}")
+        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(names()))}")
     if preset not in known:
         raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
     if width is not None and width < 1:
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
-    return override(RECIPES[f"{name}/{preset}"](width, backbone), **changes)
+    key = f"{name}/{preset}"
+    paper = next(paper for paper in PAPERS if key in recipes_of(paper))
+    made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
+    return override(made, **changes)
+
+
+RECIPES = {key: make for paper in PAPERS for key, make in recipes_of(paper).items()}
+"""Every setting of this repository's papers."""
+NAMES = names()
+ABOUT = about()

@@ -1,6 +1,5 @@
 """report.md and report.html of a finished or unfinished run, made from its workdir alone."""
 
-import dataclasses
 import json
 import math
 import os
@@ -113,7 +112,7 @@ class Run:
     @property
     def name(self):
         """npid_cld: what run.py calls the recipe."""
-        return tables.recipe_name(self.recipe.pretext, dataclasses.asdict(self.recipe.task))
+        return self.recipe.name or self.recipe.pretext
 
     @property
     def trains(self):

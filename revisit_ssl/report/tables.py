@@ -284,10 +284,10 @@ def grouped(results):
     # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them. Results
     # that name their setting say it themselves.
     mixed = {key[0] for key, found in recipes.items() if len(found) > 1}
-    views = {r.recipe: recipe_name(r.pretext, r.task) for r in results if r.weights not in RANDOM}
+    views = {r.recipe: r.name or r.pretext for r in results if r.weights not in RANDOM}
     groups = {}
     for r in results:
-        view = views.get(r.recipe, "") if r.weights in RANDOM else ""
+        view = (r.name or views.get(r.recipe, "")) if r.weights in RANDOM else ""
         recipe = r.recipe if shared(r) in mixed else r.setting
         g = groups.setdefault((shared(r), view, recipe), Group(*shared(r), view=view, recipe=recipe))
         g.recipes.add(r.recipe)
@@ -302,18 +302,9 @@ def grouped(results):
 
 def shared(result):
     """What all seeds of a setting share: the first fields of a Group."""
-    name = result.weights if result.weights in RANDOM else recipe_name(result.pretext, result.task)
+    name = result.weights if result.weights in RANDOM else result.name or result.pretext
     fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split", "setting")
     return name, *(getattr(result, field) for field in fields)
-
-
-def recipe_name(pretext, task):
-    """npid_cld, moco_v2: what a pretext with these options, {name: value} of a Result, is called on the command line.
-
-    Lines without their options have the pretext's name.
-    """
-    name = f"{pretext}_v2" if pretext == "moco" and task.get("head") in ("mlp", "normmlp") else pretext
-    return f"{name}_cld" if task.get("cld", {}).get("weight") else name
 
 
 def epochs(schedule):

@@ -32,10 +32,11 @@ with quiet_import():
 
     from revisit_ssl.commands.command_line import guarded, read_flags
     from revisit_ssl.errors import InputError
-    from revisit_ssl.report import compare, write_paper_report
-    from revisit_ssl.report.retrieval_grid import retrieval_grid, sample_sheet
+    from revisit_ssl.papers.cld.retrieval import retrieval_grid, sample_sheet
+    from revisit_ssl.papers.obow.visual_words import write_visual_words
+    from revisit_ssl.papers.older import named
+    from revisit_ssl.papers.pages import compare, write_paper_report
     from revisit_ssl.report.tables import probed, result_table, shown
-    from revisit_ssl.report.visual_words import write_visual_words
     from revisit_ssl.runs.results import read_results, write_atomically, write_results
 
 
@@ -75,7 +76,8 @@ def report(options):
     if not (options.runs or options.paper):
         raise InputError("no runs given; name workdirs or results.jsonl files, or --paper revisiting for its tables")
     # One measurement made twice counts once: the last.
-    results = list({r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}.values())
+    results = {r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}
+    results = named(results.values())
     if shown(results) or not options.paper:
         for heading, table in result_table(results):
             print(f"{heading}\n\n{table.markdown()}\n")

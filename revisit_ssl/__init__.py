@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "NetworkInput": "evaluators",
-    "compare": "report",
+    "compare": "papers.pages",
     "evaluate": "evaluation.evaluate",
     "evaluate_random": "evaluation.evaluate",
     "get_recipe": "papers",
@@ -22,7 +22,7 @@ _HOMES = {
     "load_pretext": "training.pretrain",
     "pretrain": "training.pretrain",
     "represent": "evaluators",
-    "write_report": "report",
+    "write_report": "papers.pages",
 }
 __all__ = sorted(_HOMES)
 

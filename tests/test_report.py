@@ -16,10 +16,12 @@ from sklearn.neighbors import NearestNeighbors
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import of_run
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.pages import compare, write_report
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import to_json
-from revisit_ssl.report import compare, page, print_table, tables, write_report
+from revisit_ssl.report import page, tables
 from revisit_ssl.report.blocks import Table, Text
+from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.training.pretrain import build_backbone, export_backbone
 

@@ -348,7 +348,8 @@ def evaluate_saved(options):
 def probe_and_report(backbone, recipe, options):
     """Probes of the trained and the untrained network, results.jsonl, report, and the table on the screen."""
     from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random
-    from revisit_ssl.report import print_table, write_report
+    from revisit_ssl.papers.pages import write_report
+    from revisit_ssl.report.tables import print_table
 
     results = []
     trained = PRETEXTS[recipe.pretext].trains

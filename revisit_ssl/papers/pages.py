@@ -1,0 +1,117 @@
+"""A paper's page, its numbers and ours; a run's page and its comparison, beside the numbers of the run's own paper."""
+
+from revisit_ssl.papers import find_paper
+from revisit_ssl.papers.older import named
+from revisit_ssl.report import names, page, tables
+from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers
+from revisit_ssl.report.pages import filled, found_pictures, others_table, titled, write_page
+from revisit_ssl.report.settings import RANDOM, name_of, unique
+
+TABLES = "The paper's tables, with our runs of the same scale"
+READING = (
+    "**paper** and **ours** stand in columns of their own; an empty cell was not run, or not printed",
+    "ours stands beside the paper's only at its scale; small runs have tables of their own, which come first",
+    "`47.1 ± 0.3 (3)`: mean, sample standard deviation and number of seeds; one seed has no deviation",
+)
+
+
+def compare(results, published=None):
+    """Our numbers and a paper's, in different columns, as a Markdown table: see ``tables.comparison``.
+
+    Args:
+        results: [Result].
+        published: name of a paper; None: the one whose recipes the results are of, in most lines.
+
+    Returns:
+        str, Markdown.
+
+    Raises:
+        InputError: no results, or no such paper.
+    """
+    results = named(results)
+    paper = find_paper(published or paper_of(results))
+    table, notes = tables.comparison(results, paper.published, paper.name)
+    return "\n\n".join([table.markdown(), *notes])
+
+
+def paper_of(results):
+    """The paper that most lines are of; the first one of PAPERS where none says it."""
+    said = [r.paper for r in results if r.paper]
+    return max(unique(said), key=said.count) if said else "revisiting"
+
+
+def write_report(workdir, *, data_dir=None):
+    """Writes report.md, report.html and the pictures of a run's page: see ``page.write_report``."""
+    return page.write_report(workdir, data_dir=data_dir, beside=beside)
+
+
+def beside(results):
+    """(Table, [note]): a run's numbers beside those of its paper."""
+    results = named(results)
+    paper = find_paper(paper_of(results))
+    return tables.comparison(results, paper.published, paper.name)
+
+
+def write_paper_report(results, folder, paper="revisiting"):
+    """Writes <paper>.md, <paper>.html (one file that needs nothing else) and the pictures in <paper>/.
+
+    Args:
+        results: [Result]; may be empty: then the tables hold the paper's numbers alone.
+        folder: where to, local or gs://.
+        paper: name in PAPERS.
+
+    Returns:
+        Path of the HTML page.
+
+    Raises:
+        InputError: no such paper, or the folder cannot be written to.
+    """
+    paper = find_paper(paper)
+    return write_page(paper.title, page_blocks(paper, named(results), folder), folder, paper.name)
+
+
+def page_blocks(paper, results, folder=None):
+    """[block] of a paper's page.
+
+    Args:
+        paper: spec.Paper.
+        results: [Result].
+        folder: where the page will lie; pictures that were drawn apart are shown if they lie there.
+    """
+    theirs = paper.tables(results, paper.published, folder)
+    blocks = [*summary(paper, results, theirs), *paper.ours(results)]
+    for gallery in paper.galleries:
+        blocks += found_pictures(folder, gallery.pictures)
+    blocks += [Heading(TABLES), *titled(theirs)]
+    if rows := elsewhere(paper):
+        blocks.append(Folded("Numbers of other authors, and what stands in no table", others_table(rows, paper.method)))
+    blocks += paper.after(paper.published)
+    if commands := paper.commands(results):
+        blocks += [Heading("Commands"), *commands]
+    if any(r.weights not in RANDOM for r in results):
+        blocks += [Heading("What was run"), Folded("Settings, seeds, commits", paper.runs(results))]
+    return blocks
+
+
+def summary(paper, results, theirs):
+    """What the page holds, and how to read a cell."""
+    mine = [r for r in results if r.weights not in RANDOM]
+    runs, methods = {(r.recipe, r.seed) for r in mine}, unique(name_of(r) for r in mine)
+    datasets = unique(names.dataset_name(r.dataset) for r in mine)
+    printed = sum(r["paper"] == paper.name for r in paper.published)
+    numbers = [
+        (f"{len(runs)}", "run of ours" if len(runs) == 1 else "runs of ours"),
+        (f"{len(methods)}", f"method{'' if len(methods) == 1 else 's'}"),
+        (
+            f"{len(datasets)}",
+            f"data set{'' if len(datasets) == 1 else 's'}{': ' if datasets else ''}{', '.join(datasets)}",
+        ),
+        (f"{printed}", "numbers of the paper"),
+        (f"{filled(theirs)}", "cells beside them with a number of ours"),
+    ]
+    return [KeyNumbers(numbers), Bullets([*READING, *paper.reading])]
+
+
+def elsewhere(paper):
+    """[row] of the published numbers that no table of the page holds: of other authors, or read off a figure."""
+    return [r for r in paper.published if r["paper"] != paper.name or r["table"] not in paper.printed]

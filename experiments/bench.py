@@ -12,7 +12,7 @@ from typing import Literal
 
 import tyro
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     import numpy as np
@@ -22,14 +22,15 @@ with quiet_import():
     from benches.memory import bench_memory
     from benches.methods import bench_methods
     from benches.table2 import bench_table2
-    from benches.torch_simclr import bench_torch_simclr
+    from benches.torch_rivals import bench_torch
 
+    from revisit_ssl.runs.machine import machine
     from revisit_ssl.runs.results import provenance, write_atomically
 
 # Those in child processes first: on a GPU the others would make this process take all of its memory.
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
-    "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch-simclr": bench_torch_simclr,
+    "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
 }  # fmt: skip
 
 
@@ -37,12 +38,12 @@ BENCHES = {
 class Bench:
     """Compares our speed with the usual alternative's."""
 
-    what: tuple[Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch-simclr"], ...] = (
+    what: tuple[Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch"], ...] = (
         tuple(BENCHES)
     )
     """Which comparisons to run."""
     torch_python: str | None = None
-    """torch-simclr: a Python interpreter that has PyTorch; None: this one."""
+    """torch: a Python interpreter that has PyTorch; None: this one."""
     out: str | None = None
     """Also write the rows to this file, as JSON lines, in place of older ones of the same comparison and machine."""
 
@@ -50,12 +51,12 @@ class Bench:
 def main():
     options = tyro.cli(Bench, prog="bench.py", description=__doc__)
     rows, notes = [], []
-    made = provenance()  # before --out changes a file of the checkout
+    made = provenance() | machine()  # before --out changes a file of the checkout
     load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}  # of others, before anything runs here
     tf.get_logger().setLevel("ERROR")  # tracing anew for each pair is what is wanted here
     print("| what | ours | theirs | ratio | target | rival | more |\n|---|---|---|---|---|---|---|", flush=True)
     for name in (name for name in BENCHES if name in options.what):
-        options_of = {"torch-simclr": [options.torch_python]}
+        options_of = {"torch": [options.torch_python]}
         for r in BENCHES[name](*options_of.get(name, [])):
             if isinstance(r, str):
                 notes.append(r)
@@ -67,7 +68,8 @@ def main():
     for note in notes:
         print(f"\n{note}")
     busy = "".join(f", load {value:.2f} at the start" for value in load.values())
-    print(f"\n{made['hardware']}, commit {made['commit']}, {made['date']}, NumPy {np.__version__}{busy}")
+    kernels = f"{made['vector']}, oneDNN {'on' if made['onednn'] else 'off'}, {made['threads']['intra_op']} threads"
+    print(f"\n{made['hardware']} ({kernels}), commit {made['commit']}, {made['date']}, NumPy {np.__version__}{busy}")
 
 
 def line(r):

@@ -12,7 +12,7 @@ from typing import Literal
 
 import tyro
 
-from revisit_ssl.quiet import quiet_import
+from revisit_ssl.startup import quiet_import
 
 with quiet_import():
     import keras
@@ -21,8 +21,9 @@ with quiet_import():
     from PIL import Image, ImageDraw
 
     from revisit_ssl.data import open_source
-    from revisit_ssl.data.toy_scenes import CLASSES, SIZE, ToyScenes, draw_scene
+    from revisit_ssl.data.toy_scenes import ToyScenes
     from revisit_ssl.runs.results import provenance, write_atomically
+    from revisit_ssl.scenes import CLASSES, SIZE, draw_scene
 
 GROUNDS = {"train": 3000, "test": 1000}  # scenes without their object, each shown in four rotations
 

@@ -9,7 +9,11 @@ Five calls make up the whole of it:
 >>> backbone = load_backbone("runs/first/backbone.keras")
 """
 
+from revisit_ssl.startup import prefer_onednn
+
 __version__ = "0.1.0"
+
+prefer_onednn()  # before TensorFlow is loaded, from wherever this package is used
 
 _HOMES = {
     "InputError": "errors",
@@ -19,7 +23,7 @@ _HOMES = {
     "evaluate_random": "evaluation.evaluate",
     "get_recipe": "papers",
     "load_backbone": "backbones",
-    "load_pretext": "training.pretrain",
+    "load_pretext": "training.build",
     "pretrain": "training.pretrain",
     "represent": "evaluators",
     "write_report": "papers.pages",

@@ -64,6 +64,10 @@ def is_chief():
     return len(workers) < 2 or (task.get("type") in ("chief", "worker") and int(task.get("index", 0)) == 0)
 
 
+XLA = {"auto": None, "on": True, "off": False}
+"""What --xla says: None leaves it to ``use_xla``."""
+
+
 def use_xla(strategy, deterministic=False):
     """Whether XLA compiles the step unless the user says otherwise: on one accelerator, not on the CPU.
 

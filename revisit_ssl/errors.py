@@ -1,4 +1,4 @@
-"""The one exception a user is meant to meet."""
+"""The exceptions that a user is meant to meet."""
 
 
 class InputError(ValueError):
@@ -9,7 +9,26 @@ class InputError(ValueError):
     """
 
 
+class TrainingDiverged(InputError):
+    """The loss or a weight is not finite."""
+
+
+class Interrupted(Exception):
+    """Training stopped on a signal after saving; ``signal`` is its number, ``checkpoint`` the file to resume from."""
+
+    def __init__(self, number, checkpoint):
+        super().__init__(f"stopped by signal {number}; saved {checkpoint}")
+        self.signal = number
+        self.checkpoint = checkpoint
+
+
 def require(condition, message):
     """Raises InputError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise InputError(message)
+
+
+def reason(error):
+    """The first line of an exception, or its class where it says nothing."""
+    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

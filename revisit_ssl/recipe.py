@@ -372,24 +372,6 @@ def to_json(recipe):
     return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
 
 
-def from_json(text, path="this text"):
-    """The Recipe that ``to_json`` wrote.
-
-    Raises:
-        InputError: not JSON, an unknown or a missing field, or a value of the wrong kind.
-    """
-    from revisit_ssl.pretext import find_pretext  # the pretext knows the class of its own options
-
-    try:
-        values = json.loads(text)
-        options = find_pretext(values["pretext"]).Options
-        values["task"] = _build(options, values.get("task", {}))
-        return _build(Recipe, values)
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} is not a recipe ({what}); restore it, or start anew") from None
-
-
 def override(recipe, **changes):
     """A copy of the recipe with fields replaced; ``optimizer__lr=0.1`` reaches into nested ones.
 
@@ -418,8 +400,12 @@ def override(recipe, **changes):
     return dataclasses.replace(recipe, **flat)
 
 
-def _build(cls, values):
-    """A dataclass from plain JSON values: lists become tuples, mappings become the annotated dataclass."""
+def build(cls, values):
+    """A dataclass from plain JSON values: lists become tuples, mappings become the annotated dataclass.
+
+    Raises:
+        InputError: an unknown field, or a value of the wrong kind.
+    """
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
@@ -430,7 +416,7 @@ def _build(cls, values):
         if isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, dict):
-            value = _build(hint, value)
+            value = build(hint, value)
         require(_fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {_name(hint)}")
         built[name] = value
     return cls(**built)

@@ -6,11 +6,10 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
-import tensorflow as tf
 
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
-)
+from revisit_ssl.testing import tiny_backbone, two_devices
+
+two_devices()
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
 
@@ -28,20 +27,6 @@ def real_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("real data sets (CIFAR-10, imagenette_subset160) are not on this machine")
     return str(SHARED_DATA)
-
-
-def tiny_backbone(width=1, *, input_shape, stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
-    """Two convolutions with the package's normalisation: what the contract suite trains, in seconds."""
-    import keras
-
-    from revisit_ssl.backbones.parts import Parts, image_input
-
-    parts = Parts(norm, bn_momentum, bn_epsilon)
-    image = image_input(input_shape)
-    first = parts.root(image, 8 * width, stem, None, activate=True)
-    second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
-    endpoints = {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
-    return keras.Model(image, endpoints, name="tiny")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from revisit_ssl.commands.command_line import main, main_evaluate, main_sweep
+from revisit_ssl.commands import evaluate, run, sweep
 from revisit_ssl.sweeps.jobs import only_here
 
 LOCKS = contextlib.ExitStack()
@@ -22,7 +22,7 @@ SMOKE = ["--preset", "smoke", "--max-steps", "2"]
 def finished(folder):
     """A finished smoke run, made once; tests that damage it work on a copy."""
     if not (folder / "run").exists():
-        assert main(["rotation", *SMOKE, "--probes", "--workdir", str(folder / "run")]) == 0
+        assert run.main(["rotation", *SMOKE, "--probes", "--workdir", str(folder / "run")]) == 0
     copy = folder / f"copy{len(list(folder.iterdir()))}"
     shutil.copytree(folder / "run", copy)
     return copy
@@ -210,6 +210,19 @@ RUNS = [
         "not a recipe",
     ),
 ]
+RUNS += [
+    ("recipe file not there", ["--recipe", "no.json"], "no recipe at no.json; a run writes recipe.json into"),
+    (
+        "pretext and preset beside a recipe file",
+        ["rotation", "--recipe", "no.json", "--preset", "smoke"],
+        "--recipe no.json says pretext and values; drop rotation and --preset smoke",
+    ),
+    (
+        "damaged recipe file",
+        lambda f: ["--recipe", str(damaged(f, "recipe.json") / "recipe.json")],
+        "recipe.json is not a recipe",
+    ),
+]
 EVALUATIONS = [
     ("evaluate: no run there", ["no/such/run"], "it has no recipe.json"),
     ("evaluate: damaged backbone", lambda f: [str(damaged(f, "backbone.keras"))], "backbone.keras"),
@@ -256,13 +269,9 @@ SWEEPS = [
 ]
 
 
-def main_of_sweep(arguments):
-    return main_sweep(arguments, run_script="no/such/run.py")
-
-
 CASES = [
     (entry, *case)
-    for entry, cases in ((main, RUNS), (main_evaluate, EVALUATIONS), (main_of_sweep, SWEEPS))
+    for entry, cases in ((run.main, RUNS), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS))
     for case in cases
 ]
 
@@ -274,7 +283,7 @@ def scratch(tmp_path_factory):
 
 def arguments_of(entry, line, folder):
     arguments = line(folder) if callable(line) else list(line)
-    if entry is not main_evaluate and arguments and "--workdir" not in arguments:
+    if entry is not evaluate.main and arguments and "--workdir" not in arguments:
         arguments += ["--workdir", tempfile.mkdtemp(dir=folder)]
     return arguments
 

@@ -143,27 +143,45 @@ def test_the_bank_is_updated_in_place(methods):
 
 
 def test_one_line_where_there_is_no_torch(bench, tmp_path):
-    (line,) = bench.bench_torch_simclr(str(tmp_path / "python"))
-    assert line.startswith(f"torch-simclr: no PyTorch in {tmp_path / 'python'}") and "--torch-python" in line
+    (line,) = bench.bench_torch(str(tmp_path / "python"))
+    assert line.startswith(f"torch: no PyTorch in {tmp_path / 'python'}") and "--torch-python" in line
 
 
-def test_torch_reads_our_parameters_and_views(bench, methods, source, tmp_path):
-    torch_simclr = importlib.import_module("benches.torch_simclr")
-    recipe = tiny("simclr")
+@pytest.mark.parametrize("name", ["rotation", "simclr", "moco_v2"])
+def test_torch_reads_our_parameters_and_views(methods, source, tmp_path, name):
+    """Every trainable variable, the views and MoCo's queue come back out of the file; the options are the recipe's."""
+    rivals = importlib.import_module("benches.torch_rivals")
+    preset, own = rivals.SETTINGS[name]
+    recipe = get_recipe(name, preset, width=1, batch_size=8, **rivals.PLAIN | own)
     model, _ = methods.build(recipe, source)
-    model.backbone.get_layer("root_norm")  # whose constants PyTorch gets
     views = tf.random.stateless_uniform([8, 2, 32, 32, 3], [0, 1])
-    torch_simclr.write(tmp_path, model, recipe, views)
+    rivals.write(tmp_path, name, model, recipe, views)
     options = json.loads((tmp_path / "options.json").read_text())
     flat, begin, found = np.fromfile(tmp_path / "tensors.bin", np.float32), 0, {}
-    for name, shape in options["tensors"]:
-        found[name] = flat[begin : begin + np.prod(shape)].reshape(shape)
+    for path, shape in options["tensors"]:
+        found[path] = flat[begin : begin + np.prod(shape)].reshape(shape)
         begin += np.prod(shape)
-    assert begin == len(flat) and len(found) == len(model.trainable_variables) + 1
+    assert begin == len(flat)
     for variable in model.trainable_variables:
-        np.testing.assert_array_equal(found[variable.path], variable.numpy())
-    np.testing.assert_array_equal(found["views"], np.concatenate([views[:, 0], views[:, 1]]))
-    assert options["temperature"] == recipe.task.temperature and options["optimizer"]["lr"] == recipe.optimizer.lr
+        np.testing.assert_array_equal(found.pop(variable.path), variable.numpy())
+    np.testing.assert_array_equal(found.pop("views"), views)
+    if name == "moco_v2":
+        np.testing.assert_array_equal(found.pop("queue"), model.queue.features)
+    assert not found
+    dense = {"rotation": ["rotation_logits"], "simclr": ["hidden", "branch1"], "moco_v2": ["hidden", "branch1"]}
+    network = options["network"]
+    assert list(network["dense"]) == dense[name] and network["channels"] == 16
+    assert network["stem_stride"] == (2 if name == "rotation" else 1)
+    assert options["temperature"] == getattr(recipe.task, "temperature", None)
+    # The rate that the recipe's optimiser really has, which follows the batch where it scales.
+    assert options["optimizer"]["lr"] == pytest.approx(float(model.optimizer.learning_rate))
+
+
+def test_torch_takes_the_step_that_ours_is(bench):
+    """Only where PyTorch is installed: the losses of the first step agree, or ``bench_torch`` itself refuses."""
+    pytest.importorskip("torch", reason="PyTorch is no dependency of this package")
+    rows = list(bench.bench_torch(methods=("rotation",), modes=("contiguous",), batch=8, steps=1, rounds=1))
+    assert [row["target"] for row in rows] == [1.0] and rows[0]["loss_difference"] < 1e-3
 
 
 def test_table2_is_relative_to_supervised(table2, monkeypatch):

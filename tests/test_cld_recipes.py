@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from revisit_ssl.commands.command_line import parse_run
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import chosen
 from revisit_ssl.papers import NAMES, RECIPES, get_recipe

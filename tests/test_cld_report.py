@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from revisit_ssl.commands.command_line import parse_run
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import RECIPES, get_recipe, sweeps
 from revisit_ssl.papers.cld import figures as cld_figures

@@ -1,13 +1,15 @@
 """The three scripts from the first line to the last, on the smoke preset; help texts."""
 
-import importlib.util
 import pathlib
+import subprocess
+import sys
 import types
 
 import pytest
 
-from revisit_ssl.commands import command_line
-from revisit_ssl.commands.command_line import PROMISES, main, main_evaluate, main_sweep, parse_run
+from revisit_ssl.commands import evaluate, main, report, sweep, work
+from revisit_ssl.commands.presets import PROMISES
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.papers import PRESETS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
@@ -21,12 +23,12 @@ QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpo
 @pytest.fixture(scope="module")
 def supervised(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "supervised"
-    assert main(["supervised", *QUICK, "--probes", "linear", "lbfgs", "--workdir", str(workdir)]) == 0
+    assert main.main(["run", "supervised", *QUICK, "--probes", "linear", "lbfgs", "--workdir", str(workdir)]) == 0
     return workdir
 
 
 def test_run_says_its_preset_first_and_ends_with_a_table_and_a_report(tmp_path, capsys):
-    assert main(["rotation", *QUICK, "--probes", "knn", "--workdir", str(tmp_path / "run")]) == 0
+    assert main.main(["run", "rotation", *QUICK, "--probes", "knn", "--workdir", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("preset smoke (seconds")
     assert any(line.startswith("knn") and "pre_logits" in line for line in printed)
@@ -34,12 +36,10 @@ def test_run_says_its_preset_first_and_ends_with_a_table_and_a_report(tmp_path, 
 
 
 def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
-    import revisit_ssl.evaluation.evaluate
-
     workdir, features = tmp_path / "run", tmp_path / "features"
     command = ["rotation", *QUICK, "--probes", "knn", "--workdir", str(workdir), "--features-dir", str(features)]
     recipe = parse_run(command).recipe
-    assert main([*command, "--skip-random"]) == 0
+    assert main.main(["run", *command, "--skip-random"]) == 0
     scores = {r.metric: r.value for r in read_results(workdir / "results.jsonl") if r.probe == "pretext"}
     assert set(scores) == {"loss", "accuracy"} and 0 < scores["accuracy"] <= 100
     assert list(features.glob("pre_logits-*.npy"))
@@ -49,10 +49,10 @@ def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # stopped while it is probed once more: not finished any longer
-        patched.setattr(revisit_ssl.evaluation.evaluate, "evaluate_random", die)
-        assert main([*command, "--resume"]) == 130
+        patched.setattr(work, "evaluate_random", die)
+        assert main.main(["run", *command, "--resume"]) == 130
     assert run_state(recipe, workdir, untrained=False) == "trained"
-    assert main([*command, "--resume"]) == 0
+    assert main.main(["run", *command, "--resume"]) == 0
     assert run_state(recipe, workdir) == "finished"
 
 
@@ -71,22 +71,19 @@ def test_every_number_says_what_it_is_of(supervised):
 
 def test_evaluate_adds_to_the_run_and_report_merges_runs(supervised, capsys):
     before = len(read_results(supervised / "results.jsonl"))
-    assert main_evaluate([str(supervised), "--probes", "knn", "--skip-random"]) == 0
+    assert evaluate.main([str(supervised), "--probes", "knn", "--skip-random"]) == 0
     found = read_results(supervised / "results.jsonl")
     assert len(found) == before + 2
     assert len({r.recipe for r in found if r.weights == "pretrained"}) == 1, "one model, however it is probed"
-    script = importlib.util.spec_from_file_location("report_script", EXPERIMENTS / "report.py")
-    module = importlib.util.module_from_spec(script)
-    script.loader.exec_module(module)
     capsys.readouterr()
-    module.report(module.Report(runs=(str(supervised),)))
+    assert report.main([str(supervised)]) == 0
     assert capsys.readouterr().out.count("**supervised · tiny k=1") == 1
 
 
 def test_random_is_a_pretext_like_any_other(tmp_path, capsys):
     workdir = str(tmp_path / "run")
     arguments = ["--preset", "smoke", "--backbone", "tiny", "--endpoints", "pre_logits", "--probes", "knn"]
-    assert main(["random", *arguments, "--workdir", workdir]) == 0
+    assert main.main(["run", "random", *arguments, "--workdir", workdir]) == 0
     assert {r.steps for r in read_results(f"{workdir}/results.jsonl")} == {0}
 
 
@@ -102,9 +99,19 @@ def test_a_preset_is_fitted_to_the_width_and_the_network_that_other_flags_name()
     assert recipe.stem is None and get_recipe("rotation", "cifar10").stem == "small"
 
 
+def test_a_recipe_file_stands_for_pretext_and_preset(tmp_path):
+    recipe = get_recipe("npid_cld", "smoke", seed=3, width=2)
+    path = str(tmp_path / "recipe.json")
+    write_atomically(path, to_json(recipe))
+    assert parse_run(["--recipe", path]).recipe == recipe
+    # Flags over it; width and backbone fit nothing else to themselves.
+    changed = parse_run([f"--recipe={path}", "--width", "4", "--backbone", "vgg19_bn", "--cld.groups", "5"]).recipe
+    assert changed == override(recipe, width=4, backbone="vgg19_bn", task__cld__groups=5)
+
+
 def test_help_lists_every_pretext_with_what_it_is(capsys):
     with pytest.raises(SystemExit):
-        main(["--help"])
+        main.main(["run", "--help"])
     lines = capsys.readouterr().out.splitlines()
     for name in PRETEXTS:
         assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines), name
@@ -112,14 +119,14 @@ def test_help_lists_every_pretext_with_what_it_is(capsys):
 
 def test_help_names_only_the_presets_that_the_pretext_has(capsys):
     with pytest.raises(SystemExit):
-        main(["supervised", "--help"])
+        main.main(["run", "supervised", "--help"])
     assert "--preset {sample,cifar10,paper,smoke}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_sweep_s_help(capsys):
     for arguments in (["--help"], ["revisiting", "--help"]):
         with pytest.raises(SystemExit) as left:
-            main_sweep(arguments, run_script="run.py")
+            sweep.main(arguments)
         assert left.value.code == 0
         printed = capsys.readouterr().out
         assert all(flag in printed for flag in ("--pretexts", "--plan", "--devices", "--dry-run"))
@@ -128,7 +135,7 @@ def test_sweep_s_help(capsys):
 @pytest.mark.parametrize("arguments", [["--help"], ["rotation", "--help"]])
 def test_help_names_the_presets(arguments, capsys):
     with pytest.raises(SystemExit) as left:
-        main(arguments)
+        main.main(["run", *arguments])
     assert left.value.code == 0
     printed = capsys.readouterr().out
     assert "sample" in printed and "smoke" in printed and "cifar10" in printed
@@ -138,16 +145,65 @@ def test_evaluate_takes_the_probes_fields_of_a_recipe(tmp_path, monkeypatch):
     recipe = get_recipe("rotation", "smoke")
     write_atomically(tmp_path / "recipe.json", to_json(recipe))
     seen = []
-    monkeypatch.setattr("revisit_ssl.backbones.load_backbone", lambda path: types.SimpleNamespace())
-    monkeypatch.setattr(command_line, "probe_and_report", lambda backbone, recipe, options: seen.append(recipe))
+    monkeypatch.setattr(work, "load_backbone", lambda path: types.SimpleNamespace())
+    monkeypatch.setattr(work, "probe_and_report", lambda backbone, recipe, options: seen.append(recipe))
     flags = ["--probe-setting", "paper", "--probe-schedule", "3", "5", "7", "--probe-pooling", "avg", "--probes", "knn"]
-    assert main_evaluate([str(tmp_path), *flags]) == 0
+    assert evaluate.main([str(tmp_path), *flags]) == 0
     wanted = {"probe_setting": "paper", "probe_schedule": (3, 5, 7), "probe_pooling": "avg", "probes": ("knn",)}
     assert seen == [override(recipe, **wanted)]
     # All values that the recipe's own fields may have: evaluate.py must not know fewer.
     flags = ["--probe-setting", "moco", "--probe-schedule", "3", "5", "7", "9", "--probe-lr", "10", "30"]
     flags += ["--probe-balanced", "True", "--knn-temperature", "0.07", "--finetune-weight-decay", "5e-4"]
-    assert main_evaluate([str(tmp_path), *flags]) == 0
+    assert evaluate.main([str(tmp_path), *flags]) == 0
     wanted = {"probe_setting": "moco", "probe_schedule": (3, 5, 7, 9), "probe_lr": (10.0, 30.0)}
     wanted |= {"probe_balanced": True, "knn_temperature": 0.07, "finetune_weight_decay": 5e-4}
     assert seen[1:] == [override(recipe, **wanted)]
+
+
+HELPS = [
+    ("run", []), ("run", ["rotation"]), ("run", ["obow", "--preset", "paper"]), ("evaluate", []), ("report", []),
+    ("sweep", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "words"), HELPS, ids=[" ".join([name, *words]) for name, words in HELPS])
+def test_help_takes_no_tensorflow_and_little_time(name, words):
+    # What is loaded is printed as the process ends; the script is run as a user runs it.
+    code = (
+        "import atexit, resource, runpy, sys\n"
+        "loaded = lambda: [m for m in ('tensorflow', 'keras', 'scipy') if m in sys.modules]\n"
+        "seconds = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_utime\n"
+        "atexit.register(lambda: print(*loaded(), f'{seconds():.2f}', sep=' ', file=sys.stderr))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    script = EXPERIMENTS / f"{name}.py"
+    done = subprocess.run([sys.executable, "-c", code, script, *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and f"{name}.py" in done.stdout, done.stderr
+    *loaded, seconds = done.stderr.split()
+    assert loaded == []
+    assert float(seconds) < 2, "0.4 s on the machine it was written on"
+
+
+FORMS = [
+    ([sys.executable, str(EXPERIMENTS / "run.py")], f"python {EXPERIMENTS / 'run.py'}"),
+    ([sys.executable, "-m", "revisit_ssl", "run"], "python -m revisit_ssl run"),
+    ([sys.executable, "-c", "from revisit_ssl.commands.main import main; main()", "run"], "revisit-ssl run"),
+]
+
+
+@pytest.mark.parametrize(("command", "form"), FORMS, ids=[form.split("/")[-1] for _, form in FORMS])
+def test_hints_name_the_form_that_was_typed(command, form):
+    helped = subprocess.run([*command, "rotation", "--help"], capture_output=True, text=True)
+    assert helped.stdout.startswith(f"usage: {form} rotation [-h]")
+    wrong = subprocess.run(command, capture_output=True, text=True)
+    assert wrong.stderr.startswith(f"error: no pretext given; usage: {form} PRETEXT [flags]")
+
+
+def test_the_first_word_is_the_command(capsys):
+    assert main.main([]) == 2 and "no command given; usage: revisit-ssl {run,evaluate," in capsys.readouterr().err
+    assert main.main(["rotation"]) == 2 and "unknown command 'rotation'" in capsys.readouterr().err
+    assert main.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("run", "evaluate", "sweep", "report"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)

@@ -20,11 +20,14 @@ from revisit_ssl.evaluation.evaluate import (
 from revisit_ssl.evaluators import PROBES, NetworkInput, represent
 from revisit_ssl.evaluators.voc_svm import VOCSVM
 from revisit_ssl.features import extract as features
+from revisit_ssl.features.batchnorm import evaluation_images
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import override
 from revisit_ssl.report.settings import grouped
 from revisit_ssl.runs.results import read_results
-from revisit_ssl.training.pretrain import build_backbone, evaluation_images, export_backbone, freeze, pretrain
+from revisit_ssl.training.build import build_backbone, freeze
+from revisit_ssl.training.history import read_history
+from revisit_ssl.training.pretrain import export_backbone, pretrain
 
 TINY = {"backbone": "tiny", "endpoints": ("pre_logits",), "probes": ("knn",)}
 
@@ -229,10 +232,10 @@ def test_schedules_of_a_probe_on_features_are_different_measurements():
 
 def test_pretext_score_becomes_results(tmp_path):
     recipe = get_recipe("rotation", "smoke", **TINY, batch_size=64, max_steps=2)
-    assert pretext_results(recipe, tmp_path) == []
+    assert pretext_results(recipe, read_history(tmp_path)) == []
     pretrain(recipe, tmp_path, quiet=True)
     score = json.loads((tmp_path / "pretext.json").read_text())
-    found = {r.metric: r for r in pretext_results(recipe, tmp_path)}
+    found = {r.metric: r for r in pretext_results(recipe, read_history(tmp_path))}
     assert set(found) == {"loss", "accuracy"}
     assert found["accuracy"].value == pytest.approx(100 * score["val_accuracy"])
     assert found["loss"].value == pytest.approx(score["val_loss"])
@@ -241,7 +244,7 @@ def test_pretext_score_becomes_results(tmp_path):
         assert (r.pretext, r.backbone, r.probe_dataset, r.recipe != "") == ("rotation", "tiny", "digits", True)
     (tmp_path / "pretext.json").write_text("[1]")
     with pytest.raises(InputError, match="pretext.json is not a score"):
-        pretext_results(recipe, tmp_path)
+        pretext_results(recipe, read_history(tmp_path))
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.recipe import override
 from revisit_ssl.runs.results import read_results
-from revisit_ssl.training.pretrain import build_untrained, load_pretext, open_pretraining, pretrain
+from revisit_ssl.training.build import build_untrained, load_pretext, open_pretraining
+from revisit_ssl.training.history import read_history
+from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
 TINY = {"backbone": "tiny", "probes": ("knn",), "endpoints": ("pre_logits", "projection"), "max_steps": None}
@@ -104,7 +106,7 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
     looks = read_log(workdir / "monitor.csv")
     assert [(row["epoch"], row["step"]) for row in looks] == [(1, 2), (2, 3)], "each epoch, and after the last step"
     curve = [row["knn_on_test_top1"] for row in looks]
-    rows = {r.metric: r for r in monitor_results(recipe, workdir)}
+    rows = {r.metric: r for r in monitor_results(recipe, read_history(workdir))}
     assert list(rows) == ["last_on_test_top1", "best_on_test_top1"]
     assert rows["last_on_test_top1"].value == pytest.approx(curve[-1], abs=1e-3)
     assert rows["best_on_test_top1"].value == pytest.approx(max(curve), abs=1e-3)
@@ -118,7 +120,7 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
     look = Monitor(exported, recipe, 1, str(tmp_path), None, split="test").look()["knn_on_test_top1"]
     (score, *_) = evaluate(exported, override(recipe, endpoints=("projection",)), quiet=True)
     assert (score.probe, score.metric) == ("knn", "top1") and score.value == pytest.approx(look, abs=1e-3)
-    assert monitor_results(recipe, tmp_path) == []
+    assert monitor_results(recipe, read_history(tmp_path)) == []
 
 
 def test_what_a_probe_adds_stands_on_its_first_line_alone(run, tmp_path):

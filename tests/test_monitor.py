@@ -6,8 +6,9 @@ import pytest
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
-from revisit_ssl.training.monitor import Monitor
-from revisit_ssl.training.pretrain import build_backbone, parse_monitor, pretrain
+from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.monitor import Monitor, parse_monitor
+from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
 

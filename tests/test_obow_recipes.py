@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from revisit_ssl.commands.command_line import parse_run
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.papers import NAMES, RECIPES, get_recipe, presets_of
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.training.optimizers import build_optimizer
@@ -115,7 +115,7 @@ def test_every_name_is_there_and_vanilla_is_what_its_name_says():
 def test_teacher_maps_are_large_enough_for_border_and_mean():
     # 8 x 8 cells: 6 x 6 without the border, 4 x 4 places of the mean of 3 x 3.
     from revisit_ssl.backbones import without_values
-    from revisit_ssl.training.pretrain import build_backbone
+    from revisit_ssl.training.build import build_backbone
 
     for preset in ("sample", "imagenette", "cifar10"):
         recipe = get_recipe("obow", preset)

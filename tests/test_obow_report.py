@@ -32,6 +32,7 @@ from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.settings import by_ground
 from revisit_ssl.runs.results import Result
+from revisit_ssl.training.history import read_history
 
 OBOW = {"vocabulary": "queue", "words": 2048, "inv_delta": 10.0, "kappa": 5.0, "start": "noise", "rare_after": 25}
 TASKS = {
@@ -249,7 +250,7 @@ def test_words_of_a_run_are_read_from_its_log(tmp_path):
     rows = ["step,epoch,learning_rate,images_per_second,loss,usage_perplexity_block4,mu_block3,used_block4"]
     rows += [f"{10 * i},{i},0.1,50,3.0,{100 + i},{i / 10},{0.25}" for i in range(1, 201)]
     (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
-    found = {(r.endpoint, r.metric): r for r in vocabulary_results(recipe, tmp_path)}
+    found = {(r.endpoint, r.metric): r for r in vocabulary_results(recipe, read_history(tmp_path))}
     assert set(found) == {("block4", "usage_perplexity"), ("block3", "mu"), ("block4", "used")}
     last = found["block4", "usage_perplexity"]
     assert last.value == pytest.approx(100 + sum(range(181, 201)) / 20) and last.steps == 2000
@@ -259,7 +260,8 @@ def test_words_of_a_run_are_read_from_its_log(tmp_path):
     )
     assert found["block4", "used"].value == 25
     (tmp_path / "log.csv").write_text("step,epoch,loss\n1,1,2\n")
-    assert vocabulary_results(recipe, tmp_path) == [] == vocabulary_results(recipe, tmp_path / "empty")
+    for folder in (tmp_path, tmp_path / "empty"):
+        assert vocabulary_results(recipe, read_history(folder)) == []
 
 
 # --- the paper's tables and the page

@@ -17,8 +17,9 @@ from revisit_ssl.papers.cld import recipes as cld
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
-from revisit_ssl.recipe import Recipe, from_json, override, to_json
-from revisit_ssl.training.pretrain import build_backbone, flatten
+from revisit_ssl.recipe import Recipe, override, to_json
+from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.workdir import flatten, from_json
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -23,7 +23,8 @@ from revisit_ssl.report import page, tables
 from revisit_ssl.report.blocks import Table, Text
 from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import Result, read_results, write_results
-from revisit_ssl.training.pretrain import build_backbone, export_backbone
+from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.pretrain import export_backbone
 
 WEIGHTS = ("pretrained", "random", "random, BN re-estimated")
 

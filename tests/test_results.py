@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
+from revisit_ssl import startup
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import of_run, recipe_id, setting_id
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import Recipe, override
+from revisit_ssl.runs import machine
 from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_atomically, write_results
+from revisit_ssl.startup import onednn_is_on, prefer_onednn
 
 ONE = Result(
     pretext="rotation", backbone="revnet50", width=1, dataset="toy_scenes", seed=0, steps=10, weights="pretrained",
@@ -50,6 +54,59 @@ def test_provenance_says_when_where_and_from_which_commit():
     assert set(found) == {"date", "commit", "hardware"} and all(found.values())
     assert {"tensorflow", "keras", "command", "devices"} <= set(environment())
     json.dumps(environment())
+
+
+def test_the_machine_is_named(tmp_path):
+    """environment.json and the rows of bench.py say on what and how TensorFlow computed."""
+    found = machine.machine()
+    assert found.items() <= environment().items()
+    assert found["cpu"] and found["cores"] >= 1 and found["threads"]["intra_op"] >= 1
+    assert found["vector"] in {"AVX-512", "AVX2", "SSE4.2", "SVE", "NEON", "none"}
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: AMD EPYC: 9 \nprocessor : 1\nmodel name : B\n")
+    assert machine.cpu_model(tmp_path / "cpuinfo") == "AMD EPYC: 9"
+    assert machine.cpu_model(tmp_path / "no such file")
+
+
+@pytest.mark.parametrize(
+    "found, name",
+    [
+        (["X86_V3"], "AVX2"),
+        (["X86_V3", "X86_V4"], "AVX-512"),
+        (["AVX512F", "AVX2"], "AVX-512"),
+        (["ASIMD"], "NEON"),
+        ([], "none"),
+    ],
+)
+def test_the_widest_vector_instructions_count(monkeypatch, found, name):
+    config = {"SIMD Extensions": {"baseline": [], "found": found}}
+    monkeypatch.setattr(machine.np, "show_config", lambda mode: config)
+    assert machine.widest_vector() == name
+
+
+def test_this_process_has_onednn_unless_it_is_told_otherwise():
+    """tests/conftest.py imports the package before TensorFlow, as every script does."""
+    assert onednn_is_on() in (None, os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1")
+
+
+def test_the_environment_decides_about_onednn(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    prefer_onednn()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+
+def test_one_line_where_tensorflow_came_first_without_onednn(monkeypatch, caplog):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(startup, "onednn_is_on", lambda: False)
+    monkeypatch.setattr(startup.platform, "machine", lambda: "x86_64")
+    prefer_onednn()
+    (record,) = caplog.records
+    assert "twice as long" in record.getMessage() and "\n" not in record.getMessage()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    caplog.clear()
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(startup, "onednn_is_on", lambda: None)  # not loaded yet: nothing to say
+    prefer_onednn()
+    assert not caplog.records
 
 
 def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():

@@ -18,7 +18,8 @@ from revisit_ssl.papers.cld.retrieval import block_names, retrieval_grid, sample
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run
-from revisit_ssl.training.pretrain import build_pretext, export_backbone
+from revisit_ssl.training.build import build_pretext
+from revisit_ssl.training.pretrain import export_backbone
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "experiments" / "report.py"
 

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from revisit_ssl import get_recipe
-from revisit_ssl.commands.command_line import Sweep, main_sweep
+from revisit_ssl.commands import sweep as command
+from revisit_ssl.commands.flags import read_flags
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate_random
@@ -27,10 +29,10 @@ from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.sweeps import jobs, planning, sweep, timing
 from revisit_ssl.training import workdir as runs
+from revisit_ssl.training.build import build_pretext, compile_pretext, plan_steps
 from revisit_ssl.training.checkpoints import save_checkpoint
-from revisit_ssl.training.pretrain import build_pretext, compile_pretext, export_backbone, plan_steps
+from revisit_ssl.training.pretrain import export_backbone
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--max-steps", "3", "--endpoints", "pre_logits", "--probes", "knn"]
 TINY = ["--backbones", "tiny", "--preset", "smoke", "--no-timing", *QUICK]
 
@@ -53,10 +55,9 @@ def note(what):
         print(json.dumps([workdir.name, what, visible, time.time(), sys.argv[1:]]), file=calls)
 
 note(play)
-recipe = (root / "recipes" / workdir.name).read_text()
+recipe = pathlib.Path(sys.argv[sys.argv.index("--recipe") + 1]).read_text()
 
 def save():
-    (workdir / "recipe.json").write_text(recipe)
     (workdir / "checkpoints").mkdir(exist_ok=True)
     (workdir / "checkpoints" / "step-000000002.npz").write_bytes(b"")
 
@@ -106,7 +107,7 @@ def look_often(monkeypatch):
 
 
 class Stage:
-    """A folder with the stand-in, the recipes of a grid and what each run is to do."""
+    """A folder with the stand-in, and what each run of a grid is to do."""
 
     def __init__(self, root, arguments):
         self.root = root
@@ -114,12 +115,8 @@ class Stage:
         self.script = root / "stand_in.py"
         self.script.write_text(STAND_IN)
         (root / "rows").write_text(json.dumps(dataclasses.asdict(ROW)))
-        (root / "recipes").mkdir()
         self.play({})
-        self.names = []
-        for run in grid_of(*arguments, workdir=root / "sweep"):
-            (root / "recipes" / run.name).write_text(to_json(run.recipe))
-            self.names.append(run.name)
+        self.names = [run.name for run in grid_of(*arguments, workdir=root / "sweep")]
 
     def play(self, plays):
         (self.root / "plays").mkdir(exist_ok=True)
@@ -127,7 +124,7 @@ class Stage:
             (self.root / "plays" / run).write_text(json.dumps(acts))
 
     def sweep(self, *more):
-        return main_sweep([*self.arguments, *more], run_script=str(self.script))
+        return command.main([*self.arguments, *more], runner=[sys.executable, str(self.script)])
 
     def calls(self, *, ends=False):
         """[(run, what it did, CUDA_VISIBLE_DEVICES, when, arguments)] of all runs that were started (or ended)."""
@@ -140,17 +137,13 @@ class Stage:
 
 
 def grid_of(*arguments, workdir="nowhere"):
-    from revisit_ssl.commands.command_line import read_flags
-
-    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
-    return sweep.grid(options, overrides, str(workdir))
+    options, overrides = read_flags(command.Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(options, overrides, str(workdir), parse_run)
 
 
 def family_grid(family, *arguments):
-    from revisit_ssl.commands.command_line import read_flags
-
-    options, overrides = read_flags(Sweep, list(arguments), return_unknown_args=True)
-    return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere")
+    options, overrides = read_flags(command.Sweep, list(arguments), return_unknown_args=True)
+    return sweep.grid(dataclasses.replace(options, family=family), overrides, "nowhere", parse_run)
 
 
 def when(path, act):
@@ -187,15 +180,17 @@ def test_grid_is_every_combination_one_seed_after_the_other():
     assert {r.epochs for r in by_name.values()} == {2.0} and {r.probes for r in by_name.values()} == {("linear", "knn")}
 
 
-def test_run_py_makes_the_planned_recipe_of_the_arguments_it_is_given():
-    from revisit_ssl.commands.command_line import parse_run
-
-    for run in grid_of("--pretexts", "exemplar", "random", "--seeds", "4", "--widths", "2", "--optimizer.lr", "0.03"):
+def test_a_run_reads_the_planned_recipe_from_a_file(tmp_path):
+    where = ["--data-dir", "here", "--skip-random", "--save-every", "7"]
+    grid = ["--pretexts", "exemplar", "random", "--seeds", "4", "--widths", "2", "--optimizer.lr", "0.03"]
+    for run in grid_of(*grid, *where, workdir=tmp_path):
+        os.makedirs(run.workdir)
+        (pathlib.Path(run.workdir) / "recipe.json").write_text(to_json(run.recipe))
         options = parse_run(run.arguments)
         assert options.recipe == run.recipe and options.recipe.seed == 4 and options.recipe.optimizer.lr == 0.03
-        assert (
-            options.resume and options.workdir == f"nowhere/{run.name}" and options.features_dir == "nowhere/features"
-        )
+        assert options.resume and options.workdir == f"{tmp_path}/{run.name}"
+        assert options.features_dir == f"{tmp_path}/features"
+        assert (options.data_dir, options.skip_random, options.save_every, options.xla) == ("here", True, 7, "auto")
 
 
 def test_without_names_a_family_is_all_of_its_pretexts_with_the_preset_s_network():
@@ -406,9 +401,6 @@ def test_every_run_once_and_all_rows_in_one_file(tmp_path, capsys):
     # More seeds: only those.
     more = Stage.__new__(Stage)
     more.__dict__ = stage.__dict__ | {"arguments": [*stage.arguments, "--seeds", "1", "2"]}
-    for name in [name.replace("-s1", "-s2") for name in stage.names if name.endswith("-s1")]:
-        text = (tmp_path / "recipes" / name.replace("-s2", "-s1")).read_text().replace('"seed": 1', '"seed": 2')
-        (tmp_path / "recipes" / name).write_text(text)
     assert more.sweep() == 0
     assert sorted(call[0][-2:] for call in stage.calls()[4:]) == ["s2", "s2"]
     assert len(stage.results()) == 12
@@ -476,7 +468,7 @@ def test_a_signal_is_handed_on_and_the_same_command_goes_on(tmp_path, number, ca
     assert stage.sweep() == 128 + number
     thread.join()
     err = capsys.readouterr().err
-    assert err.startswith("stopped; go on with: python experiments/sweep.py revisiting --pretexts rotation")
+    assert err.startswith("stopped; go on with: revisit-ssl sweep revisiting --pretexts rotation")
     assert [call[0] for call in stage.calls()] == stage.names[:1]
     assert "saved" in (tmp_path / "sweep" / stage.names[0] / "run.log").read_text()
     assert stage.sweep() == 0
@@ -501,8 +493,8 @@ def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatc
     stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
     stage.play({stage.names[1]: ["wait for go"]})
     code = (
-        "import sys; from revisit_ssl.commands.command_line import main_sweep; "
-        "main_sweep(sys.argv[2:], run_script=sys.argv[1])"
+        "import sys; from revisit_ssl.commands.sweep import main; "
+        "main(sys.argv[2:], runner=[sys.executable, sys.argv[1]])"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(stage.script), *stage.arguments],
@@ -587,7 +579,7 @@ def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path
 def test_a_sweep_of_real_runs(tmp_path, capsys):
     arguments = ["revisiting", "--pretexts", "rotation", "--preset", "smoke", *QUICK, "--skip-random"]
     arguments += ["--workdir", str(tmp_path)]
-    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    assert command.main(arguments) == 0
     out, err = capsys.readouterr()
     name = "rotation-resnet18-k1-digits-s0"
     row = next(line.split() for line in out.splitlines() if line.startswith(name))
@@ -599,6 +591,6 @@ def test_a_sweep_of_real_runs(tmp_path, capsys):
     assert found == read_results(tmp_path / name / "results.jsonl")
     assert (tmp_path / name / "report.html").exists() and list((tmp_path / "features").glob("pre_logits-*.npy"))
     before = (tmp_path / name / "run.log").read_text()
-    assert main_sweep(arguments, run_script=str(EXPERIMENTS / "run.py")) == 0
+    assert command.main(arguments) == 0
     assert "1 finished; 0 left to run" in capsys.readouterr().out
     assert (tmp_path / name / "run.log").read_text() == before

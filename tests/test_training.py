@@ -17,16 +17,10 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.runs.results import read_results
+from revisit_ssl.training.build import Plan, build_pretext, compile_pretext, load_pretext, plan_steps
 from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint
-from revisit_ssl.training.pretrain import (
-    Plan,
-    build_pretext,
-    compile_pretext,
-    load_pretext,
-    plan_steps,
-    pretrain,
-    segments,
-)
+from revisit_ssl.training.loop import segments
+from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import clock, read_log
 
 ROOT = pathlib.Path(__file__).parents[1]

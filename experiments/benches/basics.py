@@ -15,7 +15,7 @@ def bench_step(batch=64):
     from revisit_ssl.data import open_source, train_batches
     from revisit_ssl.distribute import use_xla
     from revisit_ssl.papers import get_recipe
-    from revisit_ssl.training.pretrain import Plan, build_backbone, build_pretext, compile_pretext
+    from revisit_ssl.training.build import Plan, build_backbone, build_pretext, compile_pretext
 
     source = open_source("toy_scenes", "train")
     xla = use_xla(tf.distribute.get_strategy())

@@ -22,7 +22,7 @@ from revisit_ssl.pretext import simclr
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.heads import unit
 from revisit_ssl.pretext.queue import Queue
-from revisit_ssl.training.pretrain import Plan, build_pretext, compile_pretext
+from revisit_ssl.training.build import Plan, build_pretext, compile_pretext
 from revisit_ssl.views.draws import fold
 
 METHODS = ("npid", "npid_cld", "moco", "simclr", "byol", "infomin")

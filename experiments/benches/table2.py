@@ -11,8 +11,9 @@ from revisit_ssl.distribute import use_xla
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.recipe import from_json, to_json
-from revisit_ssl.training.pretrain import Plan, build_pretext, compile_pretext
+from revisit_ssl.recipe import to_json
+from revisit_ssl.training.build import Plan, build_pretext, compile_pretext
+from revisit_ssl.training.workdir import from_json
 
 METHODS = ("supervised", "obow", "moco_v2", "byol")
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from benches.table2 import child; child(*sys.argv[2:])"

@@ -33,6 +33,12 @@ class EvalView:
     resize: int | None = None
     method: Literal["shorter_side", "central_fraction", "squash", "warp", "none"] = "none"
 
+    @classmethod
+    def of(cls, recipe):
+        """How the probes of a recipe, and the monitor, cut an image."""
+        v = recipe.views
+        return cls(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
+
     @property
     def keeps_own_size(self):
         """Whether a square image of side ``size`` passes unchanged."""

@@ -8,28 +8,19 @@ import re
 import sys
 
 import numpy as np
-import tensorflow as tf
 
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluators import PROBES, FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe
 from revisit_ssl.evaluators.base import class_groups
-from revisit_ssl.features.batchnorm import reestimate_batch_norm
+from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import extract_features
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.runs import results
+from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.monitor import TEST_COLUMN, watched_endpoint
-from revisit_ssl.training.pretrain import (
-    REESTIMATE_IMAGES,
-    build_untrained,
-    evaluation_images,
-    evaluation_view,
-    freeze,
-    open_pretraining,
-)
-from revisit_ssl.training.progress import read_log
 
 
 def evaluate(backbone, recipe, *, workdir=None, data_dir=None, features_dir=None, weights="pretrained", quiet=False):
@@ -131,36 +122,30 @@ def evaluate_random(recipe, *, workdir=None, data_dir=None, features_dir=None, q
     return found
 
 
-def pretext_results(recipe, workdir):
-    """The pretext's own score on validation images, which training wrote into pretext.json, as results.
+def training_results(recipe, history):
+    """[Result] of what training itself has measured, of a ``training.history.History``."""
+    kinds = (pretext_results, monitor_results, vocabulary_results)
+    return [result for results_of in kinds for result in results_of(recipe, history)]
+
+
+def pretext_results(recipe, history):
+    """The pretext's own score on validation images, as results.
 
     Returns:
         [Result] with probe "pretext", endpoint "" and split "val": accuracies in percent, losses as they are; [] where
         the run has no such score (a baseline, a set without validation images).
-
-    Raises:
-        InputError: pretext.json is damaged.
     """
-    path = os.path.join(str(workdir), "pretext.json")
-    if not tf.io.gfile.exists(path):
-        return []
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
-        scores = {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None
-    shared = of_run(recipe, trained_steps(workdir)) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
+    shared = of_run(recipe, history.steps) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
     return [
         results.Result(
             metric=name, value=round(value * 100 if "accuracy" in name else value, 6), probe="pretext", endpoint="",
             split="val", **shared,
         )
-        for name, value in scores.items()
+        for name, value in history.score.items()
     ]  # fmt: skip
 
 
-def monitor_results(recipe, workdir):
+def monitor_results(recipe, history):
     """What --monitor knn_test:N found, as results: the last look and the best one, which no run may be chosen by.
 
     Returns:
@@ -168,7 +153,7 @@ def monitor_results(recipe, workdir):
         number of the curve [[epoch, percent]] in ``extra``, which selecting on the test split inflates; [] where the
         run was not watched on it.
     """
-    rows = [row for row in read_log(os.path.join(str(workdir), "monitor.csv")) if row.get(TEST_COLUMN, -1) >= 0]
+    rows = [row for row in history.looks if row.get(TEST_COLUMN, -1) >= 0]
     if not rows:
         return []
     curve = [[row["epoch"], row[TEST_COLUMN]] for row in rows]
@@ -186,20 +171,20 @@ def monitor_results(recipe, workdir):
     return as_rows(values, "knn_monitor", numbers, None, extra, shared)
 
 
-# Columns of log.csv that tell of visual words, each with the level behind it: batch_perplexity_block4.
+# Columns of the log that tell of visual words, each with the level behind it: batch_perplexity_block4.
 WORDS = re.compile(r"(perplexity|batch_perplexity|usage_perplexity|mu|used)(?:_(block\d))?")
 CURVE_POINTS = 60
 
 
-def vocabulary_results(recipe, workdir):
-    """How the visual words of OBoW and BoWNet were used during training, out of log.csv, as results.
+def vocabulary_results(recipe, history):
+    """How the visual words of OBoW and BoWNet were used during training, as results.
 
     Returns:
         [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
         batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the
         log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
     """
-    rows = read_log(os.path.join(str(workdir), "log.csv"))
+    rows = history.log
     columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}
     shared = of_run(recipe, rows[-1]["step"]) if columns else {}
     shared |= {"weights": "pretrained", "probe": "vocabulary", "probe_dataset": recipe.dataset, "split": "train"}
@@ -364,12 +349,12 @@ def image_geometry(recipe, whole=False):
     size = v.eval_size or v.size
     if whole or v.patch_grid == 1:
         return {"size": size, "resize": round(size * 256 / 224)}
-    return {"size": size, "resize": round(size * 224 / 192), "eval_view": evaluation_view(recipe)}
+    return {"size": size, "resize": round(size * 224 / 192), "eval_view": EvalView.of(recipe)}
 
 
 def recipe_geometry(recipe):
     """{size, eval_view} of a probe on random resized crops: scored on what the recipe's other probes see."""
-    return {"size": recipe.views.eval_size or recipe.views.size, "eval_view": evaluation_view(recipe)}
+    return {"size": recipe.views.eval_size or recipe.views.size, "eval_view": EvalView.of(recipe)}
 
 
 def features_of(backbone, recipe, source, workdir, features_dir=None, *, view=None, mirror=False):
@@ -381,7 +366,7 @@ def features_of(backbone, recipe, source, workdir, features_dir=None, *, view=No
     if features_dir is None and workdir is not None and "://" not in str(workdir):
         features_dir = os.path.join(str(workdir), "features")
     return extract_features(
-        backbone, source, endpoints=recipe.endpoints, view=view or evaluation_view(recipe),
+        backbone, source, endpoints=recipe.endpoints, view=view or EvalView.of(recipe),
         network_input=NetworkInput.of(recipe),
         cache_dir=features_dir, mirror=mirror,
         max_values=recipe.probe_values, pooling=recipe.probe_pooling,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, check_splits
-from revisit_ssl.evaluators.knn import nearest
+from revisit_ssl.features.neighbours import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

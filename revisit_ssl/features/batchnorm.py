@@ -3,7 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.errors import InputError
+from revisit_ssl.features.representation import NetworkInput
+
+REESTIMATE_IMAGES = 2048
 
 
 def reestimate_batch_norm(backbone, image_batches):
@@ -61,3 +65,14 @@ def _sum_over_batches(backbone, statistics, image_batches):
         for total, v in zip(totals, statistics, strict=True):
             total += rows * v.numpy().astype(np.float64)
     return totals, images
+
+
+def evaluation_images(recipe, source, count):
+    """Batches of ``count`` images drawn by the seed as the network knows them: float32 [n, h, w, 3], normalised.
+
+    Drawn, because the first images of a folder are all of one class. A network of patches sees patches.
+    """
+    known = NetworkInput.of_training(recipe)
+    batch_size = 64 if known.rows == 1 else 32  # nine patches each: the 288 rows that a core of the paper normalised
+    for batch in eval_batches(source.sample(count, recipe.seed), batch_size, view=EvalView.of(recipe)):
+        yield known.prepare(batch["image"])

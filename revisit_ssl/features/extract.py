@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import eval_batches
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import InputError, reason, require
 from revisit_ssl.features.checks import blocks, check_endpoints, check_finite, check_frozen
 from revisit_ssl.features.pooling import POOLINGS
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
-from revisit_ssl.runs.results import discard, reason
+from revisit_ssl.runs.results import discard
 
 _log = logging.getLogger(__name__)
 

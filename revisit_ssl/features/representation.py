@@ -104,7 +104,7 @@ def represent(network, images, network_input, *, max_values=9000, pooling="max")
     Args:
         network: keras.Model whose output is {endpoint: [n, h, w, c] or [n, d]}; runs in inference mode.
         images: uint8 or float in [0, 1], [B, s, s, 3]; of a larger image than the patches need the middle is taken
-            (``training.evaluation_view(recipe)`` says at which size the recipe's probes look).
+            (``data.EvalView.of(recipe)`` says at which size the recipe's probes look).
         network_input: NetworkInput.
         max_values, pooling: see ``pooling.pool_endpoint``; applied to each patch.
 

@@ -5,10 +5,9 @@ No code of it is published; what is here is the special case of OBoW (arXiv:2012
 changes. Its words are the k-means centres of that network's local features, found once before training.
 """
 
+import json
 import sys
 import time
-from dataclasses import dataclass
-from typing import Literal
 
 import keras
 import numpy as np
@@ -19,48 +18,13 @@ from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.pretext.losses import bow_loss
-from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
+from revisit_ssl.pretext.multicrop import MultiCrop
+from revisit_ssl.pretext.multicrop_options import BoWNetOptions
 from revisit_ssl.pretext.target import make_target
 from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import to_float
 from revisit_ssl.views.draws import fold, integers, uniform
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoWNetOptions(MultiCropOptions):
-    """Options of BoWNet."""
-
-    teacher: str | None = None
-    """Folder of a finished run, or its backbone.keras: the network whose words are predicted. In the paper a RotNet,
-    then, once more, the BoWNet learnt from it. None: a network of the same kind with random weights, as a control and
-    for tests; it needs no file."""
-    level: Literal["block3", "block4"] = "block4"
-    """Feature map of the teacher that has the words. Not stated in what could be read; a reproduction
-    (arXiv:2201.03556) takes the third of four blocks."""
-    words: int = 2048
-    """Words K."""
-    vocabulary_images: int = 4096
-    """Images whose local features the words are made of."""
-    bag: Literal["counts", "binary"] = "binary"
-    """What a bag holds before it is divided by its sum: how many cells a word has, or whether it has any. Disputed: the
-    paper has both; the reproduction counts."""
-    gamma: float = 5.0
-    """First value of the factor of the logits, which is learnt. Not stated in what could be read."""
-    crops: int = 1
-    """Perturbed crops of an image."""
-    patches: int = 0
-    """Small patches of an image, as OBoW's; none in BoWNet."""
-    cutmix: float = 0.0
-    """Chance that a crop gets a box of another image's; its bag is then the mean of both by the shares of the area. The
-    paper uses it, how often is not stated in what could be read."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("words", "vocabulary_images"):
-            require(getattr(self, name) >= 1, f"task.{name} {getattr(self, name)} must be at least 1")
-        require(0 < self.gamma < float("inf"), f"task.gamma {self.gamma} must be above 0")
-        require(0 <= self.cutmix <= 1, f"task.cutmix {self.cutmix} must lie in [0, 1]")
 
 
 class WordHead(keras.layers.Layer):
@@ -110,6 +74,7 @@ class BoWNet(MultiCrop):
     """
 
     Options = BoWNetOptions
+    contract_norms = ("sync",)
     title = "a crop predicts the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, teacher=None, teacher_range=None, views=None, seed=0):
@@ -231,19 +196,23 @@ def load_teacher(path):
     """(network, input range) of ``BoWNetOptions.teacher``; the range as its recipe.json says, None without one.
 
     Raises:
-        InputError: nothing there, or no backbone.
+        InputError: nothing there, no backbone, or a damaged recipe.json.
     """
-    from revisit_ssl.training.pretrain import read_recipe  # training imports this module
-
     if path is None:
         return None, None
     try:
         network = load_backbone(path)
     except InputError as error:
         raise InputError(f"task.teacher: {error}") from None
-    folder = path if tf.io.gfile.isdir(path) else path.rpartition("/")[0] or "."
-    written = tf.io.gfile.exists(f"{folder}/recipe.json")
-    return network, read_recipe(folder).views.normalize if written else None
+    written = f"{path if tf.io.gfile.isdir(path) else path.rpartition('/')[0] or '.'}/recipe.json"
+    if not tf.io.gfile.exists(written):
+        return network, None
+    try:
+        with tf.io.gfile.GFile(written) as file:
+            return network, json.load(file)["views"]["normalize"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"task.teacher: {written} is not a recipe ({what}); restore it, or remove it") from None
 
 
 def cut_and_paste(images, others, seed, probability):

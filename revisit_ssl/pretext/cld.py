@@ -63,3 +63,8 @@ class CLDSpec:
                 f"views with {self.groups - each} further logits of 0 (the official ImageNet setting; see cld.groups)",
                 stacklevel=2,
             )
+
+
+# Of the contract checks: fewer groups than rows, and of the rows of all replicas, so that two replicas have to give the
+# numbers of one device.
+IN_CONTRACT = {"task__cld__weight": 1.0, "task__cld__groups": 3, "task__cld__scope": "global"}

@@ -4,8 +4,7 @@ Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1 and the offic
 trains it with a triplet loss: 8 crops of each image, an embedding of 1000 numbers, semi-hard negatives, margin 0.5.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
@@ -13,37 +12,10 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.losses import retrieval_accuracy, triplet_semihard
-from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.pretext.options import ExemplarOptions
 from revisit_ssl.views.color import random_grayscale
 from revisit_ssl.views.crops import cut
 from revisit_ssl.views.draws import fold
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExemplarOptions(TaskOptions):
-    """Options of Exemplar."""
-
-    crops: int = 8
-    """Crops of each image in a step."""
-    embed_dim: int = 1000
-    """Size of the embedding."""
-    margin: float = 0.5
-    """Margin of the triplet loss, in squared distances."""
-    normalize: Literal["row", "batch_legacy"] = "row"
-    """What of the embeddings gets unit length. Disputed: the texts do not say; the released code divides each column by
-    its norm over the batch (batch_legacy), the authors' later code each row. By columns, rows have length
-    sqrt(1000 / rows): 3.95 at 64 rows, 2.80 at 128, so that two random ones lie 31 or 16 apart instead of 2, the margin
-    weighs that much less, and the loss depends on the batch size."""
-    loss_group: int | None = None
-    """Images whose crops are compared with each other; None: all of the replica's. Disputed for one large device: each
-    of the paper's TPU cores compared its own 16 images (released configuration: 8)."""
-
-    def __post_init__(self):
-        require(self.crops >= 2, f"task.crops {self.crops} must be at least 2: a crop needs another one to be near to")
-        require(self.embed_dim >= 1, f"task.embed_dim {self.embed_dim} must be at least 1")
-        require(0 <= self.margin < float("inf"), f"task.margin {self.margin} must be a finite number from 0 up")
-        group = self.loss_group
-        require(group is None or group >= 2, f"task.loss_group {group} must be at least 2 images: one has no negatives")
 
 
 class Exemplar(Pretext):

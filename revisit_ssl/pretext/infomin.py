@@ -4,21 +4,19 @@ Follows the InfoMin of HobbitLong/PyContrast, and for CLD (Wang et al., arXiv:20
 code. The views, "D" of the paper, are the ViewSpec's business.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
-import tyro
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import NormLinear, ProjectionHead, linear, unit
 from revisit_ssl.pretext.losses import cld_loss, info_nce
+from revisit_ssl.pretext.options import InfoMinOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
-from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold, uniform
@@ -26,72 +24,6 @@ from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.patches import grid_patches
 
 PATCHES = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class InfoMinOptions(TaskOptions):
-    """Options of InfoMin."""
-
-    head: Literal["linear", "normlinear", "mlp", "normmlp"] = "mlp"
-    """normlinear, normmlp: with CLD's cosines instead of the last linear layers, also in the jigsaw branch."""
-    units: int = 128
-    """Size of the projection."""
-    hidden: int | None = None
-    """Units of an MLP's hidden layer; None: as many as pre_logits has."""
-    temperature: float = 0.15
-    """Temperature of the softmax over key and queue."""
-    momentum: float = 0.999
-    """Share of the target's old parameters that a step keeps."""
-    queue_size: int = 65536
-    """Keys in the queue."""
-    queue_scope: Literal["global", "local"] = "global"
-    """Under replicas: one queue of the keys of all, or a queue for each of its own."""
-    shuffle_bn: bool = True
-    """Encode the keys of an image among other images than its query: in other places of the global batch."""
-    jigsaw_weight: float = 0.5
-    """Weight (beta) of the jigsaw branch, 1 - beta being that of the queries; 0: no such branch."""
-    jigsaw_size: int | None = None
-    """Side of the crop that the nine patches come from; None: 255 for views of 224 pixels, others in proportion."""
-    jigsaw_scale: tuple[float, float] = (0.6, 1.0)
-    """Range of that crop's share of the image area."""
-    patch_size: int | None = None
-    """Side of a patch, cut anywhere in its cell; None: 64 for cells of 85 pixels, others in proportion."""
-    crops: Literal[2, 3] | None = None
-    """2: a query and a key. 3: two queries, whose losses are averaged, and a key (CLD's script). None: 3 with CLD."""
-    legacy_double_enqueue: bool = False
-    """Write the keys before the second query as well, as the released code of CLD does. Disputed: the text has no such
-    thing; there the second query's positive is among its negatives, and the queue holds half as many steps."""
-    cld: Annotated[CLDSpec, tyro.conf.arg(prefix_name=False)] = field(default_factory=CLDSpec)
-    """Cross-level discrimination between the two queries."""
-
-    def __post_init__(self):
-        require(self.units >= 1, f"task.units {self.units} must be at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
-        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
-        require(self.queue_size >= 1, f"task.queue_size {self.queue_size} must be at least 1")
-        require(0 <= self.jigsaw_weight <= 1, f"task.jigsaw_weight {self.jigsaw_weight} must lie in [0, 1]")
-        size = self.jigsaw_size
-        require(size is None or size >= 12, f"task.jigsaw_size {size} must be at least 12 pixels")
-        require(
-            self.patch_size is None or self.patch_size >= 4, f"task.patch_size {self.patch_size} must be at least 4"
-        )
-        require(self.crops != 2 or not self.cld.weight, "task.crops 2 has one query and CLD compares two; take 3")
-        double = not self.legacy_double_enqueue or self.views == 3
-        require(double, "task.legacy_double_enqueue is of two queries; add task.crops 3")
-
-    @property
-    def views(self):
-        """Crops of an image, without the one of the patches."""
-        return self.crops or (3 if self.cld.weight else 2)
-
-    def cell(self, size):
-        """Side of one of the nine cells, for views of ``size`` pixels."""
-        return (self.jigsaw_size or max(12, round(size * 255 / 224))) // 3
-
-    def patch(self, size):
-        """Side of a patch, for views of ``size`` pixels."""
-        return self.patch_size or max(4, round(self.cell(size) * 64 / 85))
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -147,6 +79,8 @@ class InfoMin(Pretext):
     """
 
     Options = InfoMinOptions
+    contract_changes = IN_CONTRACT
+    contract_norms = ("sync",)
 
     def __init__(self, backbone, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

@@ -3,40 +3,16 @@
 Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1, and the official self_supervision/jigsaw.py.
 """
 
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
-from revisit_ssl.pretext.patch_head import PatchOptions, PatchPretext, check_grid, concat_patches
+from revisit_ssl.pretext.options import JigsawOptions
+from revisit_ssl.pretext.patch_head import PatchPretext, check_grid, concat_patches
 from revisit_ssl.views.draws import as_seed, fold, uniform
 from revisit_ssl.views.permutations import load_permutations, make_permutations
-
-
-@dataclass(frozen=True, kw_only=True)
-class JigsawOptions(PatchOptions):
-    """Options of Jigsaw."""
-
-    permutations: int = 16
-    """Orders of each image's patches in a step, all different. Disputed: supplement 16 for each image; code 8, the same
-    for all images (see shared_subset)."""
-    shared_subset: bool = False
-    """Draw those orders once for the global batch, not for each image. Disputed: the supplement draws for each image;
-    the code shares (each TPU core its own draw) and takes 8 unless told otherwise."""
-    permutation_count: int = 100
-    """Size of the set of permutations, which is the number of classes; a permutation_file has its own."""
-    permutation_file: str | None = None
-    """The set in Noroozi and Favaro's format (permutations_100_max.bin), as in the official code; None: a set of our
-    own by the same law."""
-    permutation_seed: int = 0
-    """Which set of our own."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.permutations >= 1, f"task.permutations {self.permutations} must be at least 1")
-        require(self.permutation_seed >= 0, f"task.permutation_seed {self.permutation_seed} must not be negative")
 
 
 class Jigsaw(PatchPretext):

@@ -4,72 +4,20 @@ Follows the official moco/builder.py and main_moco.py, their CIFAR-10 notebook (
 al., arXiv:2008.03813) the released train_cifar_moco_cld.py and main_imagenet_moco_cld.py.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
-import tyro
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import cld_loss, info_nce
+from revisit_ssl.pretext.options import MoCoOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
-from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.views.draws import fold
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoCoOptions(TaskOptions):
-    """Options of MoCo."""
-
-    head: Literal["linear", "normlinear", "mlp", "normmlp"] = "linear"
-    """linear: v1; mlp: v2; normlinear, normmlp: with CLD's cosines instead of the last linear layer."""
-    units: int = 128
-    """Size of the projection."""
-    hidden: int | None = None
-    """Units of an MLP's hidden layer; None: as many as pre_logits has."""
-    temperature: float = 0.07
-    """Temperature of the softmax over key and queue: 0.07 in v1, 0.2 in v2, 0.1 in the CIFAR-10 notebook."""
-    momentum: float = 0.999
-    """Share of the target's old parameters that a step keeps; 0.99 in the CIFAR-10 notebook."""
-    update_target: Literal["before", "after"] = "before"
-    """before: the target is updated before it encodes the keys (official MoCo); after: once the optimiser has stepped
-    (CLD's CIFAR script)."""
-    queue_size: int = 65536
-    """Keys in the queue; 4096 in the CIFAR-10 notebook."""
-    queue_start: Literal["normal", "uniform"] = "normal"
-    """First content: normal: random directions; uniform: rows that are not of unit length (CLD's CIFAR script)."""
-    queue_scope: Literal["global", "local"] = "global"
-    """Under replicas: one queue of the keys of all, or a queue for each of its own."""
-    shuffle_bn: bool = True
-    """Encode the keys of an image among other images than its query: in other places of the global batch."""
-    symmetric: bool = False
-    """Either view is query and key; the sum of both losses (CIFAR-10 notebook)."""
-    crops: Literal[2, 3] | None = None
-    """2: a query and a key. 3: two queries, whose losses are averaged, and a key (CLD's scripts). None: 3 with CLD
-    unless symmetric, else 2. Disputed: how CLD's plain MoCo rows were trained is not published; the script without its
-    term has 3."""
-    cld: Annotated[CLDSpec, tyro.conf.arg(prefix_name=False)] = field(default_factory=CLDSpec)
-    """Cross-level discrimination between the two queries."""
-
-    def __post_init__(self):
-        require(self.units >= 1, f"task.units {self.units} must be at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
-        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
-        require(self.queue_size >= 1, f"task.queue_size {self.queue_size} must be at least 1")
-        require(not self.symmetric or self.crops != 3, "task.symmetric has two crops; leave task.crops at None")
-        two = self.symmetric or self.crops != 2 or not self.cld.weight
-        require(two, "task.crops 2 has one query and CLD compares two; take 3, or task.symmetric")
-
-    @property
-    def views(self):
-        """Crops of an image."""
-        return self.crops or (3 if self.cld.weight and not self.symmetric else 2)
 
 
 class MoCo(Pretext):
@@ -86,6 +34,8 @@ class MoCo(Pretext):
     """
 
     Options = MoCoOptions
+    contract_changes = IN_CONTRACT
+    contract_norms = ("sync",)
 
     def __init__(self, backbone, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

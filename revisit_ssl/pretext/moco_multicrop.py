@@ -4,7 +4,6 @@ Neither text nor code says which of the seven crops are queries and which are ke
 crops; every crop is a query for the keys of its image that are not its own, and all these pairs count the same.
 """
 
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -12,39 +11,11 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import info_nce
-from revisit_ssl.pretext.multicrop import LARGE, PATCHES, MultiCrop, MultiCropOptions
+from revisit_ssl.pretext.multicrop import LARGE, PATCHES, MultiCrop
+from revisit_ssl.pretext.multicrop_options import MoCoMultiCropOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
 from revisit_ssl.views.draws import fold
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoCoMultiCropOptions(MultiCropOptions):
-    """Options of MoCo v2 with several crops: those of MoCo, and how an image is cut."""
-
-    units: int = 128
-    """Size of the projection."""
-    hidden: int | None = None
-    """Units of the head's hidden layer; None: as many as pre_logits has."""
-    temperature: float = 0.2
-    """Temperature of the softmax over key and queue. Not stated; MoCo v2's."""
-    momentum: float = 0.999
-    """Share of the target's old parameters that a step keeps. Not stated; MoCo's."""
-    queue_size: int = 65536
-    """Keys in the queue, to which every step adds one for each large crop. Not stated; MoCo's."""
-    shuffle_bn: bool = True
-    """Encode the keys of an image among other images than its queries: in other places of the global batch."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        fewer = "task.crops 1 and no task.patches leave no query: a crop is no query for its own key"
-        require(self.crops >= 1, "task.crops 0: there are no keys")
-        require(self.crops >= 2 or self.patches, fewer)
-        for name in ("units", "queue_size"):
-            require(getattr(self, name) >= 1, f"task.{name} {getattr(self, name)} must be at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
-        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
 
 
 class MoCoMultiCrop(MultiCrop):
@@ -60,6 +31,7 @@ class MoCoMultiCrop(MultiCrop):
     """
 
     Options = MoCoMultiCropOptions
+    contract_norms = ("sync",)
     title = "every crop finds the keys of its image's other large crops"
     sees_whole = False
 

@@ -1,13 +1,13 @@
 """The views of OBoW (arXiv:2012.11552, supplement F; official datasets.py): the whole image for the target network,
 large crops and small patches for the trained one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.pretext.multicrop_options import MultiCropOptions
 from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold
@@ -15,52 +15,6 @@ from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.patches import overlapping_patches
 
 LARGE, PATCHES = "crops", "patches"  # kinds of crops
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiCropOptions(TaskOptions):
-    """What is cut from an image. Sides that are None keep the proportions of the official 224, 160, 96, 256 and 24
-    pixels, at views.size in place of 224."""
-
-    crops: int = 2
-    """Large crops of an image; 1 in vanilla OBoW. Their law is views.crop, views.scale and views.ratio."""
-    patches: int = 5
-    """Small patches of an image, of the nine that overlap; 0 in vanilla OBoW."""
-    crop_size: int | None = None
-    """Side of a large crop in pixels; None: 160 of 224, as a multiple of 8."""
-    patch_size: int | None = None
-    """Side of a patch in pixels; None: 96 of 224, as a multiple of 8."""
-    patch_jitter: int | None = None
-    """Pixels by which a patch is moved at most; None: a quarter of its side."""
-    patch_scale: tuple[float, float] = (0.6, 1.0)
-    """Range of the share of the image's area that the nine patches are cut from."""
-    resize_to: int | None = None
-    """Length of the shorter side before the target network's central crop of views.size, and side of the square that
-    the patches are cut from; None: 256 of 224, as a multiple of 4."""
-
-    def __post_init__(self):
-        require(self.crops >= 0, f"task.crops {self.crops} must not be negative")
-        require(0 <= self.patches <= 9, f"task.patches {self.patches}: from 0 to 9")
-        require(self.crops + self.patches >= 1, "task.crops and task.patches are both 0; the network needs a view")
-        for name in ("crop_size", "patch_size", "resize_to"):
-            side = getattr(self, name)
-            require(side is None or side >= 8, f"task.{name} {side} must be at least 8 pixels")
-        low, high = self.patch_scale
-        require(0 < low <= high <= 1, f"task.patch_scale {self.patch_scale}: a pair 0 < low <= high <= 1")
-        jitter = self.patch_jitter
-        require(jitter is None or jitter >= 0, f"task.patch_jitter {jitter} must not be negative")
-
-    def sides(self, size):
-        """(side of a large crop, of a patch, largest move of a patch, side before the central crop) for views of
-        ``size`` pixels."""
-        patch = self.patch_size or nearest(size * 96 / 224, 8)
-        jitter = patch // 4 if self.patch_jitter is None else self.patch_jitter
-        return self.crop_size or nearest(size * 160 / 224, 8), patch, jitter, self.resize_to or nearest(size * 8 / 7, 4)
-
-
-def nearest(value, step):
-    """The multiple of ``step`` next to ``value``, at least one."""
-    return max(step, step * int(value / step + 0.5))
 
 
 class MultiCrop(Pretext):

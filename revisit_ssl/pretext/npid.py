@@ -4,67 +4,19 @@ Follows the official lib/LinearAverage.py, NCEAverage.py and NCECriterion.py (zh
 views and CLD (Wang et al., arXiv:2008.03813) the released train_cifar_npid_cld.py.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
-import tyro
 
 from revisit_ssl.distribute import gather_replicas
-from revisit_ssl.errors import require
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.pretext.cld import CLDSpec
+from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import cld_loss, cross_entropy, instance_softmax, nce, nce_constant
-from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.pretext.options import NPIDOptions
 from revisit_ssl.views.draws import fold, integers
-
-
-@dataclass(frozen=True, kw_only=True)
-class NPIDOptions(TaskOptions):
-    """Options of NPID."""
-
-    head: Literal["linear", "normlinear", "mlp", "normmlp"] = "linear"
-    """linear: the official head; normlinear: CLD's cosines; mlp, normmlp: with a hidden layer."""
-    units: int = 128
-    """Size of the projection."""
-    hidden: int | None = None
-    """Units of an MLP's hidden layer; None: as many as pre_logits has."""
-    temperature: float = 0.1
-    """Temperature of the softmax over images: 0.1 on CIFAR, 0.07 on ImageNet."""
-    loss: Literal["softmax", "nce"] = "softmax"
-    """softmax: over all images, or the positive and the negatives; nce: noise-contrastive, needs negatives."""
-    negatives: int = 0
-    """Images drawn for each row, with replacement; 0: all. Disputed on ImageNet: 4096 by NCE in the paper, 65536 by
-    softmax in the authors' later model. Each step gathers batch * negatives rows of the bank."""
-    bank_momentum: float = 0.5
-    """Share of a bank's row that an update keeps."""
-    crops: Literal[1, 2] | None = None
-    """Views of an image in a step, of which the loss is the mean; None: 2 with CLD, else 1."""
-    bank_semantics: Literal["clean", "legacy"] = "clean"
-    """Two views. clean: both see the bank as it was before the step; legacy: the gradient of view 1 sees what view 2
-    has written, as in the released CLD code and its published numbers. Values, bank and view 2 are the same."""
-    cld: Annotated[CLDSpec, tyro.conf.arg(prefix_name=False)] = field(default_factory=CLDSpec)
-    """Cross-level discrimination between the two views."""
-
-    def __post_init__(self):
-        require(self.units >= 1, f"task.units {self.units} must be at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
-        require(self.negatives >= 0, f"task.negatives {self.negatives} must not be negative")
-        require(self.loss != "nce" or self.negatives > 0, "task.loss nce needs task.negatives, such as 4096")
-        require(0 <= self.bank_momentum <= 1, f"task.bank_momentum {self.bank_momentum} must lie in [0, 1]")
-        require(self.views == 2 or not self.cld.weight, "task.crops 1 has one view and CLD compares two; take 2")
-        legacy = self.bank_semantics == "legacy"
-        require(not legacy or self.views == 2, "task.bank_semantics legacy is of two views; add task.crops 2")
-        require(not legacy or not self.negatives, "task.bank_semantics legacy is of the full softmax; drop negatives")
-
-    @property
-    def views(self):
-        """Crops of an image."""
-        return self.crops or (2 if self.cld.weight else 1)
 
 
 class NPID(Pretext):
@@ -79,6 +31,7 @@ class NPID(Pretext):
     """
 
     Options = NPIDOptions
+    contract_changes = IN_CONTRACT
 
     def __init__(self, backbone, size, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

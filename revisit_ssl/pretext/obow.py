@@ -5,8 +5,6 @@ Follows the official obow/builder_obow.py and datasets.py, and the supplement wh
 by k-means).
 """
 
-from dataclasses import dataclass
-from typing import Literal
 
 import tensorflow as tf
 
@@ -14,65 +12,14 @@ from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import DynamicHead, linear
 from revisit_ssl.pretext.losses import accuracy, bow_loss, cross_entropy
-from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
+from revisit_ssl.pretext.multicrop import MultiCrop
+from revisit_ssl.pretext.multicrop_options import OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
 from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
 from revisit_ssl.views.draws import fold
 
 LEVELS = {1: ("block4",), 2: ("block3", "block4")}
 OF_LEVEL = ("perplexity", "batch_perplexity", "usage_perplexity", "mu", "used")  # what a vocabulary reports
-
-
-@dataclass(frozen=True, kw_only=True)
-class OBoWOptions(MultiCropOptions):
-    """Options of OBoW."""
-
-    levels: Literal[1, 2] = 2
-    """Feature maps that have a vocabulary: 1: block4's (vanilla); 2: also block3's (full)."""
-    words: int = 8192
-    """Words K of each vocabulary; 32 to 64 times the images of a step."""
-    inv_delta: float | None = 15.0
-    """Softness of the assignment to words, softmax(-inv_delta / mu * squared distance); None: the nearest alone.
-    Disputed: the supplement has 15 (its ResNet50), the official ResNet18 configurations 10."""
-    kappa: float = 8.0
-    """Factor of the student's features in the logits. Disputed: the supplement has 8 (its ResNet50), the official
-    ResNet18 configurations 5."""
-    vocabulary: Literal["queue", "kmeans", "kmeans_replace", "kmeans_sinkhorn"] = "queue"
-    """queue: local features of the last images; kmeans: online k-means, a moving average as in VQ-VAE; kmeans_replace:
-    with new words for those that are not used; kmeans_sinkhorn: with balanced assignments."""
-    sampling: Literal["local_average", "no_averaging", "global_average"] = "local_average"
-    """queue: what an image adds: at one place, the mean of 3x3 cells or one cell, or the mean of all. Disputed: the
-    supplement does not mention the 3x3 mean, the code's default takes it."""
-    pool: Literal["max", "avg"] = "max"
-    """Over the cells of an image: a word's largest assignment, or the mean (with inv_delta None: counts)."""
-    mu_momentum: float = 0.99
-    """Share of mu, the mean squared distance to the nearest word, that a step keeps."""
-    bias_correct_mu: bool = False
-    """Correct mu for its start at 0.5, which makes the assignments of the first hundreds of steps too hard or too soft;
-    not in the official code."""
-    rare_after: int = 1000
-    """kmeans_replace: steps without use until a word is replaced; 1000 of the 81,200 steps of the official run."""
-    sinkhorn_iterations: int = 3
-    """kmeans_sinkhorn: normalisations of rows and columns. Not stated in any text; SwAV has 3."""
-    start: Literal["noise", "features"] = "noise"
-    """kmeans: first words: noise as the queue's, or local features of the first images. Not stated in any text."""
-    chunk: int = 32
-    """Images whose distances to all words are in memory at once: a cell has words * 4 bytes of them."""
-    momentum: float = 0.99
-    """Share of the target's old parameters that a step keeps, at first."""
-    momentum_schedule: Literal["cosine", "constant"] = "cosine"
-    """cosine: the momentum rises to 1 at the end of training."""
-    crop_loss: Literal["sum_of_means", "mean"] = "sum_of_means"
-    """sum_of_means: large crops and patches count the same as kinds, whatever their numbers; mean: as crops. Disputed:
-    the supplement does not say; the code adds up the means."""
-    monitor: bool = False
-    """Train a linear classifier on what the target makes of the whole image, for the log alone: needs labels and
-    changes nothing else."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(0 < self.kappa < float("inf"), f"task.kappa {self.kappa} must be above 0")
-        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
 
 
 class OBoW(MultiCrop):
@@ -96,6 +43,7 @@ class OBoW(MultiCrop):
     """
 
     Options = OBoWOptions
+    contract_norms = ("sync",)
     title = "crops and patches predict the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, classes=None, norm="batch", views=None, seed=0):

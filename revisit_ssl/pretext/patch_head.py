@@ -13,33 +13,11 @@ from revisit_ssl.backbones.parts import normalisation
 from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.pretext.options import PatchOptions
 from revisit_ssl.views.color import normalize_input, random_grayscale, to_float
 from revisit_ssl.views.crops import center_crop
 from revisit_ssl.views.draws import dropout, fold
 from revisit_ssl.views.patches import grid_patches
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PatchOptions(TaskOptions):
-    """Options of both patch tasks."""
-
-    embed_dim: int = 1000
-    """Size of the vector that a linear layer makes of each patch's pre_logits. Disputed: the paper's text concatenates
-    pre_logits and has two hidden layers; the code has this linear layer and one hidden one."""
-    hidden: int = 4096
-    """Units of the head's hidden layer."""
-    dropout: float = 0.5
-    """Share of the hidden units that a training step leaves out."""
-    head_bn_momentum: float = 0.997
-    """Share of the old moving statistics that a step keeps in the head's BatchNorm; shorter runs need less."""
-
-    def __post_init__(self):
-        require(self.embed_dim >= 1, f"task.embed_dim {self.embed_dim} must be at least 1")
-        require(self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 <= self.dropout < 1, f"task.dropout {self.dropout} must lie in [0, 1)")
-        momentum = self.head_bn_momentum
-        require(0 <= momentum < 1, f"task.head_bn_momentum {momentum} must lie in [0, 1)")
 
 
 def concat_patches(vectors, order):

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
-from revisit_ssl.pretext.patch_head import PatchOptions, PatchPretext, check_grid, concat_patches
+from revisit_ssl.pretext.options import PatchOptions
+from revisit_ssl.pretext.patch_head import PatchPretext, check_grid, concat_patches
 from revisit_ssl.views.crops import resize
 from revisit_ssl.views.draws import fold
 

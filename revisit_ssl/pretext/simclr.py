@@ -1,7 +1,6 @@
 """SimCLR: find the other view of an image in the batch (Chen et al., arXiv:2002.05709)."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
@@ -10,28 +9,8 @@ from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import nt_xent
-from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.pretext.options import SimCLROptions
 from revisit_ssl.views.draws import fold
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimCLROptions(TaskOptions):
-    """Options of SimCLR."""
-
-    head: Literal["linear", "mlp"] = "mlp"
-    """mlp: linear, ReLU, linear, as the paper's text; linear: its ablation. Disputed: the official code has BatchNorm
-    after each layer of its head, of which the text says nothing."""
-    units: int = 128
-    """Size of the projection."""
-    hidden: int | None = None
-    """Units of the hidden layer; None: as many as pre_logits has."""
-    temperature: float = 0.1
-    """Temperature of NT-Xent: 0.1 on ImageNet, 0.5 on CIFAR-10 (the paper's appendix B.9)."""
-
-    def __post_init__(self):
-        require(self.units >= 1, f"task.units {self.units} must be at least 1")
-        require(self.hidden is None or self.hidden >= 1, f"task.hidden {self.hidden} must be at least 1")
-        require(0 < self.temperature < float("inf"), f"task.temperature {self.temperature} must be above 0")
 
 
 class SimCLR(Pretext):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from revisit_ssl.backbones.parts import check_choice
 from revisit_ssl.distribute import gather_replicas, is_chief, replica_id, replicas, sum_replicas, to_numpy
-from revisit_ssl.errors import require
+from revisit_ssl.errors import TrainingDiverged, require
 from revisit_ssl.views.draws import as_seed, fold, integers, normal, uniform
 
 KINDS = ("queue", "kmeans", "kmeans_replace", "kmeans_sinkhorn")
@@ -357,8 +357,6 @@ class CollapseAlarm(keras.callbacks.Callback):
         for level, words in self.vocabularies.items():
             of = f" of {level}" if level else ""
             if hasattr(words, "mu") and to_numpy(words.mu) <= 1.01 * SMALLEST_MU:
-                from revisit_ssl.training.pretrain import TrainingDiverged  # training imports this module
-
                 raise TrainingDiverged(
                     f"the target network gives one feature everywhere{of} (step {step}, distance to the words 0); "
                     "lower the learning rate"

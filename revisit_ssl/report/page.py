@@ -11,19 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.data import eval_batches, open_source, train_batches
+from revisit_ssl.data import EvalView, eval_batches, open_source, train_batches
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.recipe import from_json
 from revisit_ssl.report import pictures, tables
 from revisit_ssl.report.blocks import Bullets, Facts, Folded, Heading, KeyNumbers, Picture, Table, Text
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
+from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
 from revisit_ssl.training.monitor import TEST_COLUMN
-from revisit_ssl.training.pretrain import build_pretext, build_untrained, evaluation_view, freeze, open_pretraining
 from revisit_ssl.training.progress import read_log
+from revisit_ssl.training.workdir import from_json
 
 GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5
@@ -250,7 +250,7 @@ def nearest(run):
     queries = choose_queries(labels, min(GALLERY, source.num_examples))
     ranked = {name: cosine_neighbours(values) for name, values in features.items()}
     wanted = set(queries) | {int(i) for r in ranked.values() for i in r[queries].flat}
-    images = images_at(source, evaluation_view(recipe), wanted)
+    images = images_at(source, EvalView.of(recipe), wanted)
     found = {name: np.stack([[images[i] for i in row] for row in r[queries]]) for name, r in ranked.items()}
     same, caption = None, f"Eight test images and their {NEIGHBOURS} nearest by cosine on {endpoint}."
     if labels is not None:

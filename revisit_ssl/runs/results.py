@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
+from revisit_ssl.runs.machine import hardware, machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,27 +141,21 @@ def discard(path):
         pass
 
 
-def reason(error):
-    """The first line of an exception, or its class where it says nothing."""
-    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def provenance():
     """{"date", "commit", "hardware"} of this process."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": _commit(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
 
 
 def environment():
-    """What a run writes beside its recipe: versions, devices, command."""
+    """What a run writes beside its recipe: machine, versions, devices, command."""
     import keras
     import numpy
 
-    return provenance() | {
+    return provenance() | machine() | {
         "command": " ".join(sys.argv),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -182,11 +177,3 @@ def _commit():
         return done.stdout.strip() if done.returncode == 0 else "unknown"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-
-
-def _hardware():
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        return f"{len(gpus)}x {name}"
-    return f"{os.cpu_count()} CPU cores"

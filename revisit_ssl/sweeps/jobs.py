@@ -12,10 +12,9 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from revisit_ssl.errors import InputError
-from revisit_ssl.runs.results import reason
+from revisit_ssl.errors import InputError, reason
 
 LOCK = "sweep.lock"
 LOG = "run.log"
@@ -31,11 +30,13 @@ class Job:
         name: what to call it.
         command: list of str.
         folder: where its log lies; made when it starts.
+        files: {name: text} that it finds in its folder.
     """
 
     name: str
     command: list
     folder: str
+    files: dict = field(default_factory=dict)
 
     @property
     def log(self):
@@ -95,6 +96,11 @@ def _start(job, device):
     os.makedirs(job.folder, exist_ok=True)
     with open(job.log, "ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name, text in job.files.items():
+            partial = os.path.join(job.folder, f"{name}.partial")
+            with open(partial, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(partial, os.path.join(job.folder, name))
         offset = log.seek(0, os.SEEK_END)
         # The lock belongs to the open file, which the child shares: it lasts as long as the child.
         child = subprocess.Popen(

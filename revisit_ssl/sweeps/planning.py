@@ -1,26 +1,20 @@
 """The plan of a sweep: how many steps, hours and bytes are left of each run, known before the first one begins."""
 
+import dataclasses
 import math
 import os
 import shutil
 from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
-from revisit_ssl.commands.command_line import Run
+from revisit_ssl.data import EvalView
 from revisit_ssl.evaluation.evaluate import check_probes, probe, probe_sources
 from revisit_ssl.evaluators import PROBES, ImageProbe
 from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.training.build import build_pretext, check_model, open_pretraining, plan_steps, try_views
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
-from revisit_ssl.training.pretrain import (
-    build_pretext,
-    check_model,
-    evaluation_view,
-    open_pretraining,
-    plan_steps,
-    try_views,
-)
-from revisit_ssl.training.workdir import run_name
+from revisit_ssl.training.workdir import RECIPE, run_name
 
 # Seconds per labelled image, feature and probe: the mean of linear, lbfgs, mlp and knn over the results of CIFAR-10
 # (experiments/results/revisiting.jsonl, two cores). An allowance: with more classes or penalties it is too little.
@@ -33,20 +27,29 @@ class GridRun:
     """One run of the grid.
 
     Attributes:
-        options: Run, what run.py will make of ``arguments``.
-        arguments: list of str for run.py.
+        options: commands.run.Run, where and how it goes.
         workdir: the run's folder.
         variant: what its name starts with where that is not the pretext: npid_cld-kmeans_k10.
     """
 
-    options: Run
-    arguments: list
+    options: object
     workdir: str
     variant: str = ""
 
     @property
     def recipe(self):
         return self.options.recipe
+
+    @property
+    def arguments(self):
+        """[str]: the run's flags. Its recipe is a file, which the sweep writes: nothing is made of flags twice."""
+        flags = ["--recipe", os.path.join(self.workdir, RECIPE)]
+        for f in dataclasses.fields(self.options):
+            value = getattr(self.options, f.name)
+            if f.name not in ("recipe", "name", "preset") and value != f.default:
+                flag = f"--{f.name.replace('_', '-')}"
+                flags += [flag] if value is True else [flag, str(value)]
+        return flags
 
     @property
     def name(self):
@@ -118,7 +121,7 @@ def look_at(run):
     )
     widths, images = {}, {"train": 0}
     if recipe.probes:
-        size, known = evaluation_view(recipe).size, NetworkInput.of(recipe)
+        size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
         widths = feature_widths(exported, size, known, recipe.probe_values, recipe.probe_pooling)
         images = {split: source.num_examples for split, source in probe_sources(recipe, data_dir).items()}
     return Facts(
@@ -171,7 +174,7 @@ def untrained_bytes(plan, facts):
         recipe = run.recipe
         same = (
             recipe.backbone, recipe.width, recipe.seed, recipe.stem, recipe.root_stride, recipe.strides,
-            evaluation_view(recipe), NetworkInput.of(recipe),
+            EvalView.of(recipe), NetworkInput.of(recipe),
         )  # fmt: skip
         sizes[same] = (1 if recipe.norm == "none" else 2) * feature_bytes(run, facts[run.setting])
     return sum(sizes.values())

@@ -11,16 +11,17 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl.commands.command_line import parse_run
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.papers import sweeps
+from revisit_ssl.papers.spec import Variant
+from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import read_results, write_results
 from revisit_ssl.sweeps import jobs
-from revisit_ssl.sweeps.grids import FAMILIES, Variant
 from revisit_ssl.sweeps.planning import GridRun, describe, hours_of, look_at, planned
 from revisit_ssl.sweeps.timing import time_settings
 from revisit_ssl.training.progress import clock
-from revisit_ssl.training.workdir import run_name, run_state
+from revisit_ssl.training.workdir import RECIPE, run_name, run_state
 
 REFERENCES = ("supervised", "random")  # allowed in every family
 DECIDED = {
@@ -29,13 +30,14 @@ DECIDED = {
 }  # fmt: skip
 
 
-def sweep(options, overrides, *, run_script, command):
+def sweep(options, overrides, *, parse, runner, command):
     """Plans the grid and runs what is not finished.
 
     Args:
-        options: command_line.Sweep.
+        options: commands.sweep.Sweep.
         overrides: [str], flags for every run.
-        run_script: path of experiments/run.py, or of what takes the same flags.
+        parse: [str] -> commands.run.Run: what a run makes of its arguments.
+        runner: [str], the command that starts a run, before its flags.
         command: how to say all this on a command line.
 
     Returns:
@@ -47,7 +49,7 @@ def sweep(options, overrides, *, run_script, command):
     workdir = options.workdir or os.path.join("runs", f"sweep-{options.family}-{options.preset}")
     require("://" not in workdir, f"a sweep cannot run in {workdir}: its locks and logs need a local folder")
     devices = places(options.devices)
-    runs = grid(options, overrides, workdir)
+    runs = grid(options, overrides, workdir, parse)
     facts = {}
     for run in runs:
         if run.setting not in facts:
@@ -74,16 +76,16 @@ def sweep(options, overrides, *, run_script, command):
         finished = [row for run in runs if states[run.name] == "finished" for row in rows_of(run)]
         if finished:
             write_results(results, finished)
-        return execute([p for p in plan if p.state != "finished"], devices, results, run_script, command)
+        return execute([p for p in plan if p.state != "finished"], devices, results, runner, command)
 
 
-def grid(options, overrides, workdir):
+def grid(options, overrides, workdir, parse):
     """[GridRun], the seeds in the outer loop: a sweep that is stopped early has one seed of everything.
 
     Raises:
         InputError: an unknown family, pretext or flag, a flag that the sweep decides, a recipe that cannot be.
     """
-    require(options.family in FAMILIES, f"unknown family {options.family!r}; one of {', '.join(FAMILIES)}")
+    require(options.family in sweeps(), f"unknown family {options.family!r}; one of {', '.join(sweeps())}")
     variants = chosen_variants(options)
     varied = {flag_name(part) for v in variants for part in v.flags if part.startswith("--")}
     for flag in map(flag_name, overrides):
@@ -91,26 +93,26 @@ def grid(options, overrides, workdir):
         require(flag not in varied, f"{flag} is what {options.family} varies; choose values with --only")
     settings = []
     for variant in variants:
-        for backbone in options.backbones or (None,):
-            for width in options.widths or (None,):
+        for backbone in options.backbones or (variant.backbone,):
+            for width in options.widths or (variant.width,):
                 chosen = {"--preset": options.preset, "--backbone": backbone, "--width": width}
                 flags = [str(part) for flag, value in chosen.items() if value is not None for part in (flag, value)]
                 arguments = [variant.recipe, *flags, *variant.flags, *overrides]
-                settings.append((variant.name, parse_run(arguments), arguments))
+                settings.append((variant.name, parse(arguments)))
     runs = {}
     for seed in options.seeds:
-        for name, parsed, arguments in settings:
-            seeded = dataclasses.replace(parsed, recipe=dataclasses.replace(parsed.recipe, seed=seed))
-            folder = os.path.join(workdir, run_name(seeded.recipe, name))
-            own = ["--seed", str(seed), "--workdir", folder, "--features-dir", os.path.join(workdir, "features")]
-            run = GridRun(options=seeded, arguments=[*arguments, *own, "--resume"], workdir=folder, variant=name)
+        for name, parsed in settings:
+            recipe = dataclasses.replace(parsed.recipe, seed=seed)
+            folder = os.path.join(workdir, run_name(recipe, name))
+            places = {"workdir": folder, "features_dir": os.path.join(workdir, "features"), "resume": True}
+            run = GridRun(options=dataclasses.replace(parsed, recipe=recipe, **places), workdir=folder, variant=name)
             runs[run.name] = run  # what is named twice is run once
     return list(runs.values())
 
 
 def chosen_variants(options):
     """[Variant] of the family that the options name; references are variants of no family."""
-    family = FAMILIES[options.family]
+    family = sweeps()[options.family]
     recipes, labels = {v.recipe for v in family}, [v.label for v in family if v.label]
     known = (*dict.fromkeys(v.recipe for v in family), *REFERENCES)
     for name in options.pretexts:
@@ -144,7 +146,7 @@ def places(devices):
     return devices or (None,)
 
 
-def execute(left, devices, results, run_script, command):
+def execute(left, devices, results, runner, command):
     """Runs what is left of the plan and says how each run ended; the exit status of `sweep`."""
     plan = {p.run.name: p for p in left}
     failed, ended_names = {}, []
@@ -168,7 +170,9 @@ def execute(left, devices, results, run_script, command):
             failed[job.name] = f"{failure or 'it was stopped before its end'} (log: {job.log})"
             print(f"{job.name} failed after {clock(seconds)}: {failed[job.name]}", flush=True)
 
-    commands = [jobs.Job(p.run.name, [sys.executable, run_script, *p.run.arguments], p.run.workdir) for p in left]
+    commands = [
+        jobs.Job(p.run.name, [*runner, *p.run.arguments], p.run.workdir, {RECIPE: to_json(p.run.recipe)}) for p in left
+    ]
     stopped_by = jobs.run_jobs(commands, devices, started=started, ended=ended)
     if os.path.exists(results):
         print(f"results: {results}", flush=True)

@@ -20,26 +20,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.commands.command_line import XLA
-from revisit_ssl.distribute import get_strategy, use_xla
+from revisit_ssl.data import EvalView
+from revisit_ssl.distribute import XLA, get_strategy, use_xla
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import setting_id
 from revisit_ssl.features.extract import use_xla as compile_frozen
 from revisit_ssl.features.representation import NetworkInput, images_at_once, represent
-from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import provenance, write_atomically
 from revisit_ssl.sweeps import jobs
-from revisit_ssl.training.pretrain import (
+from revisit_ssl.training.build import (
     Plan,
     build_pretext,
     check_devices,
     check_model,
     compile_pretext,
-    evaluation_view,
     open_pretraining,
     plan_steps,
-    train,
 )
+from revisit_ssl.training.loop import train
+from revisit_ssl.training.workdir import from_json
 
 WARM_UP = 2  # steps that trace, compile and fill the pipeline
 MOST_STEPS = 30
@@ -103,7 +103,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def _image_seconds(backbone, recipe):
-    size, known = evaluation_view(recipe).size, NetworkInput.of(recipe)
+    size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
     images = tf.zeros([images_at_once(backbone, size, known, limit=64), size, size, 3], tf.uint8)
     forward = tf.function(lambda images: represent(backbone, images, known), jit_compile=compile_frozen())
     forward(images)

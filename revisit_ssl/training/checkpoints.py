@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.distribute import to_numpy
-from revisit_ssl.errors import InputError
-from revisit_ssl.runs.results import discard, reason
+from revisit_ssl.errors import InputError, reason
+from revisit_ssl.runs.results import discard
 
 _NAME = re.compile(r"step-(\d{9})\.npz$")
 

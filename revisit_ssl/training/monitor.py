@@ -6,17 +6,31 @@ import sys
 import keras
 import numpy as np
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
-from revisit_ssl.evaluators import PROBES, FeatureSplit
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.runs.results import write_atomically
-from revisit_ssl.training.progress import read_log
+from revisit_ssl.training.progress import LOOKS, read_log
 
-GALLERY, QUERIES = 2000, 1000
+GALLERY, QUERIES, NEIGHBOURS = 2000, 1000, 200
 TEST_COLUMN = "knn_on_test_top1"
+
+
+def parse_monitor(text):
+    """("val" of "knn:N" or "test" of "knn_test:N", N), or None."""
+    if text is None:
+        return None
+    kind, _, every = str(text).partition(":")
+    split = {"knn": "val", "knn_test": "test"}.get(kind)
+    if split is None or not every.isdigit() or int(every) < 1:
+        raise InputError(
+            f"monitor {text!r} is not known; expected knn:N or knn_test:N, N epochs between two looks, such as knn:1"
+        )
+    return split, int(every)
 
 
 def watched_endpoint(recipe):
@@ -39,7 +53,7 @@ class Monitor(keras.callbacks.Callback):
         self.backbone = backbone
         self.recipe = recipe
         self.every = every
-        self.path = os.path.join(workdir, "monitor.csv")
+        self.path = os.path.join(workdir, LOOKS)
         self.split = split
         self.last = last if split == "test" else None
         self.endpoint = watched_endpoint(recipe)
@@ -48,6 +62,9 @@ class Monitor(keras.callbacks.Callback):
             open_source(name, part, data_dir=data_dir, seed=recipe.seed)
             for part in (recipe.probe_train if split == "test" else "train", split)
         ]
+        for source in self.sources if self.sources[0].num_classes is not None else ():
+            labelled = source.labels.min() >= 0
+            require(labelled, f"{source.name} holds unlabelled images; give a labelled set with --probe-dataset")
         if split == "val":
             gallery, queries = self.sources
             self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
@@ -71,11 +88,9 @@ class Monitor(keras.callbacks.Callback):
             )
 
     def look(self):
-        from revisit_ssl.training.pretrain import evaluation_view  # training imports this module
-
         features = [
             extract_features(
-                self.backbone, source, endpoints=(self.endpoint,), view=evaluation_view(self.recipe),
+                self.backbone, source, endpoints=(self.endpoint,), view=EvalView.of(self.recipe),
                 network_input=NetworkInput.of(self.recipe), frozen=False,
             )[self.endpoint]
             for source in self.sources
@@ -84,8 +99,12 @@ class Monitor(keras.callbacks.Callback):
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])
         if self.sources[0].num_classes is not None:
-            gallery, queries = (FeatureSplit(f, s.labels) for f, s in zip(features, self.sources, strict=True))
-            knn = PROBES["knn"](temperature=self.recipe.knn_temperature)
-            score = knn(gallery, None, queries, num_classes=self.sources[0].num_classes, seed=self.recipe.seed)
-            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": score.top1} | scores
+            scores = {TEST_COLUMN if self.split == "test" else "knn_top1": self.accuracy(*features)} | scores
         return scores
+
+    def accuracy(self, gallery, queries):
+        """Percent of the queries whose class the 200 nearest rows of the gallery vote for, as in the probe ``knn``."""
+        (labels, own), classes = (s.labels for s in self.sources), self.sources[0].num_classes
+        k = min(NEIGHBOURS, len(gallery))
+        scores = class_scores(queries, gallery, labels, classes, k, self.recipe.knn_temperature)
+        return float(100 * np.mean(np.argmax(scores, axis=1) == own))

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from revisit_ssl.runs.results import write_atomically
 
+LOG, LOOKS = "log.csv", "monitor.csv"  # in a run's folder
+
 
 class Log(keras.callbacks.Callback):
     """Means over windows of steps, about 200 of them in a run, to log.csv, TensorBoard and the terminal.
@@ -22,7 +24,7 @@ class Log(keras.callbacks.Callback):
 
     def __init__(self, workdir, recipe, plan, *, start, write, quiet):
         super().__init__()
-        self.path = os.path.join(workdir, "log.csv")
+        self.path = os.path.join(workdir, LOG)
         self.plan = plan
         self.batch_size = recipe.batch_size
         self.every = max(1, min(plan.total // 200, 100))

@@ -1,21 +1,63 @@
-"""The folder of a run: what it is called, and how far the run in it has come."""
+"""The folder of a run: what it is called, the recipe in it, and how far the run has come."""
 
 import json
 import os
 
 import tensorflow as tf
 
-from revisit_ssl.pretext import find_pretext
+from revisit_ssl.errors import InputError
+from revisit_ssl.pretext import find_options, find_pretext
+from revisit_ssl.recipe import Recipe, build
 from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
-from revisit_ssl.training.pretrain import check_workdir
+from revisit_ssl.training.checkpoints import list_checkpoints
 
-FINISHED = "finished.json"
+RECIPE, FINISHED = "recipe.json", "finished.json"
 
 
 def run_name(recipe, variant=""):
     """rotation-revnet50-k1-toy_scenes-s0; ``variant`` stands for the pretext where one has several recipes."""
     data = recipe.dataset.replace("folder:", "").strip("/").replace("/", "_").replace(":", "_").replace("#", "_")
     return f"{variant or recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}"
+
+
+def read_recipe(workdir):
+    """The Recipe of the run in ``workdir``.
+
+    Raises:
+        InputError: no run there, or a damaged recipe.json.
+    """
+    path = os.path.join(str(workdir), RECIPE)
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"no run at {workdir}: it has no {RECIPE}; give the workdir of a finished run")
+    return read_recipe_file(path)
+
+
+def read_recipe_file(path):
+    """The Recipe in a file, as a run writes one into its workdir.
+
+    Raises:
+        InputError: no such file, or no recipe.
+    """
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise InputError(f"no recipe at {path}; a run writes {RECIPE} into its workdir")
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return from_json(file.read().decode(errors="replace"), path)
+
+
+def from_json(text, path="this text"):
+    """The Recipe that ``to_json`` wrote.
+
+    Raises:
+        InputError: not JSON, an unknown or a missing field, or a value of the wrong kind.
+    """
+    try:
+        values = json.loads(text)
+        options = find_options(values["pretext"])
+        values["task"] = build(options, values.get("task", {}))
+        return build(Recipe, values)
+    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is not a recipe ({what}); restore it, or start anew") from None
 
 
 def mark_finished(workdir, *, untrained, seconds):
@@ -33,6 +75,48 @@ def mark_finished(workdir, *, untrained, seconds):
 def unmark_finished(workdir):
     """Removes finished.json, before a run is probed once more."""
     discard(os.path.join(str(workdir), FINISHED))
+
+
+def check_workdir(recipe, workdir, *, resume):
+    """State of this recipe's run in the workdir: "new", "begun" or "finished".
+
+    Raises:
+        InputError: the workdir holds a run of another recipe, or of this one and ``resume`` is off.
+    """
+    if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
+        raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
+    path = os.path.join(workdir, RECIPE)
+    done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
+    begun = done or bool(list_checkpoints(os.path.join(workdir, "checkpoints")))
+    if not begun and not tf.io.gfile.exists(path):
+        return "new"
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
+    held = read_recipe_file(path)
+    if held != recipe:
+        changed = difference(held, recipe)
+        raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
+    if begun and not resume:
+        state = "a finished" if done else "an unfinished"
+        raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
+    return "finished" if done else "begun" if begun else "new"
+
+
+def difference(held, wanted):
+    """The fields in which two recipes differ, for an error line."""
+    a, b = flatten(held), flatten(wanted)
+    changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in {**a, **b} if a.get(name) != b.get(name)]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "; ".join(changed[:3]) + more
+
+
+def flatten(value, prefix=""):
+    """{"optimizer.lr": 0.1, …} of nested dataclasses."""
+    flat = {}
+    for name, field in vars(value).items():
+        nested = hasattr(field, "__dataclass_fields__")
+        flat.update(flatten(field, f"{prefix}{name}.") if nested else {prefix + name: field})
+    return flat
 
 
 def run_state(recipe, workdir, *, untrained=True):

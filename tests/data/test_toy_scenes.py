@@ -9,6 +9,12 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from revisit_ssl.data import toy_scenes
+from revisit_ssl.scenes import draw_scene, drawing
+from revisit_ssl.scenes.drawing import drawn, encoded
+
+MEAN_COLOUR = [134.56, 133.8, 133.29]
+MEAN_COVER = 0.25022
+FIRST_LABELS = [0, 7, 9, 6, 4, 8, 1, 5, 3, 2]
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +37,29 @@ def test_features(tiny):
 
 def test_stored_scene_is_drawn_again(tiny):
     for i in (0, 7, 599):
-        scene = toy_scenes.draw_scene(i)
+        scene = draw_scene(i)
         np.testing.assert_array_equal(scene.image, tiny["train"]["image"][i])
         np.testing.assert_array_equal(scene.mask, tiny["train"]["mask"][i, ..., 0])
         assert scene.label == tiny["train"]["label"][i]
+
+
+def test_scenes_stay_what_the_measured_ones_were():
+    """Numbers in the README are of these pictures; a tolerance for other CPUs' sines."""
+    scenes = [draw_scene(i) for i in range(100)]
+    np.testing.assert_allclose(np.mean([s.image for s in scenes], (0, 1, 2)), MEAN_COLOUR, atol=0.05)
+    np.testing.assert_allclose(np.mean([s.mask > 0 for s in scenes]), MEAN_COVER, atol=1e-4)
+    assert [s.label for s in scenes[:10]] == FIRST_LABELS
+
+
+def test_processes_draw_the_same_scenes_in_order():
+    alone, together = (list(drawn(995, 9, processes)) for processes in (1, 3))
+    assert alone == together == [encoded(i) for i in range(995, 1004)]
+
+
+def test_a_process_that_dies_is_noticed(monkeypatch):
+    monkeypatch.setattr(drawing, "CHILD", "raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match="drawing scene 5 failed with status 3"):
+        next(drawn(5, 10, 2))
 
 
 def test_full_configuration_has_the_promised_sizes():
@@ -55,7 +80,7 @@ def test_box_encloses_mask_and_object_fills_the_height(tiny):
 
 def test_without_the_object_the_ground_is_the_same():
     for i in range(10):
-        with_it, without = toy_scenes.draw_scene(i), toy_scenes.draw_scene(i, with_object=False)
+        with_it, without = draw_scene(i), draw_scene(i, with_object=False)
         assert not without.mask.any()
         near = np.pad(with_it.mask > 0, 3)
         near = np.max([np.roll(near, (a, b), (0, 1)) for a in range(-3, 4) for b in range(-3, 4)], 0)[3:-3, 3:-3]
@@ -67,7 +92,7 @@ def test_ground_does_not_say_where_up_is():
     """Brightness slopes in all four directions alike, in the mean and in every sign."""
     rising = []
     for i in range(600):
-        grey = toy_scenes.draw_scene(i, with_object=False).image.mean(-1)
+        grey = draw_scene(i, with_object=False).image.mean(-1)
         rising.append([grey[32:].mean() - grey[:32].mean(), grey[:, 32:].mean() - grey[:, :32].mean()])
     rising = np.array(rising)
     z = rising.mean(0) / (rising.std(0) / np.sqrt(len(rising)))
@@ -100,6 +125,6 @@ def test_sheet_of_the_readme():
     sheet = runpy.run_path(str(script))["draw_sheet"]()
     image = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
     assert image.shape == (640, 60 + 512, 3) and len(sheet) < 300_000
-    first = toy_scenes.draw_scene(next(i for i in range(10) if toy_scenes.draw_scene(i).label == 0)).image
+    first = draw_scene(next(i for i in range(10) if draw_scene(i).label == 0)).image
     assert np.abs(image[:64, 60:124].astype(int) - first).mean() < 10  # 256 colours
     assert (image[:, :60] < 128).any()  # the names

@@ -14,7 +14,7 @@ from revisit_ssl.evaluators import finetune as module
 from revisit_ssl.evaluators.finetune import Finetune, Trained
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.papers import get_recipe
-from revisit_ssl.training.pretrain import build_backbone, freeze
+from revisit_ssl.training.build import build_backbone, freeze
 
 PM1 = NetworkInput(normalize="pm1")
 CALL = {"endpoints": ("block1",), "network_input": PM1, "num_classes": 3}

@@ -7,7 +7,8 @@ import pytest
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import FeatureSplit, topk_percent
-from revisit_ssl.evaluators.knn import KNN, class_scores, nearest
+from revisit_ssl.evaluators.knn import KNN
+from revisit_ssl.features.neighbours import class_scores, nearest
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 CLD = np.load(GOLDENS / "cld" / "knn.npz")
@@ -43,8 +44,8 @@ def test_blocks_give_what_one_sort_gives(monkeypatch):
     gallery, queries = draw.normal(size=(97, 6)).astype("f4"), 5 * draw.normal(size=(23, 6)).astype("f4")
     gallery[50] = gallery[3]  # equal rows: the earlier one first
     queries[7] = 0  # no direction: cosine 0 with everything
-    monkeypatch.setattr("revisit_ssl.evaluators.base.BLOCK_VALUES", 6 * 20)
-    monkeypatch.setattr("revisit_ssl.evaluators.knn._QUERIES", 10)
+    monkeypatch.setattr("revisit_ssl.features.checks.BLOCK_VALUES", 6 * 20)
+    monkeypatch.setattr("revisit_ssl.features.neighbours._QUERIES", 10)
     similarities, indices = nearest(queries, gallery, 30)
     unit = gallery.astype(float) / np.linalg.norm(gallery.astype(float), axis=1, keepdims=True)
     expected = queries @ unit.T / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)

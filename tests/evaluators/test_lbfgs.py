@@ -106,14 +106,16 @@ def test_agrees_with_scikit_learn_on_many_blocks_of_a_memory_map(tmp_path, monke
     np.save(tmp_path / "features.npy", data.features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     monkeypatch.setattr("revisit_ssl.evaluators.lbfgs._RESIDENT_BYTES", 0)
-    monkeypatch.setattr("revisit_ssl.evaluators.base.BLOCK_VALUES", 16 * 150)  # 5 blocks, the last one shorter
+    monkeypatch.setattr("revisit_ssl.features.checks.BLOCK_VALUES", 16 * 150)  # 5 blocks, the last one shorter
     penalty = 1e-3
     ours = LogisticRegression(mapped, data.labels, 6).minimize(penalty, gradient_tolerance=1e-6, function_tolerance=0)
     theirs = SklearnLogisticRegression(C=1 / (2 * 700 * penalty), tol=1e-8, max_iter=800).fit(
         data.features.astype(np.float64), data.labels
     )
-    np.testing.assert_allclose(ours.weights, theirs.coef_.T, rtol=0, atol=2e-4)
-    np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_, rtol=0, atol=2e-4)
+    # Where the gradient is below the tolerance, weights may be off by it over the least curvature, 2 * penalty: 5e-4.
+    # Which of them the float32 products end at depends on their order, oneDNN's or Eigen's.
+    np.testing.assert_allclose(ours.weights, theirs.coef_.T, rtol=0, atol=5e-4)
+    np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_, rtol=0, atol=5e-4)
 
 
 def test_select_takes_the_penalty_that_is_best_on_val_and_reports_the_papers():

@@ -14,8 +14,8 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.bownet import BoWNet, BoWNetOptions, FirstWords, WordHead, cut_and_paste
 from revisit_ssl.recipe import ViewSpec, to_json
+from revisit_ssl.training.build import build_pretext
 from revisit_ssl.training.optimizers import MomentumSGD
-from revisit_ssl.training.pretrain import build_pretext
 from tests.conftest import tiny_backbone
 
 VIEWS = ViewSpec(crop="resized", size=16, color="none", normalize="imagenet")
@@ -202,3 +202,11 @@ def test_bad_teachers(tmp_path):
     for options in ({"cutmix": 1.5}, {"gamma": 0.0}, {"words": 0}):
         with pytest.raises(InputError, match="task."):
             BoWNetOptions(**options)
+
+
+def test_a_teacher_s_damaged_recipe_is_named(tmp_path):
+    tiny_backbone(1, input_shape=(None, None, 3)).save(tmp_path / "backbone.keras")
+    (tmp_path / "recipe.json").write_text('{"views": {}}')
+    recipe = get_recipe("bownet", "smoke", backbone="tiny", strides=None, task__teacher=str(tmp_path))
+    with pytest.raises(InputError, match="^task.teacher: .*recipe.json is not a recipe .KeyError: 'normalize'"):
+        build_pretext(recipe, open_source("digits", "train"))

@@ -9,9 +9,8 @@ import tensorflow as tf
 from scipy.special import logsumexp, softmax
 
 from revisit_ssl.distribute import get_strategy, replica_id, step_seed, to_numpy
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, TrainingDiverged
 from revisit_ssl.pretext.vocabulary import KINDS, CollapseAlarm, Distances, Vocabulary, bow_perplexity
-from revisit_ssl.training.pretrain import TrainingDiverged
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 

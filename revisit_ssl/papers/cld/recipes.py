@@ -27,7 +27,7 @@ there the one without is the baseline that the paper prints, and the control is 
 import dataclasses
 
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.pretext import find_pretext
+from revisit_ssl.pretext import find_options
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
 
@@ -113,7 +113,7 @@ def term(name, weight, **fields):
 
 def options(name, **changes):
     """The options of the recipe's pretext."""
-    return find_pretext(PRETEXT_OF[name]).Options(**changes)
+    return find_options(PRETEXT_OF[name])(**changes)
 
 
 def expected(name, dataset, table, setting=None):

@@ -6,16 +6,15 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.data.decoding import decode
 from revisit_ssl.errors import require
 from revisit_ssl.evaluation.evaluate import features_of, labelled_sources
-from revisit_ssl.evaluators.knn import nearest
+from revisit_ssl.features.neighbours import nearest
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run, choose_queries, images_at
 from revisit_ssl.runs.results import write_atomically
-from revisit_ssl.training.pretrain import evaluation_view
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 
@@ -46,7 +45,7 @@ def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     common = [name for name in ENDPOINTS if all(name in run.backbone.output for run in runs)]
     require(common, f"{first} and {second} have none of the endpoints {', '.join(ENDPOINTS)} in common")
     rows = choose_queries(test.labels, test.num_examples, queries)
-    view = evaluation_view(runs[0].recipe)
+    view = EvalView.of(runs[0].recipe)
     shown = images_at(test, view, set(map(int, rows)))
     found, same, hits = {}, {}, []
     for run, name in zip(runs, block_names(runs), strict=True):

@@ -23,7 +23,7 @@ import dataclasses
 
 from revisit_ssl.papers.cld import recipes as cld
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.pretext import find_pretext
+from revisit_ssl.pretext import find_options
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
 
 PRETEXT_OF = {
@@ -57,7 +57,7 @@ RESNET50 = OptimizerSpec(
 def options(name, **changes):
     """The options of the recipe's pretext; obow_vanilla: one level, one large crop."""
     vanilla = {"levels": 1, "crops": 1, "patches": 0} if name == "obow_vanilla" else {}
-    return find_pretext(PRETEXT_OF[name]).Options(**vanilla | changes)
+    return find_options(PRETEXT_OF[name])(**vanilla | changes)
 
 
 def expected(name, table):

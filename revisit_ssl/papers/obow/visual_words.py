@@ -21,8 +21,9 @@ from revisit_ssl.report import pictures
 from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text
 from revisit_ssl.report.page import images_at
 from revisit_ssl.report.pages import write_page
-from revisit_ssl.training.pretrain import load_pretext, open_pretraining, read_recipe
+from revisit_ssl.training.build import load_pretext, open_pretraining
 from revisit_ssl.training.progress import read_log
+from revisit_ssl.training.workdir import read_recipe
 from revisit_ssl.views.color import CIFAR_MEAN, IMAGENET_MEAN, normalize_input
 from revisit_ssl.views.crops import to_float
 

@@ -14,7 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.pretext import find_pretext
+from revisit_ssl.pretext import find_options
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec, override
 
 ABOUT = {}  # every recipe has its pretext's name
@@ -166,7 +166,7 @@ def options(pretext, **changes):
     """The pretext's own options, each at its default (the recommended reading of paper and code) unless changed."""
     if pretext == "exemplar":
         changes = {"loss_group": 16} | changes  # images of one TPU core, on which the loss was computed
-    return find_pretext(pretext).Options(**changes)
+    return find_options(pretext)(**changes)
 
 
 def fitted(recipe):

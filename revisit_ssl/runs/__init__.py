@@ -1,0 +1,1 @@
+"""What a run leaves behind: its folder, results.jsonl, where each number comes from."""

@@ -1,0 +1,74 @@
+"""Drawing many scenes, in as many processes as there are cores: they need NumPy alone and start at once."""
+
+import contextlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from revisit_ssl.scenes import SIZE, draw_scene
+
+CHILD = "import sys; from revisit_ssl.scenes.drawing import child; child(*map(int, sys.argv[1:]))"
+
+
+def drawn(first, count, processes):
+    """Yields {"image", "mask": PNG bytes; "label": int; "box": (top, left, bottom, right) of the object in [0, 1]} of
+    ``count`` scenes from number ``first`` on, in their order.
+
+    Raises:
+        RuntimeError: a process ended before its scenes were drawn.
+    """
+    processes = min(processes, count)
+    with contextlib.ExitStack() as stack:
+        # Each draws every n-th scene, so that all of them are busy while their scenes are read in turn.
+        children = [stack.enter_context(_started(first + i, first + count, processes)) for i in range(processes)]
+        for number in range(count):
+            child = children[number % processes]
+            try:
+                yield pickle.load(child.stdout)
+            except EOFError:
+                raise RuntimeError(f"drawing scene {first + number} failed with status {child.wait()}") from None
+
+
+@contextlib.contextmanager
+def _started(first, stop, step):
+    # A command of its own, not multiprocessing: that would import the caller's script, and TensorFlow, once more.
+    found = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(first), str(stop), str(step)],
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+
+
+def child(first, stop, step):
+    """Writes every ``step``-th scene to the standard output, for ``drawn``."""
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever wanted them has stopped
+        for instance in range(first, stop, step):
+            pickle.dump(encoded(instance), sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def encoded(instance):
+    """What ``drawn`` yields of one scene."""
+    scene = draw_scene(instance)
+    rows, columns = np.flatnonzero(scene.mask.any(1)), np.flatnonzero(scene.mask.any(0))
+    edges = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]) / SIZE
+    return {"image": png(scene.image), "mask": png(scene.mask), "label": scene.label, "box": edges.tolist()}
+
+
+def png(pixels):
+    """PNG bytes of uint8 [h, w] or [h, w, 3]; compressed for speed."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()

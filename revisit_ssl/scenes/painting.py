@@ -1,0 +1,192 @@
+"""Painting: grounds, clutter and objects onto an image float32 [64, 64, 3] in [0, 1], in place.
+
+Some of this is written for speed: a scene is some hundred operations on small arrays, so that calls count, not numbers.
+"""
+
+import math
+
+import numpy as np
+
+from revisit_ssl.scenes.shapes import box
+
+SIZE = 64
+Y, X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5  # pixel centres
+_HUES = np.array([0, 4, 2])
+
+
+def place_object(image, cover, parts, ground, rng):
+    """Paints the object upright at a random size, place and small tilt; adds its coverage to ``cover`` in place."""
+    boxes = np.array([part.shape.box for part in parts])
+    (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    aspect = (x1 - x0) / (y1 - y0)
+    height = SIZE * rng.uniform(0.55, max(0.56, min(0.9, 0.95 / aspect)))
+    scale = height / (y1 - y0)  # pixels per unit
+    tilt = math.radians(rng.uniform(-5, 5))
+    spare = np.maximum((SIZE - np.array([height * aspect, height])) / 2 - 1, 0)
+    cx, cy = SIZE / 2 + rng.uniform(-spare, spare)
+    mirror = rng.choice([-1, 1])
+    c, s = math.cos(tilt), math.sin(tilt)
+    u = (mirror / scale * (c * (X - cx) + s * (Y - cy)) + (x0 + x1) / 2).astype(np.float32)
+    v = (1 / scale * (-s * (X - cx) + c * (Y - cy)) + (y0 + y1) / 2).astype(np.float32)
+
+    angle = math.radians(rng.uniform(-35, 35))  # the light: from above, and a little from a side
+    light = (math.sin(angle), -math.cos(angle))
+    strength, bevel = rng.uniform(0.15, 0.45), rng.uniform(2.0, 5.0)
+    paints = draw_palette(ground, rng)
+    textures = [draw_texture(rng) if rng.random() < 0.6 else None for _ in paints]
+    # The corners of all boxes at once: [parts, 4] pixels.
+    corners = boxes[:, [0, 0, 2, 2]] - (x0 + x1) / 2, boxes[:, [1, 3, 1, 3]] - (y0 + y1) / 2
+    px = cx + scale * (c * corners[0] * mirror - s * corners[1])
+    py = cy + scale * (s * corners[0] * mirror + c * corners[1])
+    extents = np.stack([px.min(1), py.min(1), px.max(1), py.max(1)], 1).tolist()
+    for part, extent in zip(parts, extents, strict=True):
+        window = pixels_of(*extent)
+        if window is None:
+            continue
+        distance = part.shape.distance(u[window], v[window]) * scale
+        texture = textures[part.paint] if part.textured else None
+        alpha = paint_shape(image, window, distance, paints[part.paint], texture, light, (strength, bevel))
+        cover[window] += alpha * (1 - cover[window])
+
+
+def draw_clutter(image, rng):
+    """One to three lit things that look the same whichever way up: discs, rings, bars, stars."""
+    for _ in range(rng.integers(1, 4)):
+        x, y = rng.uniform(0, SIZE, 2)
+        radius = rng.uniform(4, 11)
+        turn, angle = rng.uniform(0, 2 * np.pi, 2)
+        c, s = math.cos(turn), math.sin(turn)
+        window = pixels_of(x - 1.5 * radius, y - 1.5 * radius, x + 1.5 * radius, y + 1.5 * radius)
+        u, v = X[window] - x, Y[window] - y
+        u, v = c * u + s * v, c * v - s * u
+        kind = rng.integers(4)
+        if kind == 0:
+            distance = np.hypot(u, v) - radius * 0.8
+        elif kind == 1:
+            distance = np.abs(np.hypot(u, v) - radius * 0.7) - radius * rng.uniform(0.15, 0.3)
+        elif kind == 2:
+            distance = box(-radius, -radius * 0.45, radius, radius * 0.45, rng.uniform(0, 4)).distance(u, v)
+        else:
+            points = rng.integers(3, 7)
+            distance = np.hypot(u, v) - radius * (0.7 + 0.25 * np.cos(points * np.arctan2(v, u)))
+        texture = draw_texture(rng) if rng.random() < 0.3 else None
+        light = (math.cos(angle), math.sin(angle))
+        colour = draw_colour(rng)
+        paint_shape(image, window, distance, colour, texture, light, (rng.uniform(0.15, 0.45), rng.uniform(2, 5)))
+
+
+def paint_shape(image, window, distance, colour, texture, light, relief):
+    """Blends one shape in. Edges that face the light are brighter, the others darker.
+
+    Args:
+        image: float32 [64, 64, 3]; changed in ``window``.
+        window: slices of the pixels that the shape may touch, h x w of them.
+        distance: float [h, w], signed distance in pixels, negative inside.
+        colour: RGB float32 [3].
+        texture: what ``draw_texture`` gives, or None.
+        light: unit vector (x, y) towards the light.
+        relief: (strength of light and shade, width of the lit edge in pixels).
+
+    Returns:
+        float [h, w]: how much of each pixel the shape covers, in [0, 1].
+    """
+    strength, bevel = relief
+    alpha = _clip(0.5 - distance, 0, 1)
+    dy, dx = _slopes(distance)
+    shade = 1 + strength * _clip(dx * light[0] + dy * light[1], -1, 1) * _clip(1 + distance / bevel, 0, 1)
+    shade *= 1 - 0.3 * _clip(1.3 + distance, 0, 1)  # a thin dark contour
+    if texture is None:
+        colour = colour * shade[..., None]
+    else:
+        other, pattern = texture
+        blend = pattern(X[window], Y[window])[..., None]
+        colour = (colour + blend * (other - colour)) * shade[..., None]
+    part = image[window]
+    part += alpha[..., None] * (_clip(colour, 0, 1) - part)
+    return alpha
+
+
+def pixels_of(x0, y0, x1, y1):
+    """Slices of the pixels that a box can touch, or None if it is outside of the image."""
+    left, top = max(int(x0 - 2), 0), max(int(y0 - 2), 0)
+    right, bottom = min(int(x1 + 3), SIZE), min(int(y1 + 3), SIZE)
+    return (slice(top, bottom), slice(left, right)) if right - left > 1 and bottom - top > 1 else None
+
+
+def draw_colour(rng, saturation=(0.25, 0.95), value=(0.35, 1.0)):
+    """RGB in [0, 1], float32 [3]; hue uniform."""
+    hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
+    wheel = _clip(np.abs((hue + _HUES) % 6 - 3) - 1, 0, 1)
+    return (v * (1 - s + s * wheel)).astype(np.float32)
+
+
+def draw_palette(ground, rng):
+    """Four colours that stand out against the ground and against each other."""
+    chosen = []
+    while len(chosen) < 4:
+        for _ in range(30):
+            colour = draw_colour(rng)
+            if np.abs(colour - ground).sum() > 0.6 and all(np.abs(colour - c).sum() > 0.45 for c in chosen):
+                break
+        chosen.append(colour)
+    return chosen
+
+
+def draw_texture(rng):
+    """(second colour, function of pixel coordinates giving its share in [0, 0.8]); the pattern lies at any angle."""
+    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    period, share = rng.uniform(4, 10), rng.uniform(0.3, 0.8)
+    c, s = math.cos(angle) * 2 * np.pi / period, math.sin(angle) * 2 * np.pi / period
+    kind = rng.integers(3)
+
+    def pattern(x, y):
+        a = np.sin(c * x + s * y + phase)
+        if kind > 0:
+            b = np.sin(c * y - s * x)
+            a = a * b if kind == 1 else a + b - 0.8  # checks, dots
+        return share * _clip(0.5 + 2 * a, 0, 1)
+
+    return draw_colour(rng), pattern
+
+
+def draw_ground(rng):
+    """Neutral ground with grain, waves or tiles and a light, all at random angles: (image [64, 64, 3], its colour)."""
+    tone = draw_colour(rng, saturation=(0, 0.25), value=(0.3, 0.9))
+    field = np.zeros((SIZE, SIZE), np.float32)
+    for weights, cells in zip(_KNOTS, (3, 6, 12, 24), strict=True):
+        field += rng.uniform(0, 0.09) * (weights @ rng.normal(size=(cells, cells)).astype(np.float32) @ weights.T)
+    for _ in range(rng.integers(0, 3)):
+        field += rng.uniform(0, 0.12) * (draw_texture(rng)[1](X, Y) - 0.3)
+    angle = rng.uniform(0, 2 * np.pi)
+    across = (math.cos(angle) * (X - SIZE / 2) + math.sin(angle) * (Y - SIZE / 2)) / SIZE
+    field += rng.uniform(0, 0.5) * across
+    tint = draw_colour(rng, saturation=(0, 0.25), value=(0.3, 0.9)) - tone
+    patches = _clip(_KNOTS[1] @ rng.uniform(-1, 1, (6, 6)).astype(np.float32) @ _KNOTS[1].T, 0, 1)
+    image = (tone + rng.uniform(0, 0.8) * patches[..., None] * tint) * (1 + field[..., None])
+    return image.astype(np.float32), tone
+
+
+def _clip(values, low, high):
+    """np.clip without what it looks at first."""
+    return np.minimum(np.maximum(values, low), high)
+
+
+def _slopes(values):
+    """np.gradient of a plane: (down, right), central differences inside and one-sided ones at the border."""
+    down, right = np.empty_like(values), np.empty_like(values)
+    np.subtract(values[2:], values[:-2], out=down[1:-1])
+    np.subtract(values[:, 2:], values[:, :-2], out=right[:, 1:-1])
+    down[1:-1] /= 2
+    right[:, 1:-1] /= 2
+    down[0], down[-1] = values[1] - values[0], values[-1] - values[-2]
+    right[:, 0], right[:, -1] = values[:, 1] - values[:, 0], values[:, -1] - values[:, -2]
+    return down, right
+
+
+def _interpolation(cells):
+    """Weights of ``cells`` equally spaced knots for each pixel, [64, cells]; the same read backwards."""
+    place = np.linspace(0, cells - 1, SIZE)[:, None]
+    return np.maximum(0, 1 - np.abs(place - np.arange(cells))).astype(np.float32)
+
+
+_KNOTS = [_interpolation(cells) for cells in (3, 6, 12, 24)]

@@ -1,0 +1,58 @@
+"""How TensorFlow is started: with oneDNN's kernels on a CPU, and quietly."""
+
+import contextlib
+import logging
+import os
+import platform
+import sys
+
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def prefer_onednn():
+    """Has TensorFlow use oneDNN's kernels, unless the environment has decided: ``import revisit_ssl`` calls this.
+
+    TensorFlow itself turns them on for the newest CPUs alone. On one with AVX2 and no AVX-512 a training step takes
+    about twice as long without them (README). It reads the variable once, while it is imported: where it was imported
+    earlier, one line on the logger "revisit_ssl" says what that costs.
+    """
+    if _ONEDNN in os.environ:
+        return
+    os.environ[_ONEDNN] = "1"  # processes that this one starts inherit it
+    if onednn_is_on() is False and platform.machine().lower() in ("x86_64", "amd64"):
+        logging.getLogger("revisit_ssl").warning(
+            "TensorFlow was imported before revisit_ssl, without oneDNN: on a CPU its steps take about twice as long. "
+            f"Import revisit_ssl first, or set {_ONEDNN}=1 (0 silences this line)."
+        )
+
+
+def onednn_is_on():
+    """Whether the TensorFlow of this process uses oneDNN's kernels; None where none is loaded, or it does not say."""
+    if "tensorflow" not in sys.modules:
+        return None
+    try:
+        from tensorflow.python.util import _pywrap_util_port  # no public name tells it
+    except ImportError:
+        return None
+    return bool(_pywrap_util_port.IsMklEnabled())
+
+
+@contextlib.contextmanager
+def quiet_import():
+    """Hides what TensorFlow's C++ side prints while it is loaded: those lines come before any log level counts.
+
+    Python errors are not hidden. REVISIT_SSL_VERBOSE=1 shows everything.
+    """
+    if os.environ.get("REVISIT_SSL_VERBOSE"):
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,62 @@
+"""What a run keeps of its training for the results: the pretext's score, the monitor's looks, the log."""
+
+import json
+import os
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from revisit_ssl.errors import InputError
+from revisit_ssl.training.checkpoints import list_checkpoints, step_of
+from revisit_ssl.training.progress import LOG, LOOKS, read_log
+
+SCORE = "pretext.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Rows of a run's training; read from its folder, so that a resumed run has those of its whole length.
+
+    Attributes:
+        steps: of the newest checkpoint; None where there is none.
+        score: {"loss": nats, "accuracy": in [0, 1], ...} of the pretext on validation images; {} without.
+        looks: [{column: number}], one row for each look of the monitor; see ``monitor.Monitor``.
+        log: [{column: number}], one row for each window of steps; see ``progress.Log``.
+    """
+
+    steps: int | None
+    score: dict
+    looks: list
+    log: list
+
+
+def read_history(workdir):
+    """The History of the run in ``workdir``; empty where there is no run.
+
+    Raises:
+        InputError: pretext.json is damaged.
+    """
+    workdir = str(workdir)
+    checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
+    return History(
+        steps=step_of(checkpoints[-1]) if checkpoints else None,
+        score=read_score(os.path.join(workdir, SCORE)),
+        looks=read_log(os.path.join(workdir, LOOKS)),
+        log=read_log(os.path.join(workdir, LOG)),
+    )
+
+
+def read_score(path):
+    """{name: number} of a pretext.json, without the "val_" of its names; {} where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not tf.io.gfile.exists(path):
+        return {}
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    try:
+        return {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None

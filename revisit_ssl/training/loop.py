@@ -1,0 +1,115 @@
+"""The steps of a run: epochs and their parts, checkpoints, signals."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.data import train_batches
+from revisit_ssl.errors import Interrupted, TrainingDiverged
+from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
+
+
+def train(model, recipe, source, plan, start, strategy, callbacks):
+    """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one."""
+    options = {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
+    for first, steps, epochs in segments(start, plan):
+        batches = distributed_batches(source, strategy, first, options)
+        epoch = first // plan.per_epoch
+        length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
+        model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **length)
+
+
+def segments(start, plan):
+    """[(first step, steps per epoch, epochs)]: calls of fit that cover start..total and respect epoch boundaries."""
+    parts = []
+    while start < plan.total:
+        boundary = (start // plan.per_epoch + 1) * plan.per_epoch
+        if start % plan.per_epoch or boundary > plan.total:
+            parts.append((start, min(boundary, plan.total) - start, 1))
+            start = min(boundary, plan.total)
+        else:
+            epochs = (plan.total - start) // plan.per_epoch
+            parts.append((start, plan.per_epoch, epochs))
+            start += epochs * plan.per_epoch
+    return parts
+
+
+def distributed_batches(source, strategy, first, options):
+    """The batches from step ``first`` on, each replica getting its rows of every global batch."""
+    n = strategy.num_replicas_in_sync
+    if n == 1:
+        return train_batches(source, start_step=first, **options)
+
+    def for_worker(context):
+        each = n // context.num_input_pipelines
+        mine = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each)
+        batches = train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
+        # Said to be endless, or several workers would expect a last, smaller batch and forget its static shape.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
+
+    return strategy.distribute_datasets_from_function(for_worker)
+
+
+class Keeper(keras.callbacks.Callback):
+    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; ends a run that diverged."""
+
+    def __init__(self, model, workdir, steps, *, write, stop):
+        super().__init__()
+        self.pretext = model
+        self.folder = os.path.join(workdir, "checkpoints")
+        self.step = steps["start"]
+        self.last = steps["last"]
+        self.save_every = steps["save_every"]
+        self.write = write
+        self.stop = stop
+        # Reading the loss waits for the device: free on a CPU, a stall of the pipeline on an accelerator.
+        self.check_every = 1 if {d.device_type for d in tf.config.list_logical_devices()} == {"CPU"} else 50
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        save = self.step % self.save_every == 0 or self.step == self.last or self.stop
+        if (save or self.step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
+            self.diverged(f"loss is {float(logs['loss'])}")
+        if not save:
+            return
+        path = save_checkpoint(self.folder, self.pretext, self.step, write=self.write)
+        if path is None:
+            self.diverged("a weight is not finite")
+        if self.stop:
+            raise Interrupted(self.stop[0], path)
+
+    def diverged(self, what):
+        rate = float(np.asarray(self.pretext.optimizer.learning_rate))
+        good = (list_checkpoints(self.folder) or ["none yet"])[-1]
+        raise TrainingDiverged(
+            f"{what} at step {self.step} (learning rate {rate:.3g}); last good checkpoint: {good}; "
+            "lower --optimizer.lr or lengthen --optimizer.warmup-epochs, in a new --workdir"
+        )
+
+
+@contextlib.contextmanager
+def stop_signals():
+    """A list that Ctrl-C or SIGTERM puts its number into; a second Ctrl-C interrupts at once."""
+    stop = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers, and only there do signals arrive
+        return
+
+    def note(number, frame):
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.append(number)
+        print("\nstopping after this step and saving …", file=sys.stderr, flush=True)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import json
 
-from revisit_ssl.papers import NAMES, get_recipe, presets_of
+from revisit_ssl.papers import get_recipe, names, presets_of
+from revisit_ssl.report.settings import flat
 
 
 def named(results):
@@ -38,7 +39,7 @@ def named(results):
 def nearest(r):
     """(name, preset, paper, probe_train) of the recipe that a pretrained network's Result is of."""
     far = {}
-    for name in NAMES:
+    for name in names():
         for preset in presets_of(name):
             recipe = known(name, preset)
             if recipe.pretext == r.pretext:
@@ -60,15 +61,6 @@ def distance(r, recipe):
     unlike = sum(mine[name] != its.get(name, mine[name]) for name in mine)
     unlike += sum(value != getattr(recipe, name) for name, value in r.training.items())
     return r.dataset != recipe.dataset, unlike
-
-
-def flat(values, prefix=""):
-    """("cld.weight", 0.25), … of nested mappings."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 @functools.cache

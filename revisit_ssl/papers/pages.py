@@ -1,5 +1,6 @@
 """A paper's page, its numbers and ours; a run's page and its comparison, beside the numbers of the run's own paper."""
 
+from revisit_ssl.errors import require
 from revisit_ssl.papers import find_paper
 from revisit_ssl.papers.older import named
 from revisit_ssl.report import names, page, tables
@@ -93,6 +94,40 @@ def page_blocks(paper, results, folder=None):
     return blocks
 
 
+def left_out(paper, results, folder, form="revisit-ssl {}"):
+    """[text]: what is not on a paper's page, each with the command that would fill it.
+
+    Args:
+        paper: spec.Paper.
+        results: [Result] of the page.
+        folder: where the page lies.
+        form: how a command is called, with {} for its name.
+    """
+    mine = [r for r in named(results) if r.weights not in RANDOM]
+    lines = []
+    for name, variants in paper.sweeps.items():
+        run = sum(any(v.is_of(r) for r in mine) for v in variants)
+        if run < len(variants):
+            lines.append(f"{run} of {len(variants)} cells of {name}: {form.format('sweep')} {name} --preset PRESET")
+    for gallery in paper.galleries:
+        if not found_pictures(folder, gallery.pictures):
+            how = f"--paper {paper.name} --out-dir {folder} --gallery {gallery.name} {gallery.arguments}"
+            lines.append(f"{gallery.name.replace('_', ' ')}: {form.format('report')} {how}")
+    return lines
+
+
+def draw_gallery(paper, words, folder, data_dir=None):
+    """Draws a gallery of the paper and returns a path to look at; ``words``: its name, then what it takes.
+
+    Raises:
+        InputError: no such paper or gallery; what the gallery refuses.
+    """
+    known = {gallery.name: gallery for gallery in find_paper(paper).galleries}
+    name, *arguments = words
+    require(name in known, f"{paper} has no gallery {name!r}; one of {', '.join(known) or 'none'}")
+    return known[name].write(arguments, folder, data_dir)
+
+
 def summary(paper, results, theirs):
     """What the page holds, and how to read a cell."""
     mine = [r for r in results if r.weights not in RANDOM]
@@ -112,6 +147,7 @@ def summary(paper, results, theirs):
     return [KeyNumbers(numbers), Bullets([*READING, *paper.reading])]
 
 
-def elsewhere(paper):
+def elsewhere(paper, published=None):
     """[row] of the published numbers that no table of the page holds: of other authors, or read off a figure."""
-    return [r for r in paper.published if r["paper"] != paper.name or r["table"] not in paper.printed]
+    published = paper.published if published is None else published
+    return [r for r in published if r["paper"] != paper.name or r["table"] not in paper.printed]

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from revisit_ssl.report.settings import flat
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -12,7 +14,7 @@ class Variant:
         recipe: its name.
         options: {option: value} as a Result's ``task`` has them: {"cld.weight": 0.25, "queue_size": 4096}.
         backbone, width: of the run, None for the preset's own.
-        more: flags of run.py for what is no option of the method.
+        fields: {field of the recipe: value}, for what is no option of the method: {"probe_fraction": 0.1}.
     """
 
     recipe: str
@@ -20,7 +22,7 @@ class Variant:
     label: str = ""
     backbone: str | None = None
     width: int | None = None
-    more: tuple = ()
+    fields: dict = field(default_factory=dict)
 
     @property
     def name(self):
@@ -30,7 +32,24 @@ class Variant:
     @property
     def flags(self):
         """The options as flags of run.py."""
-        return (*(part for option, value in self.options.items() for part in flag(option, value)), *self.more)
+        found = [part for option, value in self.options.items() for part in flag(option, value)]
+        for name, value in self.fields.items():
+            found += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return tuple(found)
+
+    def is_of(self, r):
+        """Whether a Result is of such a run, whatever its data and its length."""
+        task, asked = dict(flat(r.task)), {"backbone": self.backbone, "width": self.width} | self.fields
+        places = {name: getattr(r, RESULT.get(name, name)) for name in asked}
+        fits = all(
+            value is None or places[name] == value or (isinstance(value, tuple) and places[name] in value)
+            for name, value in asked.items()
+        )
+        return fits and r.name == self.recipe and all(task.get(o) == value for o, value in self.options.items())
+
+
+# Fields of a recipe that a Result calls something else.
+RESULT = {"probe_fraction": "labels", "probe_split": "split", "endpoints": "endpoint"}
 
 
 def flag(option, value):

@@ -45,7 +45,7 @@ class Ablation:
         fixed: {option: value} that all cells share in a sweep.
         texts: {value: text}, for values that are no numbers.
         mine: function of a Setting, whether it may stand in the table.
-        ignored: options that may differ too; a term that a run does not have, such as "cld", leaves out all of its own.
+        ignored: options that may differ too; a term's name stands for all of its options.
         least: how many cells make a series.
     """
 

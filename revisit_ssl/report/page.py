@@ -99,7 +99,7 @@ class Run:
 
     @property
     def name(self):
-        """npid_cld: what run.py calls the recipe."""
+        """What run.py calls the recipe."""
         return self.recipe.name or self.recipe.pretext
 
     @property

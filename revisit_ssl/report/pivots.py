@@ -46,7 +46,7 @@ def at_scale(r, recipe, changed=None, *, epochs=None, plain=None):
     Args:
         r: Result.
         recipe: Recipe of the published scale.
-        changed: {option: value} that the run has instead, such as {"cld.groups": 10}.
+        changed: {option: value} that the run has instead, such as {"temperature": 0.1}.
         epochs: of the published number, where it is not the recipe's.
         plain: function of (pretext, options) that writes options that mean the same alike.
     """
@@ -65,7 +65,7 @@ def at_scale(r, recipe, changed=None, *, epochs=None, plain=None):
 
 
 def options_of(row):
-    """{option: value} of a published number's setting: "cld.groups=10 cld.cross=no"."""
+    """{option: value} of a published number's setting: "temperature=0.1 symmetric=no"."""
     return {name: value_of(text) for name, text in (part.split("=") for part in row["setting"].split())}
 
 

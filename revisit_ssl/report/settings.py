@@ -90,7 +90,7 @@ class Setting:
 
     @property
     def name(self):
-        """Of the recipe, such as npid_cld, or which of the two untrained networks."""
+        """Of the recipe, or which of the two untrained networks."""
         return name_of(self.run)
 
     @property
@@ -321,17 +321,15 @@ def points(low, high):
     return statistics.fmean(high.values()) - statistics.fmean(low.values()) if low and high else None
 
 
-def unlike(settings, without=()):
-    """{option: [value of each setting]}: the options and lengths in which settings differ, nested ones as "cld.weight",
-    but for those that start with one of ``without``."""
+def unlike(settings):
+    """{option: [value of each setting]}: the options and lengths in which settings differ, nested as "term.weight"."""
     known = [dict(flat(s.task | s.run.training)) for s in settings]
-    options = unique(itertools.chain(*known))
-    values = {o: [k.get(o) for k in known] for o in options if not o.startswith(tuple(without))}
-    return {o: found for o, found in values.items() if any(value != found[0] for value in found)}
+    values = {option: [k.get(option) for k in known] for option in unique(itertools.chain(*known))}
+    return {option: found for option, found in values.items() if any(value != found[0] for value in found)}
 
 
 def flat(values, prefix=""):
-    """("cld.weight", 0.25), … of nested mappings."""
+    """("term.weight", 0.25), … of nested mappings."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")

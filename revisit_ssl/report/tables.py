@@ -229,8 +229,8 @@ def label(g, groups):
 
 
 def heading(model, models=()):
-    """rotation · revnet50 k=1 · 744 steps on toy_scenes; then the options by which it differs from others among
-    ``models`` that are equal otherwise, vocabulary kmeans, and the hash of its recipe."""
+    """The recipe · revnet50 k=1 · 744 steps on toy_scenes; then the options by which it differs from others among
+    ``models`` that are equal otherwise, temperature 0.1, and the hash of its recipe."""
     text = called(model)
     if not model.recipe:
         return text

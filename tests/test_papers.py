@@ -13,7 +13,6 @@ from revisit_ssl.papers.pages import compare
 from revisit_ssl.papers.spec import Paper, Variant
 from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
 from revisit_ssl.report import pivots, settings
-from revisit_ssl.report.pages import runs_table
 from revisit_ssl.report.settings import Measure, choose, settings_of
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.testing import check_paper
@@ -130,7 +129,6 @@ def tables(results, published, folder):
 TOY = Paper(
     name="toy", title="A toy paper", arxiv="", published=[number(1, 50.0), number(2, 60.0)], printed=("Table 1",),
     recipes={"toy/smoke": toy}, sweeps={"toy": [Variant("toy", width=k) for k in (1, 2)]}, tables=tables,
-    runs=lambda results: runs_table(["method"], [(["toy"], results)]),
 )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from revisit_ssl.papers import find_paper
 from revisit_ssl.papers.older import named
 from revisit_ssl.report import names, page, tables
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers
-from revisit_ssl.report.pages import filled, found_pictures, others_table, titled, write_page
-from revisit_ssl.report.settings import RANDOM, name_of, unique
+from revisit_ssl.report.pages import filled, found_pictures, others_table, settings_table, titled, write_page
+from revisit_ssl.report.settings import RANDOM, name_of, settings_of, unique
 
 TABLES = "The paper's tables, with our runs of the same scale"
 READING = (
@@ -90,8 +90,15 @@ def page_blocks(paper, results, folder=None):
     if commands := paper.commands(results):
         blocks += [Heading("Commands"), *commands]
     if any(r.weights not in RANDOM for r in results):
-        blocks += [Heading("What was run"), Folded("Settings, seeds, commits", paper.runs(results))]
+        blocks += [Heading("What was run"), Folded("Settings, seeds, commits", runs_of(paper, results))]
     return blocks
+
+
+def runs_of(paper, results):
+    """Table: what was run."""
+    if paper.runs:
+        return paper.runs(results)
+    return settings_table(settings_of(results), lambda s: paper.method(s.name), lambda s: "")
 
 
 def left_out(paper, results, folder, form="revisit-ssl {}"):

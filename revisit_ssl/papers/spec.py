@@ -14,7 +14,7 @@ class Variant:
         recipe: its name.
         options: {option: value} as a Result's ``task`` has them: {"cld.weight": 0.25, "queue_size": 4096}.
         backbone, width: of the run, None for the preset's own.
-        fields: {field of the recipe: value}, for what is no option of the method: {"probe_fraction": 0.1}.
+        fields: {flag of run.py: value} of what is no option of the method: {"probe_fraction": 0.1}.
     """
 
     recipe: str
@@ -97,7 +97,7 @@ class Paper:
         ours: function of [Result]: [block], what our own runs say; may be [].
         after: function of [row]: [block], what follows from the published numbers alone.
         commands: function of [Result]: [block], how each part is run.
-        runs: function of [Result]: Table, what was run.
+        runs: function of [Result]: Table, what was run; None: one row a setting.
         reading: texts, how to read a cell, beside those of every page.
         galleries: [Gallery].
     """
@@ -109,7 +109,6 @@ class Paper:
     recipes: dict
     printed: tuple
     tables: Callable
-    runs: Callable
     sweeps: dict = field(default_factory=dict)
     about: dict = field(default_factory=dict)
     method: Callable = str
@@ -117,6 +116,7 @@ class Paper:
     after: Callable = lambda rows: []
     commands: Callable = lambda results: []
     reading: tuple = ()
+    runs: Callable | None = None
     galleries: tuple = ()
 
 

@@ -80,6 +80,16 @@ def runs_table(columns, runs):
     return Table([*columns, "seeds", "recipe", "commit", "date", "hardware"], rows, labels=3)
 
 
+def settings_table(settings, name, options):
+    """``runs_table`` of [Setting]; ``name``, ``options``: functions of a Setting, texts."""
+    rows = []
+    for s in settings:
+        steps = "" if s.steps is None else f"{s.steps:,}"
+        cells = [name(s), options(s), s.ground.text, s.length, steps]
+        rows.append((cells, [r for found in s.lines.values() for r in found.values()]))
+    return runs_table(["method", "options", "data and network", "length", "steps"], rows)
+
+
 def others_table(rows, title):
     """Published numbers that stand in no table of the page.
 

@@ -23,7 +23,7 @@ from revisit_ssl.papers.spec import Gallery, Paper
 from revisit_ssl.report.ablations import ablation_table
 from revisit_ssl.report.blocks import Heading, Table, Text
 from revisit_ssl.report.claims import verdicts
-from revisit_ssl.report.pages import drawn, runs_table
+from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
 
 MINUTES = 15  # of a run of the preset small on two cores, at most
@@ -109,18 +109,6 @@ def reproduction(settings):
     return Table(["", f"ours, {KNN.title}", "command"], lines, labels=1)
 
 
-def runs(results):
-    """One row a setting, with its options."""
-    settings = settings_of(results)
-    columns = ["method", "options", "data and network", "length", "steps"]
-    rows = []
-    for s in settings:
-        steps = "" if s.steps is None else f"{s.steps:,}"
-        cells = [name_of(s), options_of(s), s.ground.text, s.length, steps]
-        rows.append((cells, [r for found in s.lines.values() for r in found.values()]))
-    return runs_table(columns, rows)
-
-
 PAPER = Paper(
     name="cld",
     title="Cross-level discrimination (CLD): the paper's numbers and ours",
@@ -134,7 +122,7 @@ PAPER = Paper(
     tables=lambda results, rows, folder: paper_tables(settings_of(results), rows),
     ours=our_blocks,
     commands=commands,
-    runs=runs,
+    runs=lambda results: settings_table(settings_of(results), name_of, options_of),
     reading=(
         "projection: the normalised output of the instance head, the paper's f; pre_logits: the layer before the heads",
     ),

@@ -24,7 +24,7 @@ from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.spec import Gallery, Paper
 from revisit_ssl.report.blocks import Heading, Table, Text
 from revisit_ssl.report.claims import verdicts
-from revisit_ssl.report.pages import drawn, runs_table
+from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
 
 
@@ -73,17 +73,6 @@ def commands(results):
     return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
 
 
-def runs(results):
-    """One row a setting, with its options."""
-    columns = ["method", "options", "data and network", "length", "steps"]
-    rows = []
-    for s in settings_of(results):
-        steps = "" if s.steps is None else f"{s.steps:,}"
-        cells = [name_of(s), options_of(s), s.ground.text, s.length, steps]
-        rows.append((cells, [r for found in s.lines.values() for r in found.values()]))
-    return runs_table(columns, rows)
-
-
 PAPER = Paper(
     name="obow",
     title="OBoW: the paper's numbers and ours",
@@ -97,7 +86,7 @@ PAPER = Paper(
     tables=lambda results, rows, folder: paper_tables(settings_of(results), results, rows, read_bench(folder)),
     ours=our_blocks,
     commands=commands,
-    runs=runs,
+    runs=lambda results: settings_table(settings_of(results), name_of, options_of),
     reading=(
         "vanilla: words of conv5 alone and one large crop; full: words of conv4 and conv5, two large crops and five "
         "patches",

@@ -17,6 +17,7 @@ from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images,
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import extract_features
 from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.pretext import find_pretext
 from revisit_ssl.runs import results
 from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
@@ -171,21 +172,20 @@ def monitor_results(recipe, history):
     return as_rows(values, "knn_monitor", numbers, None, extra, shared)
 
 
-# Columns of the log that tell of visual words, each with the level behind it: batch_perplexity_block4.
-WORDS = re.compile(r"(perplexity|batch_perplexity|usage_perplexity|mu|used)(?:_(block\d))?")
 CURVE_POINTS = 60
 
 
 def vocabulary_results(recipe, history):
-    """How the visual words of OBoW and BoWNet were used during training, as results.
+    """What of its log a method wants to be kept, such as how its visual words were used, as results.
 
     Returns:
-        [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
-        batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the
-        log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
+        [Result] with probe "vocabulary", the level as endpoint, split "train", of each of the pretext's
+        ``kept_columns`` (batch_perplexity_block4 is batch_perplexity of that level; used is in percent): the mean over
+        the last tenth of the log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS.
     """
     rows = history.log
-    columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}
+    kept = re.compile(rf"({'|'.join(find_pretext(recipe.pretext).kept_columns) or '(?!)'})(?:_(block\d))?")
+    columns = {name: found for name in rows[-1] if (found := kept.fullmatch(name))} if rows else {}
     shared = of_run(recipe, rows[-1]["step"]) if columns else {}
     shared |= {"weights": "pretrained", "probe": "vocabulary", "probe_dataset": recipe.dataset, "split": "train"}
     found = []
@@ -196,8 +196,8 @@ def vocabulary_results(recipe, history):
         if not curve:
             continue
         last = float(np.mean([value for _, value in curve[-max(1, len(curve) // 10) :]]))
-        kept = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
-        extra = {"curve": [curve[i] for i in kept]}
+        places = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
+        extra = {"curve": [curve[i] for i in places]}
         found.append(
             results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
         )  # fmt: skip

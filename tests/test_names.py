@@ -8,9 +8,10 @@ import pytest
 from revisit_ssl.evaluation.evaluate import of_run, recipe_id, setting_id
 from revisit_ssl.papers import PAPERS, RECIPES, get_recipe
 from revisit_ssl.papers.older import named
-from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.recipe import to_json
 from revisit_ssl.report import tables
 from revisit_ssl.runs.results import read_results
+from revisit_ssl.training.workdir import from_json
 
 RESULTS = os.path.join(os.path.dirname(__file__), "..", "experiments", "results")
 FILES = ("revisiting", "cld", "obow", "toy_scenes", "toy_scenes_k16", "toy_scenes_others")

@@ -1,5 +1,6 @@
 """Every paper keeps what a line in PAPERS promises, and one that is added by one line is reported and swept too."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -11,7 +12,6 @@ from revisit_ssl.evaluation.evaluate import of_run
 from revisit_ssl.papers import NAMES, PAPERS, find_paper, get_recipe, sweeps
 from revisit_ssl.papers.pages import compare
 from revisit_ssl.papers.spec import Paper, Variant
-from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
 from revisit_ssl.report import pivots, settings
 from revisit_ssl.report.settings import Measure, choose, settings_of
 from revisit_ssl.runs.results import Result, read_results, write_results
@@ -105,11 +105,7 @@ def test_results_are_compared_with_their_own_paper():
 
 
 def toy(width=None, backbone=None):
-    return Recipe(
-        pretext="rotation", backbone=backbone or "resnet18", width=width or 1, stem="small", dataset="digits",
-        views=ViewSpec(crop="resized", size=32, color="none", flip=False, eval_method="none"), batch_size=32,
-        max_steps=2, optimizer=OptimizerSpec(lr=0.05), endpoints=("pre_logits",), source="made up for a test",
-    )  # fmt: skip
+    return dataclasses.replace(get_recipe("rotation", "smoke", width=width, backbone=backbone), source="made up")
 
 
 def number(width, value):

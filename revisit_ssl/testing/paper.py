@@ -17,10 +17,11 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import of_run
 from revisit_ssl.papers import PRESETS, find_paper, get_recipe, presets_of
 from revisit_ssl.papers.pages import elsewhere, write_paper_report
-from revisit_ssl.recipe import from_json, to_json
+from revisit_ssl.recipe import to_json
 from revisit_ssl.report.pages import others_table
 from revisit_ssl.runs.results import Result
 from revisit_ssl.sweeps.sweep import grid
+from revisit_ssl.training.workdir import from_json
 
 MARK = 70000  # a published number that none is, so that its cell can be found
 

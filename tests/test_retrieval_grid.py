@@ -14,10 +14,10 @@ from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.cld.retrieval import block_names, retrieval_grid, sample_sheet, spread
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run
-from revisit_ssl.report.retrieval_grid import block_names, retrieval_grid, sample_sheet, spread
 from revisit_ssl.training.build import build_pretext
 from revisit_ssl.training.pretrain import export_backbone
 

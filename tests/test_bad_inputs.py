@@ -143,7 +143,7 @@ RUNS = [
         "no VOC 2007 at /no/such",
     ),
     ("unknown monitor", ["rotation", *SMOKE, "--monitor", "svm:3"], "expected knn:N"),
-    ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "recompute needs a RevNet"),
+    ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "resnet18 has no option 'recompute'"),
     ("XLA and bit-exact", ["rotation", *SMOKE, "--xla", "on", "--deterministic"], "choose one of --xla on and"),
     ("TPU that is not there", ["rotation", *SMOKE, "--strategy", "tpu"], "strategy tpu found no TPU"),
     ("no TF_CONFIG", ["rotation", *SMOKE, "--strategy", "multiworker"], "needs TF_CONFIG"),

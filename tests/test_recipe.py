@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from revisit_ssl import backbones
+from revisit_ssl.backbones import get_backbone, without_values
+from revisit_ssl.backbones.options import BackboneOptions, RevNetOptions
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.sets import labelled_sources
@@ -19,7 +20,7 @@ from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import BenchSpec, Recipe, override, to_json
-from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.build import backbone_options, build_backbone
 from revisit_ssl.training.workdir import flatten, from_json
 
 
@@ -51,7 +52,7 @@ def shapes_of(recipe):
 
 @functools.cache  # many recipes have the same one
 def network(backbone, width, size, options):
-    return backbones._without_values(backbone, width, input_shape=(size, size, 3), **dict(options))
+    return without_values(lambda: get_backbone(backbone, width, input_shape=(size, size, 3), **dict(options)))
 
 
 # Supplement section 1 (batch, TPU cores) and the released configurations (batch on 8 cores); the rate is 0.1 B / 256.
@@ -154,6 +155,16 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
 
     assert momenta(bn_momentum=None) == {0.9}
     assert momenta(bn_momentum=0.95) == {0.95}
+    assert momenta(bn_momentum=0.0) == {0.0}
+
+
+def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
+    own = {"bn_momentum": None, "bn_epsilon": None}
+    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", norm="sync", recompute=True, **own)
+    assert backbone_options(recipe) == RevNetOptions(norm="sync", root_stride=1, strides=(2, 2, 1), recompute=True)
+    assert backbone_options(get_recipe("rotation", "paper", backbone="vgg19_bn", **own)) == BackboneOptions()
+    with pytest.raises(InputError, match="resnet18 has no option 'recompute', 'representation_size'; it has norm, "):
+        backbone_options(get_recipe("rotation", backbone="resnet18", recompute=True, representation_size=8))
 
 
 @pytest.mark.parametrize(

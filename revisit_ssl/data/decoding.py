@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import sample_boxes, shorter_side_size
+from revisit_ssl.views.crops import sample_boxes
+from revisit_ssl.views.resample import shorter_side_size
 
 
 @dataclasses.dataclass(frozen=True)

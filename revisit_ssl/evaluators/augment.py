@@ -2,8 +2,9 @@
 
 from revisit_ssl.data import train_batches
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import cut, to_float
+from revisit_ssl.views.crops import cut
 from revisit_ssl.views.geometry import random_flip
+from revisit_ssl.views.pixels import to_float
 
 
 def crop_batches(source, spec, batch_size, seed):

@@ -13,7 +13,8 @@ from revisit_ssl.evaluators.sgd import descend, glorot, normal
 from revisit_ssl.features.extract import padded_batches, use_xla
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import CropSpec, to_float
+from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.pixels import to_float
 
 
 class Heads:

@@ -10,7 +10,8 @@ from revisit_ssl.evaluators.sgd import descend
 from revisit_ssl.features.extract import padded_batches, use_xla
 from revisit_ssl.features.representation import check_input
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import CropSpec, to_float
+from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.pixels import to_float
 
 ENDPOINT = "pre_logits"
 

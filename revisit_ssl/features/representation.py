@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.features.pooling import pool_endpoint, pooled_shape
-from revisit_ssl.views.color import normalize_input
-from revisit_ssl.views.crops import to_float
 from revisit_ssl.views.patches import probe_patches
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

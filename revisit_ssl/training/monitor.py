@@ -67,11 +67,11 @@ class Monitor(keras.callbacks.Callback):
             open_source(recipe.probed_dataset, part, data_dir=data_dir, seed=recipe.seed)
             for part in (recipe.bench.train if split == "test" else "train", split)
         ]
-        for source in self.sources if self.sources[0].num_classes is not None else ():
-            check_labels(source.labels, source.num_classes, f"{source.name} {source.split}")
         if split == "val":
             gallery, queries = self.sources
             self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
+        for source in self.sources if self.sources[0].num_classes is not None else ():
+            check_labels(source.labels, source.num_classes, f"{source.name} {source.split}")
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(to_numpy(self.model.optimizer.iterations))

@@ -107,7 +107,7 @@ def test_agrees_with_scikit_learn_on_many_blocks_of_a_memory_map(tmp_path, monke
     data = blobs(700, 0)
     np.save(tmp_path / "features.npy", data.features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    monkeypatch.setattr("revisit_ssl.evaluators.lbfgs._RESIDENT_BYTES", 0)
+    monkeypatch.setattr("revisit_ssl.evaluators.logistic._RESIDENT_BYTES", 0)
     monkeypatch.setattr("revisit_ssl.features.checks.BLOCK_VALUES", 16 * 150)  # 5 blocks, the last one shorter
     penalty = 1e-3
     ours = LogisticRegression(mapped, data.labels, 6).minimize(penalty, gradient_tolerance=1e-6, function_tolerance=0)

@@ -93,7 +93,7 @@ def test_what_a_recipe_says():
     recipe = get_recipe("jigsaw", "paper")
     assert NetworkInput.of(recipe) == NetworkInput(normalize="standardize", patch_grid=3, patch_size=64)
     assert NetworkInput.of(recipe).side(192) == 64 and NetworkInput.of(recipe).rows == 9
-    changed = get_recipe("jigsaw", "paper", views__probe_normalize="pm1", views__eval_combine="whole")
+    changed = get_recipe("jigsaw", "paper", bench__normalize="pm1", bench__combine="whole")
     assert NetworkInput.of(changed).normalize == "pm1" and NetworkInput.of(changed).rows == 1
     # What the network learnt on is not what it is probed on.
     assert NetworkInput.of_training(changed) == NetworkInput.of(recipe)

@@ -19,8 +19,8 @@ from revisit_ssl.pretext.relative_patch import RelativePatch, direction, neighbo
 from revisit_ssl.recipe import ViewSpec
 from revisit_ssl.training.optimizers import MomentumSGD, l2_loss
 from revisit_ssl.views import crops
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.draws import Seed
+from revisit_ssl.views.pixels import normalize_input
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"
 VIEWS = ViewSpec(
@@ -195,10 +195,13 @@ def test_initial_head_golden():
         assert kernel.max() == pytest.approx(g["head__initial_kernel_max_abs"][i], rel=0.01)
         assert np.abs(kernel).max() <= 0.01
     assert [v.path for v in head.trainable_variables] == [
-        "patch_head/hidden/kernel", "patch_head/hidden/bias",
-        "patch_head/hidden_norm/gamma", "patch_head/hidden_norm/beta",
-        "patch_head/logits/kernel", "patch_head/logits/bias",
-    ]  # fmt: skip
+        "patch_head/hidden/kernel",
+        "patch_head/hidden/bias",
+        "patch_head/hidden_norm/gamma",
+        "patch_head/hidden_norm/beta",
+        "patch_head/logits/kernel",
+        "patch_head/logits/bias",
+    ]
 
 
 def test_dropout_is_of_hidden_units_in_training_alone():

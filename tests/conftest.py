@@ -1,7 +1,10 @@
 """Two logical CPU devices for the replica tests, set before TensorFlow starts; where real test data may lie."""
 
+import ctypes
+import gc
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,6 +22,18 @@ def pytest_xdist_auto_num_workers(config):
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
     config.option.dist = "loadscope" if whole else "no"
     return 2 if whole else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back():
+    """After each file: Keras' global state, dead graphs, and what the allocator keeps for nobody."""
+    yield
+    import keras
+
+    keras.backend.clear_session()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

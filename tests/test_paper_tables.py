@@ -2,16 +2,16 @@
 
 import base64
 import html.parser
-import importlib.util
 import itertools
 import math
-import pathlib
 import re
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from revisit_ssl.commands.report import Report
+from revisit_ssl.commands.tables import report
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.pages import compare, write_paper_report
 from revisit_ssl.papers.published import load_published
@@ -24,7 +24,6 @@ from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import Result, read_results, write_results
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 PRETEXTS = {"rotation": "Rotation", "exemplar": "Exemplar", "relative_patch": "RelPatchLoc", "jigsaw": "Jigsaw"}
 NETWORKS = {
     "revnet50": "RevNet50", "resnet50_v2": "ResNet50 v2", "resnet50_v1": "ResNet50 v1",
@@ -611,44 +610,36 @@ def test_every_row_of_a_grouped_table_is_as_wide_as_its_heads():
     assert '<td class="n ours">2</td>' in t.html() and '<p class="note">a note</p>' in t.html()
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("report_script_for_papers", EXPERIMENTS / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_script_merges_folders_of_runs_and_writes_the_page(tmp_path, script, capsys):
+def test_script_merges_folders_of_runs_and_writes_the_page(tmp_path, capsys):
     for s in range(2):
         write_results(tmp_path / f"runs/seed{s}/results.jsonl", [small(40.0 + s, seed=s)])
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/recipe.json").write_text("{}")
     out = tmp_path / "merged.jsonl"
     runs = (str(tmp_path / "runs"), str(tmp_path / "runs/seed1"), str(tmp_path / "unfinished"))
-    script.report(script.Report(runs=runs, paper="revisiting", out_dir=str(tmp_path / "page"), out=str(out)))
+    report(Report(runs=runs, paper="revisiting", out_dir=str(tmp_path / "page"), out=str(out)))
     printed = capsys.readouterr()
     assert "40.5 ± 0.7" in printed.out and "left out: " in printed.err
     assert [r.value for r in read_results(out)] == [40.0, 41.0]
     assert "40.5 ± 0.7 (2)" in (tmp_path / "page/revisiting.md").read_text()
 
 
-def test_script_copes_with_nothing(tmp_path, script, capsys):
-    script.report(script.Report(paper="revisiting", out_dir=str(tmp_path)))
+def test_script_copes_with_nothing(tmp_path, capsys):
+    report(Report(paper="revisiting", out_dir=str(tmp_path)))
     assert capsys.readouterr().out == "" and (tmp_path / "revisiting.html").exists()
     with pytest.raises(InputError, match="no runs given"):
-        script.report(script.Report())
+        report(Report())
     with pytest.raises(InputError, match="no results at .*nowhere"):
-        script.report(script.Report(runs=(str(tmp_path / "nowhere"),)))
+        report(Report(runs=(str(tmp_path / "nowhere"),)))
 
 
-def test_two_pretexts_keep_their_own_untrained_rows(tmp_path, script, capsys):
+def test_two_pretexts_keep_their_own_untrained_rows(tmp_path, capsys):
     """Merged runs: the untrained network's numbers belong to the images it was shown."""
     for pretext, value in (("rotation", 30.0), ("jigsaw", 10.0)):
         kind = {"recipe": pretext, "setting": pretext}
         rows = [small(50.0, pretext=pretext, **kind), small(value, weights="random", **kind)]
         write_results(tmp_path / pretext / "results.jsonl", rows)
-    script.report(script.Report(runs=(str(tmp_path / "rotation"), str(tmp_path / "jigsaw"))))
+    report(Report(runs=(str(tmp_path / "rotation"), str(tmp_path / "jigsaw"))))
     printed = capsys.readouterr().out
     assert "**+20.0**" in printed and "**+40.0**" in printed
     assert "random (the view of jigsaw)" in printed and "random (the view of rotation)" in printed

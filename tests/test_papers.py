@@ -138,6 +138,6 @@ def test_a_toy_paper_is_reported_and_swept_like_the_real_ones(tmp_path, monkeypa
     write_results(tmp_path / "results.jsonl", [Result(value=42.0, weights="pretrained", **run, **place)])
     options = ["--paper", "toy", "--out-dir", str(tmp_path)]
     assert report_command.main([str(tmp_path / "results.jsonl"), *options]) == 0
-    assert "left out: 1 of 2 cells of toy: revisit-ssl sweep toy --preset PRESET" in capsys.readouterr().err
+    assert "left out: 1 of 2 cells of toy: revisit-ssl sweep toy --preset smoke" in capsys.readouterr().err
     text = (tmp_path / "toy.md").read_text()
     assert "| 2x | 60.0 | 42.0 (1) |" in text and "| 1x | 50.0 |  |" in text

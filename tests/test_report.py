@@ -135,7 +135,7 @@ def test_seeds_are_averaged_and_different_recipes_are_not():
 def test_compare_says_what_is_missing():
     with pytest.raises(InputError, match="no results"):
         compare([])
-    with pytest.raises(InputError, match="no published numbers for 'nobody'"):
+    with pytest.raises(InputError, match="no paper 'nobody'; one of revisiting"):
         compare([result(1.0)], "nobody")
     text = compare([result(90.0, pretext="supervised", backbone="resnet18")])
     assert "hold no number for supervised with resnet18" in text

@@ -1,7 +1,7 @@
 """A paper's page, its numbers and ours; a run's page and its comparison, beside the numbers of the run's own paper."""
 
 from revisit_ssl.errors import require
-from revisit_ssl.papers import find_paper
+from revisit_ssl.papers import find_paper, presets_of
 from revisit_ssl.papers.older import named
 from revisit_ssl.report import names, page, tables
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers
@@ -115,12 +115,23 @@ def left_out(paper, results, folder, form="revisit-ssl {}"):
     for name, variants in paper.sweeps.items():
         run = sum(any(v.is_of(r) for r in mine) for v in variants)
         if run < len(variants):
-            lines.append(f"{run} of {len(variants)} cells of {name}: {form.format('sweep')} {name} --preset PRESET")
+            command = f"{form.format('sweep')} {name} --preset {preset_for(variants, mine)}"
+            lines.append(f"{run} of {len(variants)} cells of {name}: {command}")
     for gallery in paper.galleries:
         if not found_pictures(folder, gallery.pictures):
             how = f"--paper {paper.name} --out-dir {folder} --gallery {gallery.name} {gallery.arguments}"
             lines.append(f"{gallery.name.replace('_', ' ')}: {form.format('report')} {how}")
     return lines
+
+
+def preset_for(variants, results):
+    """The preset to run a sweep by: the paper's where it names the networks of a table, else that of most of our runs,
+    else the first one that all its recipes have."""
+    known = [p for p in presets_of(variants[0].recipe) if all(p in presets_of(v.recipe) for v in variants)]
+    if "paper" in known and any(v.width for v in variants):
+        return "paper"
+    used = [r.preset for r in results if r.preset in known]
+    return max(unique(used), key=used.count) if used else known[0]
 
 
 def draw_gallery(paper, words, folder, data_dir=None):

@@ -296,6 +296,9 @@ class BenchSpec:
     normalize: Annotated[Normalization | None, _flag("probe-normalize")] = None
     """Input range; None: the one of training. Disputed for Exemplar: the official code trains on standardised crops
     and probes on [-1, 1]."""
+    untrained: Annotated[Literal["both", "initial"], _flag("untrained")] = "both"
+    """The network without training that is probed beside the trained one. initial: as initialised; both: with BatchNorm
+    statistics re-estimated on 2,048 images too; the better one is the row to beat."""
     values: Annotated[int, _flag("probe-values")] = 9000
     """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
     pooling: Annotated[Literal["max", "avg", "adaptive_max"], _flag("probe-pooling")] = "max"

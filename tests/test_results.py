@@ -118,6 +118,7 @@ def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
         {"seed": 3},
         {"probes": {"knn": KNN()}},
         {"bench__fraction": 0.5},
+        {"bench__untrained": "initial"},
         {"probes": {"linear": Linear(schedule=(3, 5, 7))}},
         {"source": "x"},
         {"epochs": float(plain.epochs)},

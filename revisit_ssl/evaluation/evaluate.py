@@ -65,7 +65,8 @@ def evaluate(
 
 
 def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, features_dir=None, quiet=False):
-    """The same network and seed without training, as initialised and with BatchNorm statistics of 2,048 images.
+    """The same network and seed without training: as initialised and, unless the recipe's bench wants that one alone,
+    with BatchNorm statistics of 2,048 images.
 
     Args:
         recipe, probes, workdir, data_dir, features_dir, quiet: as for ``evaluate``.
@@ -75,7 +76,7 @@ def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, feature
     """
     options = {"probes": probes, "workdir": workdir, "data_dir": data_dir, "features_dir": features_dir, "quiet": quiet}
     found = evaluate(freeze(build_untrained(recipe, data_dir)), recipe, weights="random", **options)
-    if recipe.norm != "none":
+    if recipe.norm != "none" and recipe.bench.untrained == "both":
         backbone = build_untrained(recipe, data_dir)
         images = evaluation_images(recipe, open_pretraining(recipe, data_dir), REESTIMATE_IMAGES)
         reestimate_batch_norm(backbone, images)

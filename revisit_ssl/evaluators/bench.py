@@ -4,7 +4,7 @@ from revisit_ssl.data import EvalView
 from revisit_ssl.evaluators.base import FeatureSplit
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import extract_features
-from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.features.representation import NetworkInput, images_at_once
 
 
 class Bench:
@@ -43,6 +43,8 @@ class Bench:
         self.num_classes = len(train.multi_label_names) if several else train.num_classes
         self._cache_dir = cache_dir
         self._extracted = {}
+        self._traced = {}  # one graph for all splits
+        self._largest = max(source.num_examples for source in sources.values())
 
     def images(self, split):
         """The data.Source of a split."""
@@ -63,10 +65,12 @@ class Bench:
         """
         key = split, view or self.view, mirror
         if key not in self._extracted:
+            size = (view or self.view).size
             self._extracted[key] = extract_features(
                 self.backbone, self.sources[split], endpoints=self.endpoints, view=view or self.view,
                 network_input=self.network_input, cache_dir=self._cache_dir, max_values=self.spec.values,
-                pooling=self.spec.pooling, mirror=mirror,
+                pooling=self.spec.pooling, mirror=mirror, traced=self._traced,
+                batch_size=min(self._largest, images_at_once(self.backbone, size, self.network_input)),
             )  # fmt: skip
         return self._extracted[key][endpoint]
 

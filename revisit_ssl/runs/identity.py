@@ -6,7 +6,8 @@ import json
 
 from revisit_ssl.recipe import Pretraining
 
-TOLD = ("dataset", "fraction", "split", "endpoints")  # fields of BenchSpec that a Result says of itself
+# Fields of BenchSpec that a Result says of itself, or that change no number of it.
+TOLD = ("dataset", "fraction", "split", "endpoints", "untrained")
 
 
 def recipe_id(recipe):

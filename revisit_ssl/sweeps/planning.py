@@ -153,10 +153,15 @@ def planned(run, state, facts, timing):
     values = facts.images * sum(facts.widths.values())
     probing = on_features * values * PROBE_SECONDS + (facts.images * timing.image if on_features else 0)
     probing += sum((p.passes * facts.train_images + facts.images) * timing.image for p in on_images)
-    networks = PRETEXTS[recipe.pretext].trains + run.untrained * (1 if recipe.norm == "none" else 2)
+    networks = PRETEXTS[recipe.pretext].trains + run.untrained * untrained_networks(recipe)
     # Each network is traced anew for its features, about as long as building and tracing the training step takes.
     seconds = PROCESS_SECONDS + (1 + networks) * timing.start + steps * timing.step + networks * probing
     return Planned(run=run, state=state, steps=steps, step_seconds=timing.step, seconds=seconds, bytes=needed)
+
+
+def untrained_networks(recipe):
+    """How many there are to probe: as initialised, and with BatchNorm statistics re-estimated."""
+    return 1 if recipe.norm == "none" or recipe.bench.untrained == "initial" else 2
 
 
 def feature_bytes(run, facts):
@@ -174,7 +179,7 @@ def untrained_bytes(plan, facts):
             recipe.backbone, recipe.width, recipe.seed, recipe.stem, recipe.root_stride, recipe.strides,
             EvalView.of(recipe), NetworkInput.of(recipe),
         )  # fmt: skip
-        sizes[same] = (1 if recipe.norm == "none" else 2) * feature_bytes(run, facts[run.setting])
+        sizes[same] = untrained_networks(recipe) * feature_bytes(run, facts[run.setting])
     return sum(sizes.values())
 
 

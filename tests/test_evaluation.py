@@ -115,7 +115,7 @@ def test_features_are_extracted_once(tmp_path, passes):
 
 
 def test_runs_share_a_folder_of_features(tmp_path, passes):
-    recipe, shared = get_recipe("rotation", "smoke", **TINY), tmp_path / "features"
+    recipe, shared = get_recipe("rotation", "smoke", **TINY, bench__untrained="both"), tmp_path / "features"
     first = evaluate_random(recipe, workdir=tmp_path / "a", features_dir=shared, quiet=True)
     assert len(passes) == 6  # as initialised, and with other statistics
     other = override(recipe, optimizer__lr=0.3)  # another run, the same untrained network

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, field
 
-from revisit_ssl.pretext import PRETEXTS
+from revisit_ssl.pretext import PRETEXTS, find_options
 from revisit_ssl.pretext.options import PatchOptions
 from revisit_ssl.report import names
 
@@ -230,7 +230,7 @@ def start_of(kind, model, groups):
 
 def sees_patches(name):
     """Whether the recipe of that name is a patch task, whose probes see patches too."""
-    return name in PRETEXTS and issubclass(PRETEXTS.options(name), PatchOptions)
+    return name in PRETEXTS and issubclass(find_options(name), PatchOptions)
 
 
 def same_network(one, other):

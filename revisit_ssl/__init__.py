@@ -18,7 +18,7 @@ prefer_onednn()  # before TensorFlow is loaded, from wherever this package is us
 _HOMES = {
     "InputError": "errors",
     "NetworkInput": "features.representation",
-    "compare": "report",
+    "compare": "papers.pages",
     "evaluate": "evaluation.evaluate",
     "evaluate_random": "evaluation.evaluate",
     "get_recipe": "papers",
@@ -26,7 +26,7 @@ _HOMES = {
     "load_pretext": "training.build",
     "pretrain": "training.pretrain",
     "represent": "features.representation",
-    "write_report": "report",
+    "write_report": "papers.pages",
 }
 __all__ = sorted(_HOMES)
 

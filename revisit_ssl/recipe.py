@@ -315,6 +315,12 @@ class BenchSpec:
 class Recipe(Pretraining):
     """One run: how the weights are trained, and how they are probed."""
 
+    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
+    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Where the values come from, before any were changed."""
+    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Whose recipe it is: name in PAPERS."""
     bench: BenchSpec = field(default_factory=BenchSpec)
     """What the probes see."""
     probes: Annotated[dict[str, ProbeOptions], tyro.conf.arg(name="")] = field(default_factory=dict)

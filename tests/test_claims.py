@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, Study, claims
+from revisit_ssl.papers.revisiting.claims import Study, claims
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.runs.results import Result
 
 

@@ -7,28 +7,33 @@ import pytest
 
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
-from revisit_ssl.papers import RECIPES, get_recipe
-from revisit_ssl.papers.published import load_published
-from revisit_ssl.report import cld_figures, write_paper_report
-from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
-from revisit_ssl.report.cld import (
+from revisit_ssl.papers import RECIPES, get_recipe, sweeps
+from revisit_ssl.papers.cld import figures as cld_figures
+from revisit_ssl.papers.cld.ablations import A1, A2, A3, A4, NEGATIVES
+from revisit_ssl.papers.cld.claims import Study, cld_claims
+from revisit_ssl.papers.cld.figures import curves_of, negatives_figure
+from revisit_ssl.papers.cld.methods import (
     KNN,
-    LAYOUTS,
+    MEASURES,
     RETRIEVAL,
-    ablation_table,
-    ablations,
     changes,
+    control_of,
     methods_table,
-    negatives_of,
+    name_of,
+    options_of,
     pairs_of,
     settings_of,
 )
-from revisit_ssl.report.cld_claims import Study, by_ground, cld_claims
-from revisit_ssl.report.cld_figures import curves_of, negatives_figure
-from revisit_ssl.report.cld_page import reproduction, summary
-from revisit_ssl.report.cld_paper import cld_paper_tables, context_table, options_of
+from revisit_ssl.papers.cld.paper import PAPER, reproduction
+from revisit_ssl.papers.cld.tables import best_on_test, paper_tables
+from revisit_ssl.papers.pages import elsewhere, summary, write_paper_report
+from revisit_ssl.papers.published import load_published
+from revisit_ssl.report import pivots
+from revisit_ssl.report.ablations import ablation_table
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
+from revisit_ssl.report.pages import others_table
+from revisit_ssl.report.settings import by_ground
 from revisit_ssl.runs.results import Result
-from revisit_ssl.sweeps.grids import FAMILIES
 from revisit_ssl.training.workdir import run_name
 
 CLD = {
@@ -90,11 +95,11 @@ def cells(table, first, second=None):
 
 def test_seeds_of_a_setting_are_one_and_options_tell_settings_apart():
     found = settings_of([*NPID, *lines(45, weight=1.0, cld={"groups": 10})])
-    assert [(s.name, s.seeds) for s in found] == [("NPID", 3), ("NPID + CLD", 3), ("NPID + CLD", 1)]
+    assert [(name_of(s), s.seeds) for s in found] == [("NPID", 3), ("NPID + CLD", 3), ("NPID + CLD", 1)]
     assert found[1].scores[KNN] == {0: 43, 1: 43.5, 2: 44}
     assert found[0].untrained[KNN] == {0: 30, 1: 30, 2: 30}  # the better of the two, by the mean
-    assert found[1].options == "λ 1, 128 groups (k-means), T 0.1 and 0.2, Linear, 2 crops"
-    assert settings_of(lines(50, "moco", task={"head": "mlp"}))[0].name == "MoCo v2"
+    assert options_of(found[1]) == "λ 1, 128 groups (k-means), T 0.1 and 0.2, Linear, 2 crops"
+    assert name_of(settings_of(lines(50, "moco", name="moco_v2"))[0]) == "MoCo v2"
 
 
 def test_lines_of_other_pretexts_and_without_options_are_left_out():
@@ -106,7 +111,7 @@ def test_lines_of_other_pretexts_and_without_options_are_left_out():
 def test_best_on_test_has_a_place_of_its_own():
     row = dataclasses.replace(NPID[0], probe="knn_monitor", metric="best_on_test_top1", value=99.0)
     (setting, _) = settings_of([*NPID, row])
-    assert setting.best_on_test == {0: 99.0}
+    assert best_on_test(setting) == {0: 99.0}
     assert setting.scores[KNN][0] == 40  # never instead of the last epoch's
 
 
@@ -158,15 +163,14 @@ def clusterings(best):
 
 
 def test_an_ablation_is_what_differs_in_its_options_alone():
-    layout = LAYOUTS[0]
     rows = [
         *clusterings({}),
         *lines(99, weight=0.5, cld={"groups": 32}),
         *lines(70, weight=1.0, training={"epochs": 9}),
     ]
-    (ablation,) = layout.find(settings_of(rows))
+    (ablation,) = A1.find(settings_of(rows))
     assert set(ablation.settings) == {("kmeans", 10), ("kmeans", 64), ("spectral", 10), ("spectral", 64)}
-    table = ablation_table(layout, ablation)
+    table = ablation_table(A1, ablation, MEASURES, "")
     assert [r[:2] for r in table.rows] == [
         ["spectral", "10"], ["spectral", "64"], ["k-means", "10"], ["k-means", "64"]
     ]  # fmt: skip
@@ -178,23 +182,25 @@ def branch_rows(none=40, shared=42, separate=45, cross=48):
 
 
 def test_weight_0_is_the_control_of_an_ablation_whatever_its_other_cld_options():
-    (ablation,) = LAYOUTS[1].find(settings_of(branch_rows()))
+    settings = settings_of(branch_rows())
+    (ablation,) = A2.find(settings, control_of(settings))
     assert ablation.control.score(KNN) == 40
-    table = ablation_table(LAYOUTS[1], ablation)
+    table = ablation_table(A2, ablation, MEASURES, "")
     assert [r[:2] for r in table.rows] == [["none", ""], ["shared", "no"], ["separate", "no"], ["separate", "yes"]]
     assert [r[2] for r in table.rows] == ["40.0 (1)", "42.0 (1)", "45.0 (1)", "**48.0 (1)**"]
 
 
 def test_weights_start_at_0_and_temperatures_are_equal_ones():
     rows = lines(40) + lines(44, weight=0.25) + lines(41, weight=3.0)
-    (ablation,) = LAYOUTS[2].find(settings_of(rows))
-    assert [r[0] for r in ablation_table(LAYOUTS[2], ablation).rows] == ["0", "0.25", "3"]
+    settings = settings_of(rows)
+    (ablation,) = A3.find(settings, control_of(settings))
+    assert [r[0] for r in ablation_table(A3, ablation, MEASURES, "").rows] == ["0", "0.25", "3"]
     rows = [
         r
         for t in (0.1, 0.2, 0.5)
         for r in lines(40, "moco", weight=1.0, task={"temperature": t}, cld={"temperature": t})
     ]
-    (ablation,) = LAYOUTS[3].find(settings_of([*rows, *lines(50, "moco", weight=1.0)]))
+    (ablation,) = A4.find(settings_of([*rows, *lines(50, "moco", weight=1.0)]))
     assert set(ablation.settings) == {(t, t) for t in (0.1, 0.2, 0.5)}
 
 
@@ -213,10 +219,9 @@ SHAPE = {256: (40, 30, 20), 1024: (45, 29, 24), 4096: (44, 28, 27), 16384: (41, 
 
 def test_negatives_are_of_moco_without_cld():
     settings = settings_of([*queues(SHAPE), *lines(50, "moco", weight=1.0)])
-    (ablation,) = negatives_of(settings)
+    (ablation,) = NEGATIVES.find(settings)
     assert list(ablation.settings) == [(k,) for k in SHAPE]
-    assert negatives_of(settings_of(queues({256: (1, 1, 1), 512: (1, 1, 1)}))) == []
-    assert ablations(settings, ("queue_size",), cld=True) == []
+    assert NEGATIVES.find(settings_of(queues({256: (1, 1, 1), 512: (1, 1, 1)}))) == []
 
 
 # --- claims
@@ -233,8 +238,8 @@ def test_there_are_six_and_alone_a_run_decides_none():
 
 
 def test_noise_is_two_deviations_of_a_difference_of_runs():
-    assert Study(settings_of(NPID)).noise() == pytest.approx(2 * 2**0.5 * 0.5)
-    assert Study(settings_of(lines(40))).noise() == 2.0
+    assert Study(settings_of(NPID)).noise(KNN) == pytest.approx(2 * 2**0.5 * 0.5)
+    assert Study(settings_of(lines(40))).noise(KNN) == 2.0
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(3, HOLDS), (1, OPEN), (-3, FAILS)])
@@ -307,7 +312,7 @@ def test_curves_are_the_seeds_means_over_the_queue(monkeypatch):
     assert list(curve.get_xdata()) == list(SHAPE) and list(curve.get_ydata()) == [40.5, 45.5, 44.5, 41.5]
     ring = axes[1].lines[-1]
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (16384, 29)
-    (ablation,) = negatives_of(settings_of(rows))
+    (ablation,) = NEGATIVES.find(settings_of(rows))
     assert curves_of(ablation)[1][0] == RETRIEVAL
 
 
@@ -339,12 +344,12 @@ def of_scale(published_scale, value, *, cld=None, training=None, **more):
 
 
 def table_of(rows, start):
-    (table,) = [t for title, t in cld_paper_tables(settings_of(rows)) if title.startswith(start)]
+    (table,) = [t for title, t in paper_tables(settings_of(rows), load_published("cld")) if title.startswith(start)]
     return table
 
 
 def test_without_runs_every_printed_number_stands_in_its_cell():
-    found = dict(cld_paper_tables([]))
+    found = dict(paper_tables([], load_published("cld")))
     cifar = table_of([], "CIFAR")
     assert cells(cifar, "NPID + CLD")["CIFAR-10 paper"] == "86.7"
     assert cells(cifar, "NPID + CLD")["CIFAR-10 reproduced"] == "86.8"
@@ -367,7 +372,7 @@ def test_without_runs_every_printed_number_stands_in_its_cell():
 
 
 def test_small_runs_never_stand_beside_the_papers_numbers():
-    for _, table in cld_paper_tables(settings_of([*NPID, *branch_rows(), *clusterings({})])):
+    for _, table in paper_tables(settings_of([*NPID, *branch_rows(), *clusterings({})]), load_published("cld")):
         for row in table.rows:
             assert not any(c for c, name in zip(row, table.columns, strict=True) if name.startswith("ours"))
 
@@ -410,8 +415,8 @@ def test_the_commands_of_the_reproduction_are_those_of_its_recipes(published_sca
 
 def test_methods_are_counted_once():
     rows = [*NPID, *lines(42, "simclr"), *lines(41, "moco"), *lines(43, "moco", weight=0.25)]
-    text = summary(settings_of(rows), [])[0].markdown()
-    assert "**3** methods, 2 of them with and without CLD" in text
+    text = summary(PAPER, [dataclasses.replace(r, name="") for r in rows], [])[0].markdown()
+    assert "**3** methods" in text
 
 
 @pytest.mark.parametrize(
@@ -436,7 +441,7 @@ def test_the_page_holds_both(tmp_path):
     assert "**As in Table A.2, group branch and cross-augmentation: NPID" in text
     assert "![Number of negatives against NMI, retrieval and kNN" in text
     assert (tmp_path / "cld" / "negatives.png").read_bytes().startswith(b"\x89PNG")
-    for family in (name for name in FAMILIES if name.startswith("cld")):
+    for family in (name for name in sweeps() if name.startswith("cld")):
         assert f"`python experiments/sweep.py {family} --preset small`" in text
     assert text.count("| not run |") == 5
     assert "86.8" in text and "lemniscate" not in text.split("## The paper's tables")[0]
@@ -455,10 +460,10 @@ def test_the_page_holds_both(tmp_path):
 
 
 def test_other_authors_sets_have_their_names():
-    sets = {row[2].partition(",")[0] for row in context_table().rows}
+    sets = {row[3].partition(",")[0] for row in others_table(elsewhere(PAPER), PAPER.method).rows}
     assert {"VOC", "Places205", "ImageNet-100"} <= sets and not sets & {"voc", "places205", "imagenet2012"}
 
 
 def test_options_of_a_printed_number_are_read():
     row = {"setting": "cld.groups=10 cld.cross=no cld.weight=0.25 head=linear"}
-    assert options_of(row) == {"cld.groups": 10, "cld.cross": False, "cld.weight": 0.25, "head": "linear"}
+    assert pivots.options_of(row) == {"cld.groups": 10, "cld.cross": False, "cld.weight": 0.25, "head": "linear"}

@@ -19,10 +19,9 @@ from revisit_ssl.evaluators.voc_svm import VOCSVM
 from revisit_ssl.features import extract as features
 from revisit_ssl.features.batchnorm import evaluation_images
 from revisit_ssl.features.representation import NetworkInput, represent
-from revisit_ssl.papers import PROTOCOLS, get_recipe
-from revisit_ssl.papers.protocols import with_probes
+from revisit_ssl.papers import PROTOCOLS, get_recipe, with_probes
 from revisit_ssl.recipe import override, to_json
-from revisit_ssl.report.tables import group
+from revisit_ssl.report.settings import grouped
 from revisit_ssl.runs.results import read_results
 from revisit_ssl.training.build import build_backbone, freeze
 from revisit_ssl.training.history import read_history
@@ -247,7 +246,7 @@ def test_schedules_of_a_probe_on_features_are_different_measurements():
     linear = [r for r in rows if r.probe == "linear" and r.metric == "top1"]
     assert [r.schedule for r in linear] == list(schedules) and len({r.setting for r in rows}) == 1
     assert {r.schedule for r in rows if r.probe == "knn"} == {None}
-    assert {probe for g in group(linear) for probe, _ in g.scores} == {"linear 1/2/3", "linear 2/4/6"}
+    assert {m.probe for s in grouped(linear) for m in s.lines} == {"linear 1/2/3", "linear 2/4/6"}
 
 
 def test_pretext_score_becomes_results(tmp_path):

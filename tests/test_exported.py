@@ -7,8 +7,7 @@ import pytest
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, monitor_results
-from revisit_ssl.papers import RECIPES, get_recipe
-from revisit_ssl.papers.protocols import with_probes
+from revisit_ssl.papers import RECIPES, get_recipe, with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.recipe import override

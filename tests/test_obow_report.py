@@ -7,29 +7,31 @@ import pytest
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import vocabulary_results
-from revisit_ssl.papers import RECIPES, get_recipe
-from revisit_ssl.papers.published import load_published
-from revisit_ssl.report import obow_figures, write_paper_report
-from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
-from revisit_ssl.report.cld_claims import by_ground
-from revisit_ssl.report.obow import (
+from revisit_ssl.papers import RECIPES, get_recipe, sweeps
+from revisit_ssl.papers.obow import figures as obow_figures
+from revisit_ssl.papers.obow.claims import above_untrained, obow_claims
+from revisit_ssl.papers.obow.figures import curves_of, methods_figure, training_figure, vocabularies_figure
+from revisit_ssl.papers.obow.methods import (
     FULL,
     LINEAR,
     MOCO,
     MULTICROP,
+    SECTION_D,
     VANILLA,
+    method_of,
     methods_of,
     methods_table,
+    options_of,
     settings_of,
     usage_of,
-    vocabularies_of,
     vocabulary_table,
 )
-from revisit_ssl.report.obow_claims import above_untrained, obow_claims
-from revisit_ssl.report.obow_figures import curves_of, methods_figure, training_figure, vocabularies_figure
-from revisit_ssl.report.obow_paper import obow_paper_tables, read_bench
+from revisit_ssl.papers.obow.tables import paper_tables, read_bench
+from revisit_ssl.papers.pages import write_paper_report
+from revisit_ssl.papers.published import load_published
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
+from revisit_ssl.report.settings import by_ground
 from revisit_ssl.runs.results import Result
-from revisit_ssl.sweeps.grids import FAMILIES
 from revisit_ssl.training.history import read_history
 
 OBOW = {"vocabulary": "queue", "words": 2048, "inv_delta": 10.0, "kappa": 5.0, "start": "noise", "rare_after": 25}
@@ -39,6 +41,7 @@ TASKS = {
     MOCO: ("moco", {"head": "mlp", "temperature": 0.2, "queue_size": 2048, "crops": None}),
     MULTICROP: ("moco_v2_multicrop", {"temperature": 0.2, "queue_size": 2048, "crops": 2, "patches": 5}),
 }
+NAMES = {VANILLA: "obow_vanilla", FULL: "obow", MOCO: "moco_v2_plain", MULTICROP: "moco_v2_multicrop"}
 TRAINING = {"split": "train", "fraction": None, "batch_size": 64, "epochs": 20, "max_steps": None}
 # Metric by probe, and what is added to the number that a test gives.
 POINTS = {
@@ -55,7 +58,7 @@ def lines(method, value, *, seed=0, task=None, training=None, untrained=None, us
         "backbone": "resnet18", "width": 1, "dataset": "imagenette_subset160", "seed": seed, "steps": 1400,
         "probe_dataset": "imagenette_subset160", "split": "test", "task": options,
         "training": TRAINING | (training or {}), "commit": "abc1234", "date": "2026-11-21T00:00:00Z",
-        "hardware": "2 CPU cores",
+        "hardware": "2 CPU cores", "name": NAMES[method],
     } | more  # fmt: skip
     setting = str(hash(str(sorted((k, str(v)) for k, v in fields.items() if k != "seed")) + pretext))
     fields |= {"setting": setting, "recipe": f"{setting}-{seed}"}
@@ -111,16 +114,16 @@ def test_methods_are_told_by_their_options():
     settings = settings_of(STUDY)
     assert list(methods_of(settings)) == [VANILLA, FULL, MOCO, MULTICROP]
     assert {s.seeds for s in settings} == {3}
-    assert settings[1].options == "2 levels of 2,048 words, 1/δ 10, κ 5, 2 crops, 5 patches"
+    assert options_of(settings[1]) == "2 levels of 2,048 words, 1/δ 10, κ 5, 2 crops, 5 patches"
     assert settings[0].untrained[LINEAR] == {0: 50, 1: 50, 2: 50}  # the better of the two, by the mean
-    other = lines(FULL, 50, task={"patches": 3})
-    assert settings_of(other)[0].method == "OBoW"
+    other = lines(FULL, 50, task={"levels": 1, "crops": 1, "patches": 0})  # as obow/sample
+    assert method_of(settings_of(other)[0]) == "OBoW"
 
 
 def test_mocos_other_forms_and_other_pretexts_are_left_out():
-    v1 = lines(MOCO, 30, task={"head": "linear"})
-    with_cld = lines(MOCO, 30, task={"cld": {"weight": 0.25}})
-    rotation = [dataclasses.replace(r, pretext="rotation") for r in STUDY if r.weights == "pretrained"]
+    v1 = lines(MOCO, 30, name="moco")
+    with_cld = lines(MOCO, 30, name="moco_v2_cld")
+    rotation = [dataclasses.replace(r, pretext="rotation", name="rotation") for r in STUDY if r.weights == "pretrained"]
     assert settings_of([*v1, *with_cld, *rotation]) == []
 
 
@@ -142,9 +145,9 @@ def test_trained_is_bold_where_it_is_clearly_above_untrained():
 def test_vocabularies_are_runs_that_differ_in_the_vocabulary_alone():
     usage = {"queue": 40, "kmeans": 1, "kmeans_replace": 20, "kmeans_sinkhorn": 60}
     longer = lines(VANILLA, 50, task={"vocabulary": "kmeans"}, training={"epochs": 90}, usage={"block4": 3})
-    (group,) = vocabularies_of(settings_of([*kmeans(usage), *longer]))
-    assert list(group) == list(usage)
-    assert usage_of(group["kmeans"], "block4") == {0: pytest.approx(1)}
+    (group,) = SECTION_D.find(settings_of([*kmeans(usage), *longer]))
+    assert list(group.settings) == [(kind,) for kind in usage]
+    assert usage_of(group.settings["kmeans",], "block4") == {0: pytest.approx(1)}
     table = vocabulary_table(group)
     assert cells(table, "online k-means")["conv5: words in use, % of K"] == "1.0 (1)"
     assert cells(table, "queue")["conv5: words of an image"] == "8.0 (1)"
@@ -265,7 +268,8 @@ def test_words_of_a_run_are_read_from_its_log(tmp_path):
 
 
 def table_of(start, rows=(), bench=()):
-    (table,) = [t for title, t in obow_paper_tables(settings_of(rows), rows, bench) if title.startswith(start)]
+    found = paper_tables(settings_of(rows), rows, load_published("obow"), bench)
+    (table,) = [t for title, t in found if title.startswith(start)]
     return table
 
 
@@ -288,7 +292,7 @@ def test_without_runs_every_printed_number_stands_in_its_cell():
 
 
 def test_small_runs_never_stand_beside_the_papers_numbers():
-    for _, table in obow_paper_tables(settings_of(STUDY), STUDY):
+    for _, table in paper_tables(settings_of(STUDY), STUDY, load_published("obow")):
         assert not any(c for row in table.rows for c, n in zip(row, table.columns, strict=True) if n == "ours")
         assert not any(row[0].startswith("**OBoW, ours") for row in table.rows)
 
@@ -298,11 +302,12 @@ def published_scale():
     """{recipe: fields of a Result of its published scale}."""
     found = {}
     for key in ("obow_vanilla/imagenet20", "obow/paper"):
-        recipe = RECIPES[key]()
+        recipe = get_recipe(*key.split("/"))
         training = {name: getattr(recipe, name) for name in TRAINING}
         found[key] = {
             "task": json.loads(json.dumps(dataclasses.asdict(recipe.task))), "training": training,
             "width": recipe.width, "backbone": recipe.backbone, "dataset": recipe.dataset, "pretext": recipe.pretext,
+            "name": recipe.name,
         }  # fmt: skip
     return found
 
@@ -351,7 +356,7 @@ def test_table_2_takes_the_rows_of_the_benchmark(tmp_path):
     found = cells(table, "Time per epoch")
     assert (found["OBoW ours"], found["Supervised ours"], found["BYOL ours"]) == ("3.50", "1.00", "")
     assert "supervised takes 100 s" in " ".join(table.notes)
-    two = obow_paper_tables([], [], [*bench, *bench_rows(hardware="1x H100", side=224)])
+    two = paper_tables([], [], load_published("obow"), [*bench, *bench_rows(hardware="1x H100", side=224)])
     assert sum(title.startswith("Table 2") for title, _ in two) == 2
 
 
@@ -380,10 +385,10 @@ def test_the_page_without_runs_holds_the_papers_numbers(tmp_path):
 
 
 def test_sweeps_are_what_the_page_names():
-    assert [v.recipe for v in FAMILIES["obow"]] == ["obow_vanilla", "obow", "moco_v2_plain", "moco_v2_multicrop"]
-    for variant in FAMILIES["obow"]:
+    assert [v.recipe for v in sweeps()["obow"]] == ["obow_vanilla", "obow", "moco_v2_plain", "moco_v2_multicrop"]
+    for variant in sweeps()["obow"]:
         assert {f"{variant.recipe}/{preset}" for preset in ("sample", "imagenette", "cifar10", "imagenet20")} <= set(
             RECIPES
         )
-    labels = [v.label for v in FAMILIES["obow-vocabulary"]]
+    labels = [v.label for v in sweeps()["obow-vocabulary"]]
     assert labels == ["", "kmeans", "kmeans_replace", "kmeans_sinkhorn"]

@@ -2,25 +2,28 @@
 
 import base64
 import html.parser
-import importlib.util
 import itertools
 import math
-import pathlib
 import re
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from revisit_ssl.commands.report import Report
+from revisit_ssl.commands.tables import report
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers.pages import compare, write_paper_report
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.report import compare, figures, paper, print_table, study, tables, write_paper_report
+from revisit_ssl.papers.revisiting import figures, study
+from revisit_ssl.papers.revisiting import tables as paper
+from revisit_ssl.papers.revisiting.study import study_tables
+from revisit_ssl.papers.revisiting.tables import paper_tables, rank_agreement
+from revisit_ssl.report import tables
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.paper import paper_tables, rank_agreement
-from revisit_ssl.report.study import study_tables
+from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import Result, read_results, write_results
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 PRETEXTS = {"rotation": "Rotation", "exemplar": "Exemplar", "relative_patch": "RelPatchLoc", "jigsaw": "Jigsaw"}
 NETWORKS = {
     "revnet50": "RevNet50", "resnet50_v2": "ResNet50 v2", "resnet50_v1": "ResNet50 v1",
@@ -196,14 +199,20 @@ def test_the_probe_nearest_to_the_papers_is_taken():
 
 
 def test_settings_are_never_averaged():
-    """Longer and shorter training of the same network: the longer one is shown, the other told."""
-    results = [result(v, seed=s, setting="long", steps=2000) for s, v in enumerate((50.0, 52.0))]
-    results += [result(v, seed=s, setting="short", steps=500, recipe=f"s{s}") for s, v in enumerate((30.0, 31.0, 32.0))]
-    for order in (results, results[::-1]):
-        t = table(paper_tables(order), "Table 1:")
-        cell = row(t, pretext="Rotation", network="RevNet50")["4x ours"]
-        assert cell == text((50, 52)) + "‡"
-        assert any("500 steps: 31.0 ± 1.0 (3)" in note for note in t.notes)
+    """Two trainings of one network: that with most seeds is shown, of as many the longer one, and the other told."""
+    long = [result(v, seed=s, setting="long", steps=2000) for s, v in enumerate((50.0, 52.0))]
+    for values in ((30.0, 31.0, 32.0), (30.0, 32.0)):
+        short = [result(v, seed=s, setting="short", steps=500, recipe=f"s{s}") for s, v in enumerate(values)]
+        shown, told = ((values, "2,000 steps: 51.0"), ((50, 52), "500 steps: 31.0"))[len(values) == 2]
+        for order in (long + short, short[::-1] + long[::-1]):
+            t = table(paper_tables(order), "Table 1:")
+            cell = row(t, pretext="Rotation", network="RevNet50")["4x ours"]
+            assert cell == text(shown) + "‡"
+            assert any(told in note for note in t.notes)
+    # A run that was stopped early is of another scale than the paper's, whatever its seeds.
+    early = [result(99.0, seed=s, setting="e", training={"epochs": 35, "max_steps": 9}) for s in range(4)]
+    t = table(paper_tables(long + early), "Table 1:")
+    assert row(t, pretext="Rotation", network="RevNet50")["4x ours"] == text((50, 52))
     # The same steps, another learning rate; and lines from before settings were named.
     for names_of in (("a", "b"), ("", "")):
         twice = [result(v, setting=n, recipe=f"recipe {v}") for v, n in zip((40.0, 60.0), names_of, strict=True)]
@@ -229,8 +238,8 @@ def test_networks_with_another_representation_size_stay_out_of_the_tables():
     other = [result(70.0, representation_size=4096, recipe="q", setting="x", steps=9999, **kind)]
     scores = [own(60.0, recipe="p", backbone="revnet50"), own(80.0, recipe="q", setting="x", backbone="revnet50")]
     found = study_tables(plain + other + scores)
-    assert row(table(found, "cifar10, test split: L-BFGS"), pretext="Rotation")["1x trained"] == "50.0 (1)"
-    assert row(table(found, "cifar10: the pretexts'"), pretext="Rotation")["1x"] == "60.0 (1)"
+    assert row(table(found, "CIFAR-10, test split: L-BFGS"), pretext="Rotation")["1x trained"] == "50.0 (1)"
+    assert row(table(found, "CIFAR-10: the pretexts'"), pretext="Rotation")["1x"] == "60.0 (1)"
     assert figures.line_of_sizes(plain + other) == {1: {512: [50.0], 4096: [70.0]}}
 
 
@@ -254,8 +263,8 @@ def test_skip_ablation_of_ours_is_paired_by_seed():
 
 
 def test_another_paper_is_refused():
-    with pytest.raises(InputError, match="no published numbers for 'nobody'"):
-        paper_tables([], "nobody")
+    with pytest.raises(InputError, match="no paper 'nobody'; one of revisiting, cld, obow"):
+        write_paper_report([], ".", "nobody")
     with pytest.raises(InputError, match="no table 'Table 9'; one of Table 1, Suppl. Table 2"):
         rank_agreement("Table 9")
 
@@ -275,7 +284,7 @@ def test_gain_is_over_the_better_untrained_network_of_the_same_view():
     results += [small(55.0, pretext="relative_patch", recipe="rel0", setting="rel")]
     results += [small(80.0, pretext="supervised", recipe="sup0", setting="sup")]
     for order in (results, results[::-1]):
-        t = table(study_tables(order), "cifar10, test split: linear")
+        t = table(study_tables(order), "CIFAR-10, test split: linear")
         line = row(t, pretext="Rotation")
         assert line["1x trained"] == text(trained) and line["1x untrained"] == text(estimated) + "°"
         assert line["1x gain"] == f"{np.mean(trained) - np.mean(estimated):+.1f}"
@@ -307,7 +316,7 @@ def test_one_setting_measured_twice_counts_once():
 
 def test_an_untrained_network_that_saw_patches_is_no_match_for_whole_images():
     jigsaw = [small(50.0, pretext="jigsaw", recipe="j"), small(20.0, weights="random", recipe="j")]
-    t = table(study_tables([*jigsaw, small(60.0, recipe="r")]), "cifar10, test split: linear")
+    t = table(study_tables([*jigsaw, small(60.0, recipe="r")]), "CIFAR-10, test split: linear")
     assert row(t, pretext="Jigsaw")["1x gain"] == "+30.0"
     assert (row(t, pretext="Rotation")["1x untrained"], row(t, pretext="Rotation")["1x gain"]) == ("", "")
 
@@ -318,7 +327,7 @@ def test_a_gain_is_bold_from_two_standard_deviations_on():
         for s, (one, two) in enumerate(zip(trained, untrained, strict=True)):
             kind = {"seed": s, "recipe": f"r{s}"}
             results += [small(one, **kind), small(two, weights="random", **kind)]
-        return table(study_tables(results), "cifar10, test split: linear").rows[0][4]
+        return table(study_tables(results), "CIFAR-10, test split: linear").rows[0][4]
 
     # Deviations 1 and 1: the difference has sqrt(2), twice which is 2.83.
     assert gain((49, 50, 51), (46.1, 47.1, 48.1)) == "**+2.9**" and gain((49, 50, 51), (46.3, 47.3, 48.3)) == "+2.7"
@@ -332,15 +341,15 @@ def test_data_sets_labels_and_probes_are_kept_apart():
     ]  # fmt: skip
     found = study_tables(results)
     starts = {
-        "cifar10, test split: linear": "40.0", "cifar10, test split: MLP": "41.0",
-        "cifar10, 25 % of the labels, test split: linear": "42.0", "cifar10 → digits, test split: linear": "43.0",
+        "CIFAR-10, test split: linear": "40.0", "CIFAR-10, test split: MLP": "41.0",
+        "CIFAR-10, 25 % of the labels, test split: linear": "42.0", "CIFAR-10 → digits, test split: linear": "43.0",
         "imagenette_subset160, test split: linear": "44.0",
     }  # fmt: skip
     for start, value in starts.items():
         assert row(table(found, start), pretext="Rotation")["1x trained"] == f"{value} (1)"
-    wide = row(table(found, "cifar10, test split: linear"), pretext="Rotation")
+    wide = row(table(found, "CIFAR-10, test split: linear"), pretext="Rotation")
     assert wide["2x trained"] == "45.0 (1)"
-    side = row(table(found, "cifar10, test split: probes side by side"), network="ResNet18 1x")
+    side = row(table(found, "CIFAR-10, test split: probes side by side"), network="ResNet18 1x")
     assert (side["linear"], side["MLP"]) == ("40.0 (1)", "41.0 (1)")
     assert len({title for title, _ in found}) == len(found)
 
@@ -362,7 +371,7 @@ def test_runs_table_names_seeds_and_commits():
     line = row(study.runs_table(results), pretext="Rotation")
     assert (line["network"], line["trained on"], line["seeds"], line["steps"]) == (
         "ResNet18 1x",
-        "cifar10",
+        "CIFAR-10",
         "0, 1",
         "1,000",
     )
@@ -455,12 +464,12 @@ def test_width_figure_has_a_line_a_width_and_the_papers_points_apart(drawn):
     picture = figures.width_figure(results)
     (figure,) = drawn
     panels = {p.get_title(loc="left"): lines_of(p) for p in figure.axes}
-    assert set(panels) == {"ImageNet", "cifar10"}
+    assert set(panels) == {"ImageNet", "CIFAR-10"}
     published = sorted(r["value"] for r in load_published() if r["table"] == "Figure 6")
     ((x, y),) = panels["ImageNet"]
     assert x.tolist() == [512, 8192] and y.tolist() == published
-    assert [x.tolist() for x, _ in panels["cifar10"]] == [[512, 1024, 2048]] * 2
-    for (_, y), k in zip(panels["cifar10"], (1, 2), strict=True):
+    assert [x.tolist() for x, _ in panels["CIFAR-10"]] == [[512, 1024, 2048]] * 2
+    for (_, y), k in zip(panels["CIFAR-10"], (1, 2), strict=True):
         np.testing.assert_allclose(y, [30.5 + 5 * k + d / 1000 for d in (512, 1024, 2048)])
     assert "†" in picture.caption
     assert "Nothing of ours" in figures.width_figure([]).caption
@@ -601,44 +610,36 @@ def test_every_row_of_a_grouped_table_is_as_wide_as_its_heads():
     assert '<td class="n ours">2</td>' in t.html() and '<p class="note">a note</p>' in t.html()
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("report_script_for_papers", EXPERIMENTS / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_script_merges_folders_of_runs_and_writes_the_page(tmp_path, script, capsys):
+def test_script_merges_folders_of_runs_and_writes_the_page(tmp_path, capsys):
     for s in range(2):
         write_results(tmp_path / f"runs/seed{s}/results.jsonl", [small(40.0 + s, seed=s)])
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/recipe.json").write_text("{}")
     out = tmp_path / "merged.jsonl"
     runs = (str(tmp_path / "runs"), str(tmp_path / "runs/seed1"), str(tmp_path / "unfinished"))
-    script.report(script.Report(runs=runs, paper="revisiting", out_dir=str(tmp_path / "page"), out=str(out)))
+    report(Report(runs=runs, paper="revisiting", out_dir=str(tmp_path / "page"), out=str(out)))
     printed = capsys.readouterr()
     assert "40.5 ± 0.7" in printed.out and "left out: " in printed.err
     assert [r.value for r in read_results(out)] == [40.0, 41.0]
     assert "40.5 ± 0.7 (2)" in (tmp_path / "page/revisiting.md").read_text()
 
 
-def test_script_copes_with_nothing(tmp_path, script, capsys):
-    script.report(script.Report(paper="revisiting", out_dir=str(tmp_path)))
+def test_script_copes_with_nothing(tmp_path, capsys):
+    report(Report(paper="revisiting", out_dir=str(tmp_path)))
     assert capsys.readouterr().out == "" and (tmp_path / "revisiting.html").exists()
     with pytest.raises(InputError, match="no runs given"):
-        script.report(script.Report())
+        report(Report())
     with pytest.raises(InputError, match="no results at .*nowhere"):
-        script.report(script.Report(runs=(str(tmp_path / "nowhere"),)))
+        report(Report(runs=(str(tmp_path / "nowhere"),)))
 
 
-def test_two_pretexts_keep_their_own_untrained_rows(tmp_path, script, capsys):
+def test_two_pretexts_keep_their_own_untrained_rows(tmp_path, capsys):
     """Merged runs: the untrained network's numbers belong to the images it was shown."""
     for pretext, value in (("rotation", 30.0), ("jigsaw", 10.0)):
         kind = {"recipe": pretext, "setting": pretext}
         rows = [small(50.0, pretext=pretext, **kind), small(value, weights="random", **kind)]
         write_results(tmp_path / pretext / "results.jsonl", rows)
-    script.report(script.Report(runs=(str(tmp_path / "rotation"), str(tmp_path / "jigsaw"))))
+    report(Report(runs=(str(tmp_path / "rotation"), str(tmp_path / "jigsaw"))))
     printed = capsys.readouterr().out
     assert "**+20.0**" in printed and "**+40.0**" in printed
     assert "random (the view of jigsaw)" in printed and "random (the view of rotation)" in printed

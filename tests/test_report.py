@@ -14,11 +14,14 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.evaluation.rows import of_run
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.pages import compare, write_report
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import to_json
-from revisit_ssl.report import compare, page, print_table, tables, write_report
+from revisit_ssl.report import page, tables
 from revisit_ssl.report.blocks import Table, Text
+from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import Result, read_results, write_results
 from revisit_ssl.training.build import build_backbone
 from revisit_ssl.training.pretrain import export_backbone
@@ -132,7 +135,7 @@ def test_seeds_are_averaged_and_different_recipes_are_not():
 def test_compare_says_what_is_missing():
     with pytest.raises(InputError, match="no results"):
         compare([])
-    with pytest.raises(InputError, match="no published numbers for 'nobody'"):
+    with pytest.raises(InputError, match="no paper 'nobody'; one of revisiting"):
         compare([result(1.0)], "nobody")
     text = compare([result(90.0, pretext="supervised", backbone="resnet18")])
     assert "hold no number for supervised with resnet18" in text
@@ -208,10 +211,10 @@ def test_probes_that_measure_no_accuracy_are_shown_too(capsys, tmp_path):
 def test_a_run_is_called_what_its_recipe_is_called(tmp_path, capsys):
     for name in ("npid", "npid_cld", "moco_cld", "moco_v2", "moco_v2_cld", "simclr", "byol_cld", "rotation"):
         recipe = get_recipe(name, "sample")
-        assert tables.recipe_name(recipe.pretext, dataclasses.asdict(recipe.task)) == name
+        assert (recipe.name, recipe.preset, of_run(recipe, 0)["name"]) == (name, "sample", name)
     (tmp_path / "recipe.json").write_text(to_json(get_recipe("npid_cld", "smoke")))
     assert page.Run(str(tmp_path), None).name == "npid_cld"
-    print_table([result(64.0, pretext="npid", task={"cld": {"weight": 0.25}}), result(60.0, pretext="npid")])
+    print_table([result(64.0, pretext="npid", name="npid_cld"), result(60.0, pretext="npid", name="npid")])
     headings = [line for line in capsys.readouterr().out.splitlines() if "744 steps" in line]
     assert [line.split()[0] for line in headings] == ["npid_cld", "npid"]
 

@@ -1,6 +1,5 @@
 """Figures A.1 and A.3 of CLD: which images are drawn, in which order, framed how; the command that writes them."""
 
-import importlib.util
 import io
 import pathlib
 
@@ -10,18 +9,18 @@ import pytest
 from PIL import Image
 
 from revisit_ssl.backbones import load_backbone
+from revisit_ssl.commands.report import Report
+from revisit_ssl.commands.tables import report
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.cld.retrieval import block_names, retrieval_grid, sample_sheet, spread
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run
-from revisit_ssl.report.retrieval_grid import block_names, retrieval_grid, sample_sheet, spread
 from revisit_ssl.training.build import build_pretext
 from revisit_ssl.training.pretrain import export_backbone
-
-SCRIPT = pathlib.Path(__file__).parents[1] / "experiments" / "report.py"
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +126,17 @@ def test_a_sheet_needs_labels(tmp_path):
 
 
 def test_the_command_writes_where_the_page_looks(runs, tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("report_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    options = script.Report(retrieval=tuple(runs), sample_sheet="digits", out_dir=str(tmp_path), paper="cld")
-    script.report(options)
+    options = Report(retrieval=tuple(runs), sample_sheet="digits", out_dir=str(tmp_path), paper="cld")
+    report(options)
     assert capsys.readouterr().err.count("picture: ") == 2
     page = (tmp_path / "cld.md").read_text()
     for name in ("retrieval", "sample_sheet"):
         assert (tmp_path / "cld" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"](cld/{name}.png)" in page
+    (tmp_path / "cld" / "retrieval.png").unlink()
+    report(Report(gallery=("retrieval", *runs), out_dir=str(tmp_path), paper="cld"))
+    assert (tmp_path / "cld" / "retrieval.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="cld has no gallery 'words'; one of sample_sheet, retrieval"):
+        report(Report(gallery=("words", *runs), paper="cld"))
     with pytest.raises(InputError, match="--out is one file"):
-        script.report(script.Report(retrieval=tuple(runs), sample_sheet="digits", out=str(tmp_path / "x.png")))
+        report(Report(retrieval=tuple(runs), sample_sheet="digits", out=str(tmp_path / "x.png")))

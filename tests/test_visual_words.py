@@ -5,7 +5,7 @@ import pytest
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
-from revisit_ssl.report.visual_words import Assigned, patch_at, tiles, visual_words, write_visual_words
+from revisit_ssl.papers.obow.visual_words import Assigned, patch_at, tiles, visual_words, write_visual_words
 from revisit_ssl.training.pretrain import pretrain
 
 

@@ -18,7 +18,7 @@ from revisit_ssl.commands.flags import guarded, read_flags, refuse
 from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers.protocols import with_probes
+from revisit_ssl.papers import with_probes
 from revisit_ssl.recipe import BenchSpec, ProbeOptions, Recipe
 from revisit_ssl.startup import quiet_import
 

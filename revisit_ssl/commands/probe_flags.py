@@ -2,7 +2,7 @@
 
 from revisit_ssl.errors import require
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers.protocols import PROTOCOLS, SELECT
+from revisit_ssl.papers import PROTOCOLS, SELECT
 
 
 def add_probe_flags(parser):

@@ -36,7 +36,8 @@ class Report:
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Workdirs, folders of workdirs, or results.jsonl files."""
     paper: str | None = None
-    """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting, cld or obow."""
+    """Rebuild this paper's tables and figures, with our numbers beside its own: revisiting, cld, obow or one of your
+    own; what is left out is printed with the command that would fill it."""
     out_dir: str = "report"
     """Where to, with --paper."""
     retrieval: tuple[str, str] | None = None
@@ -47,6 +48,8 @@ class Report:
     visual_words: str | None = None
     """Workdir of a run of OBoW or BoWNet: draw the patches of its most frequent words; OUT_DIR/visual_words.html and
     .md."""
+    gallery: tuple[str, ...] = ()
+    """With --paper: draw one of its galleries for its page; its name, then what it takes, such as retrieval RUN RUN."""
     data_dir: str | None = None
     """Where TFDS data sets lie, for these pictures; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: str | None = None
@@ -61,6 +64,6 @@ def main(arguments=None, *, form="revisit-ssl report"):
         options = read_flags(Report, arguments, prog=form)
         with quiet_import():
             from revisit_ssl.commands.tables import report  # after the flags: help needs no TensorFlow
-        return report(options)
+        return report(options, form)
 
     return guarded(work, f"{form} {shlex.join(arguments)}")

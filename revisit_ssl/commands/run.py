@@ -18,8 +18,7 @@ from revisit_ssl.commands.presets import promise
 from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
-from revisit_ssl.papers.protocols import with_probes
+from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of, with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.startup import quiet_import

@@ -19,8 +19,8 @@ import tyro
 from revisit_ssl.commands.flags import guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers import sweeps
 from revisit_ssl.startup import quiet_import
-from revisit_ssl.sweeps.grids import FAMILIES
 
 RUN = (sys.executable, "-m", "revisit_ssl", "run")
 
@@ -78,7 +78,7 @@ def run_sweep(arguments, form, runner, command):
         description=(
             "A grid of runs in child processes, resumable: the same command goes on where it was. Every flag that "
             "is not listed here is handed to each run, such as --epochs 3 or --probes linear lbfgs. The first "
-            f"argument names the grid: {', '.join(FAMILIES)}."
+            f"argument names the grid: {', '.join(sweeps())}."
         ),
         return_unknown_args=True,
     )

@@ -5,16 +5,24 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
-from revisit_ssl.report import compare, write_paper_report
-from revisit_ssl.report.retrieval_grid import retrieval_grid, sample_sheet
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.papers import find_paper
+from revisit_ssl.papers.cld.retrieval import retrieval_grid, sample_sheet
+from revisit_ssl.papers.obow.visual_words import write_visual_words
+from revisit_ssl.papers.older import named
+from revisit_ssl.papers.pages import compare, draw_gallery, left_out, write_paper_report
 from revisit_ssl.report.tables import probed, result_table, shown
-from revisit_ssl.report.visual_words import write_visual_words
 from revisit_ssl.runs.results import read_results, write_atomically, write_results
 
 
-def report(options):
-    """Prints and writes what a ``commands.report.Report`` asks for."""
+def report(options, form="revisit-ssl report"):
+    """Prints and writes what a ``commands.report.Report`` asks for; ``form``: how it was called, for hints."""
+    if options.gallery:
+        require(options.paper, "--gallery is of a paper; name it with --paper")
+        path = draw_gallery(options.paper, options.gallery, options.out_dir, options.data_dir)
+        print(f"gallery: {path}", file=sys.stderr)
+        if not options.runs:  # the page with our numbers, if there is one, needs its runs to be named again
+            return
     if options.visual_words:
         page = write_visual_words(options.visual_words, options.out_dir, data_dir=options.data_dir)
         print(f"page: {page}", file=sys.stderr)
@@ -26,7 +34,8 @@ def report(options):
     if not (options.runs or options.paper):
         raise InputError("no runs given; name workdirs or results.jsonl files, or --paper revisiting for its tables")
     # One measurement made twice counts once: the last.
-    results = list({r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}.values())
+    results = {r.key: r for path in options.runs for file in files_of(path) for r in read_results(file)}
+    results = named(results.values())
     if shown(results) or not options.paper:
         for heading, table in result_table(results):
             print(f"{heading}\n\n{table.markdown()}\n")
@@ -38,6 +47,8 @@ def report(options):
         write_results(options.out, results)
     if options.paper:
         print(f"report: {write_paper_report(results, options.out_dir, options.paper)}", file=sys.stderr)
+        for line in left_out(find_paper(options.paper), results, options.out_dir, "{}".join(form.rsplit("report", 1))):
+            print(f"left out: {line}", file=sys.stderr)
 
 
 def draw(options):

@@ -9,8 +9,9 @@ from revisit_ssl.commands.presets import promise
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
+from revisit_ssl.papers.pages import write_report
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.report import print_table, write_report
+from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import write_results
 from revisit_ssl.training.build import freeze
 from revisit_ssl.training.history import read_history

@@ -8,10 +8,11 @@ import sys
 import numpy as np
 
 from revisit_ssl.evaluation.rows import as_results, of_probing, of_run
-from revisit_ssl.evaluation.sets import check_probes, probe_sources, training_groups
+from revisit_ssl.evaluation.sets import check_probes, fitted_on, probe_sources, training_groups
 from revisit_ssl.evaluators import Score
 from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
+from revisit_ssl.pretext import find_pretext
 from revisit_ssl.runs import results
 from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
@@ -45,11 +46,12 @@ def evaluate(
         InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk.
     """
     measured = {name: p for name, p in recipe.probes.items() if probes is None or name in probes}
-    check_probes(dataclasses.replace(recipe, probes=measured), data_dir)
-    sources = probe_sources(dataclasses.replace(recipe, probes=measured), data_dir)
+    asked = dataclasses.replace(recipe, probes=measured)
+    check_probes(asked, data_dir)
+    sources = probe_sources(asked, data_dir)
     bench = Bench(backbone, sources, recipe, features_dir or features_folder(workdir))
     groups = training_groups(recipe, sources["train"], data_dir)
-    shared = of_probing(recipe, backbone, weights, trained_steps(workdir))
+    shared = of_probing(recipe, backbone, weights, trained_steps(workdir)) | {"probe_train": fitted_on(asked)}
     found = []
     for name, probe in measured.items():
         if not quiet:
@@ -121,6 +123,7 @@ def monitor_results(recipe, history):
     values = {"last_on_test_top1": curve[-1][1], "best_on_test_top1": best[1]}
     shared = of_run(recipe, rows[-1]["step"]) | {
         "weights": "pretrained",
+        "probe_train": recipe.bench.train,
         "probe_dataset": recipe.probed_dataset,
         "split": "test",
     }
@@ -134,21 +137,20 @@ def monitor_results(recipe, history):
     return as_results(score, "knn_monitor", shared, {})
 
 
-# Columns of the log that tell of visual words, each with the level behind it: batch_perplexity_block4.
-WORDS = re.compile(r"(perplexity|batch_perplexity|usage_perplexity|mu|used)(?:_(block\d))?")
 CURVE_POINTS = 60
 
 
 def vocabulary_results(recipe, history):
-    """How the visual words of OBoW and BoWNet were used during training, as results.
+    """What of its log a method wants to be kept, such as how its visual words were used, as results.
 
     Returns:
-        [Result] with probe "vocabulary", the level as endpoint, split "train": perplexity (of an image's bag of words),
-        batch_perplexity, usage_perplexity, mu, and used (percent of the words); the mean over the last tenth of the
-        log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. [] for methods without words.
+        [Result] with probe "vocabulary", the level as endpoint, split "train", of each of the pretext's
+        ``kept_columns`` (batch_perplexity_block4 is batch_perplexity of that level; used is in percent): the mean over
+        the last tenth of the log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS.
     """
     rows = history.log
-    columns = {name: found for name in rows[-1] if (found := WORDS.fullmatch(name))} if rows else {}
+    kept = re.compile(rf"({'|'.join(find_pretext(recipe.pretext).kept_columns) or '(?!)'})(?:_(block\d))?")
+    columns = {name: found for name in rows[-1] if (found := kept.fullmatch(name))} if rows else {}
     shared = of_run(recipe, rows[-1]["step"]) if columns else {}
     shared |= {"weights": "pretrained", "probe": "vocabulary", "probe_dataset": recipe.dataset, "split": "train"}
     found = []
@@ -159,8 +161,8 @@ def vocabulary_results(recipe, history):
         if not curve:
             continue
         last = float(np.mean([value for _, value in curve[-max(1, len(curve) // 10) :]]))
-        kept = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
-        extra = {"curve": [curve[i] for i in kept]}
+        places = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
+        extra = {"curve": [curve[i] for i in places]}
         found.append(
             results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
         )  # fmt: skip

@@ -14,6 +14,9 @@ def of_run(recipe, steps):
     """The fields of a Result that say which run a number is of."""
     return {
         "pretext": recipe.pretext,
+        "name": recipe.name or recipe.pretext,
+        "preset": recipe.preset,
+        "paper": recipe.paper,
         "backbone": recipe.backbone,
         "width": recipe.width,
         "dataset": recipe.dataset,

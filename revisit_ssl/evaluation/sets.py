@@ -38,9 +38,8 @@ def multi_label_sources(recipe, data_dir=None):
     """
     name, spec = recipe.probed_dataset, recipe.bench
     options = {"data_dir": data_dir, "seed": recipe.seed}
-    part = "train" if spec.split == "val" else "trainval"
     sources = {
-        "train": open_source(name, part, fraction=spec.fraction, **options),
+        "train": open_source(name, fitted_on(recipe), fraction=spec.fraction, **options),
         "test": open_source(name, spec.split, **options),
     }
     if sources["train"].multi_labels is None:
@@ -51,8 +50,15 @@ def multi_label_sources(recipe, data_dir=None):
 
 def probe_sources(recipe, data_dir=None):
     """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
-    several = any(p.labels == "several" for p in recipe.probes.values())
+    several = any(probe.labels == "several" for probe in recipe.probes.values())
     return (multi_label_sources if several else labelled_sources)(recipe, data_dir)
+
+
+def fitted_on(recipe):
+    """The split that the recipe's probes are fitted on."""
+    if any(probe.labels == "several" for probe in recipe.probes.values()):
+        return "train" if recipe.bench.split == "val" else "trainval"
+    return recipe.bench.train
 
 
 def training_groups(recipe, source, data_dir=None):

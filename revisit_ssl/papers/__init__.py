@@ -1,29 +1,79 @@
-"""Every published setting by name: "rotation/paper". To add one: a function in the paper's file."""
+"""The papers by name, and every setting of theirs: get_recipe("rotation", "paper").
+
+To add a paper: a folder with recipes.py (RECIPES, ABOUT), sweeps.py (SWEEPS), protocols.py (PROTOCOLS), paper.py
+(PAPER) and numbers.csv, and its line in PAPERS; or a ``spec.Paper`` of one's own in PAPERS, as an object.
+"""
 
 import dataclasses
+import importlib
 
-from revisit_ssl.errors import InputError
-from revisit_ssl.papers.cld import recipes as cld
-from revisit_ssl.papers.obow import recipes as obow
-from revisit_ssl.papers.protocols import PROTOCOLS as PROTOCOLS
-from revisit_ssl.papers.protocols import with_probes
-from revisit_ssl.papers.revisiting import recipes as revisiting
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluators import PROBES
 from revisit_ssl.recipe import override
 
-RECIPES = {**revisiting.RECIPES, **cld.RECIPES, **obow.RECIPES}
+SELECT = "select"
+"""The protocol of no paper: each probe's own options, which suit small sets and choose what is free on val."""
+
+# A name stands for a folder beside this file, whose parts are imported when they are asked for: a recipe needs nothing
+# of what draws a page.
+PAPERS = {
+    "revisiting": "revisit_ssl.papers.revisiting",
+    "cld": "revisit_ssl.papers.cld",
+    "obow": "revisit_ssl.papers.obow",
+}
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
     "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
 )  # fmt: skip
-NAMES = tuple(dict.fromkeys(key.partition("/")[0] for key in RECIPES))
-"""What recipes are called: the pretexts, and combinations such as npid_cld."""
-ABOUT = {**cld.ABOUT, **obow.ABOUT}
-"""{name: a line} of those that are no pretext's."""
+
+
+def find_paper(name):
+    """The spec.Paper of that name.
+
+    Raises:
+        InputError: no such paper.
+    """
+    require(name in PAPERS, f"no paper {name!r}; one of {', '.join(PAPERS)}")
+    found = PAPERS[name]
+    return importlib.import_module(f"{found}.paper").PAPER if isinstance(found, str) else found
+
+
+def recipes_of(paper):
+    """{"npid/small": function of width and backbone} of one paper."""
+    return _part(paper, "recipes")
+
+
+def sweeps():
+    """{name of a sweep: [spec.Variant]} of all papers."""
+    return {name: variants for paper in PAPERS for name, variants in _part(paper, "sweeps").items()}
+
+
+def protocols():
+    """{name: {probe: options}}: how the papers measure features."""
+    return {name: known for paper in PAPERS for name, known in _part(paper, "protocols").items()}
+
+
+def about():
+    """{name of a recipe: a line} of those that are not called as their pretext."""
+    return {name: line for paper in PAPERS for name, line in _part(paper, "about", "recipes").items()}
+
+
+def names():
+    """What recipes are called: the pretexts, and combinations such as npid_cld."""
+    return tuple(dict.fromkeys(key.partition("/")[0] for paper in PAPERS for key in recipes_of(paper)))
+
+
+def _part(paper, part, module=None):
+    found = PAPERS[paper]
+    if isinstance(found, str):
+        return getattr(importlib.import_module(f"{found}.{module or part}"), part.upper())
+    return getattr(found, part)
 
 
 def presets_of(name):
-    """The presets that there are for a recipe name, in the order of PRESETS."""
-    return [preset for preset in PRESETS if f"{name}/{preset}" in RECIPES]
+    """The presets that there are for a recipe name, in the order of PRESETS; those of other papers behind them."""
+    found = [key.partition("/")[2] for paper in PAPERS for key in recipes_of(paper) if key.startswith(f"{name}/")]
+    return sorted(found, key=lambda preset: PRESETS.index(preset) if preset in PRESETS else len(PRESETS))
 
 
 def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None, protocol=None, **changes):
@@ -35,26 +85,73 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
         width: widening factor; None takes the preset's. Given here, a preset may fit batch and steps to it.
         backbone: name in BACKBONES; None takes the preset's. Given here, a preset fits stem and strides to it.
         probes: names in PROBES instead of the preset's, () for none; or {name: options}.
-        protocol: where the options of probes come from, see ``protocols.with_probes``.
+        protocol: where the options of probes come from, see ``with_probes``.
         **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too,
             ``probes__knn__temperature=0.07`` into the options of a probe, ``bench__fraction=0.1`` into what probes see.
 
     Returns:
-        Recipe.
+        Recipe, which keeps name and preset, and the name of its paper.
 
     Raises:
         InputError: unknown name, preset, probe, protocol, field, or a width below 1.
     """
     known = presets_of(name)
     if not known:
-        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(NAMES))}")
+        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(names()))}")
     if preset not in known:
         raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
     if width is not None and width < 1:
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
-    recipe = RECIPES[f"{name}/{preset}"](width, backbone)
+    key = f"{name}/{preset}"
+    paper = next(paper for paper in PAPERS if key in recipes_of(paper))
+    made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
     if isinstance(probes, dict):
-        recipe = dataclasses.replace(recipe, probes=probes, protocol=protocol or recipe.protocol)
+        made = dataclasses.replace(made, probes=probes, protocol=protocol or made.protocol)
     elif probes is not None or protocol is not None:
-        recipe = with_probes(recipe, probes, protocol)
-    return override(recipe, **changes)
+        made = with_probes(made, probes, protocol)
+    return override(made, **changes)
+
+
+def options_of(protocol, probe):
+    """The options that a protocol has for a probe.
+
+    Raises:
+        InputError: unknown protocol or probe, or a protocol that does not define that probe.
+    """
+    if probe not in PROBES:
+        raise InputError(f"unknown probe {probe!r}; one of {', '.join(sorted(PROBES))}")
+    if protocol == SELECT:
+        return PROBES[probe]()
+    known = protocols().get(protocol)
+    if known is None:
+        raise InputError(f"unknown protocol {protocol!r}; one of {', '.join((SELECT, *protocols()))}")
+    require(
+        probe in known,
+        f"protocol {protocol} does not define {probe}; it defines {', '.join(known)}; take another --protocol",
+    )
+    return known[probe]
+
+
+def with_probes(recipe, names=None, protocol=None):
+    """The recipe with the named probes instead of its own.
+
+    Args:
+        recipe: Recipe.
+        names: of PROBES; () for none, None for the recipe's own. One that the recipe has keeps its options there.
+        protocol: of ``protocols``, or "select"; all options are then its. None: the recipe's, for probes that are new.
+
+    Raises:
+        InputError: see ``options_of``.
+    """
+    names = tuple(recipe.probes) if names is None else names
+    kept = recipe.probes if protocol in (None, recipe.protocol) else {}
+    protocol = protocol or recipe.protocol
+    probes = {name: kept[name] if name in kept else options_of(protocol, name) for name in names}
+    return dataclasses.replace(recipe, probes=probes, protocol=protocol)
+
+
+RECIPES = {key: make for paper in PAPERS for key, make in recipes_of(paper).items()}
+"""Every setting of this repository's papers."""
+NAMES = names()
+ABOUT = about()
+PROTOCOLS = protocols()

@@ -37,6 +37,8 @@ class Pretext(keras.Model):
     """False for a baseline that only builds its network."""
     cuts_patches = False
     """True where the network is trained on the patches of ``views.patch_grid``."""
+    kept_columns = ()
+    """Columns of the log whose last values and curves a run keeps as results; a level behind them is told apart."""
     contract_changes = {}
     """Recipe fields that ``testing.check_pretext`` changes, as for ``override``: a term that the method may carry, or
     sizes at which rounding decides nothing, so that two replicas can give the numbers of one device."""

@@ -1,33 +1,48 @@
 """One number a cell: which of our runs stands in it, and which had to stay out."""
 
-import math
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from revisit_ssl.report.names import network_name, pretext_name, probe_name
-from revisit_ssl.report.tables import Group, spread
+from revisit_ssl.report.names import network_name, probe_name
+from revisit_ssl.report.settings import Measure, Setting, counted, is_clear, points, rank
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The seeds of one setting at one probe and endpoint.
+    """The seeds of one setting by one measure.
 
     Attributes:
-        values: percents, one a seed; ``seeds`` are their numbers.
-        untrained: percents of the better of the two untrained networks, which may be none.
-        reestimated: True if that is the one whose BatchNorm statistics were re-estimated.
-        group: the setting.
-        probe: as it was run.
         others: Cells of the same network by other settings, not to be averaged with this one.
     """
 
-    values: tuple
-    group: Group
-    probe: str
-    seeds: tuple = ()
-    untrained: tuple = ()
-    reestimated: bool = False
+    setting: Setting
+    measure: Measure
     others: tuple = ()
+
+    @property
+    def probe(self):
+        return self.measure.probe
+
+    @property
+    def seeds(self):
+        """{seed: percent}"""
+        return self.setting.scores[self.measure]
+
+    @property
+    def values(self):
+        return tuple(self.seeds.values())
+
+    @property
+    def untrained(self):
+        """Percents of the better of the two untrained networks, which may be none."""
+        return tuple(self.setting.untrained.get(self.measure, {}).values())
+
+    @property
+    def reestimated(self):
+        """True if that is the one whose BatchNorm statistics were re-estimated."""
+        again = self.setting.kinds.get("random, BN re-estimated")
+        theirs = again.scores.get(self.measure) if again else None
+        return bool(theirs) and self.setting.untrained[self.measure] is theirs
 
     @property
     def mean(self):
@@ -41,14 +56,12 @@ class Cell:
     @property
     def gain(self):
         """Points between the means, None where the untrained network was not probed."""
-        return self.mean - statistics.fmean(self.untrained) if self.untrained else None
+        return points(self.setting.untrained.get(self.measure), self.seeds)
 
     @property
     def clear(self):
         """True if the gain is at least two standard deviations of the difference, known from several seeds of both."""
-        if min(len(self.values), len(self.untrained)) < 2:
-            return False
-        return self.gain >= 2 * math.hypot(self.std, statistics.stdev(self.untrained))
+        return is_clear(self.setting.untrained.get(self.measure), self.seeds)
 
     @property
     def text(self):
@@ -56,57 +69,40 @@ class Cell:
         return counted(self.values) + ("‡" if self.others else "")
 
 
-def counted(values):
-    """47.1 ± 0.3 (3): mean, sample standard deviation and number of seeds."""
-    return f"{spread(values)} ({len(values)})" if values else ""
-
-
 def best_of(found, split=None):
-    """The Cell to show of several settings of one network: the split asked for, then most steps, epochs, seeds."""
+    """The Cell to show of several of one network, by the one rule; None of none."""
     if not found:
         return None
-
-    def rank(cell):
-        return cell.group.split == split, cell.group.steps or 0, last_epoch(cell.probe), len(cell.values)
-
-    first, *rest = sorted(found, key=rank, reverse=True)
-    return replace(first, others=tuple(rest))
+    first, *rest = sorted(found, key=lambda c: rank(c.setting, c.measure, split), reverse=True)
+    return Cell(first.setting, first.measure, tuple(rest))
 
 
-def last_epoch(probe):
-    """520 of linear_images 480/500/520; 0 where there is one schedule only."""
-    return float(probe.rpartition("/")[2]) if "/" in probe else 0.0
+def hidden(cells, title):
+    """[note] on the settings that are not shown; of several endpoints of a network the last one speaks.
 
-
-def hidden(cells):
-    """[note] on the settings that are not shown; of several endpoints of a network the last one speaks."""
+    Args:
+        cells: [Cell].
+        title: what a method is called, of its recipe's name.
+    """
     told = {}
     for cell in cells:
         if cell.others:
-            g = cell.group
+            s = cell.setting
             others = "; ".join(f"{described(o, cell)}: {counted(o.values)}" for o in cell.others)
-            name = f"{pretext_name(g.name)}, {network_name(g.backbone, g.width)}"
+            name = f"{title(s.name)}, {network_name(s.backbone, s.width)}"
             told[name] = f"{name}: {described(cell, cell.others[0])} shown; also run: {others}."
-    text = "‡ Several settings, never averaged; the one with most steps is shown."
+    text = "‡ Several settings, never averaged; the one with most seeds, then most steps is shown."
     return [" ".join([text, *told.values()])] if told else []
 
 
 def described(cell, other):
     """What tells a setting from another: 2,106 steps, recipe 1a2b3c4d."""
-    g, o = cell.group, other.group
-    mine, its = g.recipe or g.setting, o.recipe or o.setting
-    parts = [f"{g.steps:,} steps"] if g.steps is not None else []
-    parts += [f"{g.split} split"] if g.split != o.split else []
+    s, o = cell.setting, other.setting
+    mine, its = s.recipe or s.setting, o.recipe or o.setting
+    parts = [f"{s.steps:,} steps"] if s.steps is not None else []
+    parts += [f"{s.split} split"] if s.split != o.split else []
     parts += [probe_name(cell.probe)] if cell.probe != other.probe else []
-    parts += [f"recipe {mine}"] if mine and mine != its and g.steps == o.steps else []
+    parts += [f"recipe {mine}"] if mine and mine != its and s.steps == o.steps else []
     return ", ".join(parts) or "a run from elsewhere"
 
 
-def own_size(results):
-    """Without the RevNets whose representation is not their own 512 k values (the paper's Figure 6): other networks."""
-    results = list(results)
-    other = {
-        r.recipe for r in results
-        if r.backbone.startswith("revnet50") and r.representation_size not in (None, 512 * r.width)
-    }  # fmt: skip
-    return [r for r in results if r.recipe not in other] if other else results

@@ -1,19 +1,5 @@
-"""What the paper calls things, in its order; what it does not have keeps our name."""
+"""What networks, data sets and probes are called in tables, in the order in which they stand there."""
 
-PRETEXTS = {
-    "rotation": "Rotation",
-    "exemplar": "Exemplar",
-    "relative_patch": "RelPatchLoc",
-    "jigsaw": "Jigsaw",
-    "supervised": "Supervised",
-    "npid": "NPID",
-    "moco": "MoCo",
-    "simclr": "SimCLR",
-    "byol": "BYOL",
-    "infomin": "InfoMin",
-    "obow": "OBoW",
-    "bownet": "BoWNet",
-}
 NETWORKS = {
     "revnet50": "RevNet50",
     "resnet50_v2": "ResNet50 v2",
@@ -27,7 +13,12 @@ NETWORKS = {
     "resnet18_torch": "ResNet18",
     "resnet50_torch": "ResNet50",
 }
-DATASETS = {"imagenet2012": "ImageNet", "places205": "Places205"}
+DATASETS = {
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "cifar10_lt": "CIFAR-10-LT", "cifar100_lt": "CIFAR-100-LT",
+    "stl10": "STL-10", "stl10_all": "STL-10 with its unlabelled images", "kitchen_hc": "Kitchen-HC",
+    "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes", "voc": "VOC",
+    "places205": "Places205",
+}  # fmt: skip
 PROBES = {
     "linear": "linear",
     "linear_images": "SGD linear on crops",
@@ -42,10 +33,6 @@ PROBES = {
     "few_shot": "few-shot",
     "voc_svm": "VOC07 SVM",
 }
-
-
-def pretext_name(name):
-    return PRETEXTS.get(name, name)
 
 
 def network_name(backbone, width=None):
@@ -79,6 +66,6 @@ def share(labels):
 
 
 def order(names, known):
-    """Names in the paper's order, others after them as they come."""
+    """Names in the order of the known ones, others after them as they come."""
     names, places = list(dict.fromkeys(names)), list(known)
     return sorted(names, key=lambda n: places.index(n) if n in places else len(places))

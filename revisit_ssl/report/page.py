@@ -1,9 +1,9 @@
 """report.md and report.html of a finished or unfinished run, made from its workdir alone."""
 
-import dataclasses
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,18 +16,9 @@ from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.report import pictures, tables
-from revisit_ssl.report.blocks import (
-    Bullets,
-    Facts,
-    Folded,
-    Heading,
-    KeyNumbers,
-    Picture,
-    Table,
-    Text,
-    as_html,
-    as_markdown,
-)  # fmt: skip
+from revisit_ssl.report.blocks import Bullets, Facts, Folded, Heading, KeyNumbers, Picture, Table, Text
+from revisit_ssl.report.pages import write_page
+from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
 from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
 from revisit_ssl.training.monitor import TEST_COLUMN
@@ -38,12 +29,13 @@ GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5
 
 
-def write_report(workdir, *, data_dir=None):
+def write_report(workdir, *, data_dir=None, beside=None):
     """Writes report.md, report.html and the pictures in report/; a part that cannot be made is left out and named.
 
     Args:
         workdir: of ``pretrain``; local or gs://.
         data_dir: where TFDS data sets lie, for the pictures.
+        beside: function of [Result] that sets them beside published numbers, (Table, [note]); None leaves that out.
 
     Returns:
         Path of report.html, one file that needs nothing else.
@@ -51,7 +43,7 @@ def write_report(workdir, *, data_dir=None):
     Raises:
         InputError: no run in the workdir, or it cannot be written to.
     """
-    run = Run(str(workdir), data_dir)
+    run = Run(str(workdir), data_dir, beside)
     title = f"{run.name} · {run.recipe.backbone} k={run.recipe.width} · {run.recipe.dataset}"
     blocks = [*key_numbers(run), *the_run(run)]
     missing = []
@@ -63,13 +55,7 @@ def write_report(workdir, *, data_dir=None):
     blocks += provenance(run)
     if missing:
         blocks += [Heading("Left out"), Bullets(missing)]
-    for block in blocks:
-        if isinstance(block, Picture):
-            results.write_atomically(os.path.join(run.workdir, block.path), block.png)
-    results.write_atomically(os.path.join(run.workdir, "report.md"), as_markdown(title, blocks))
-    path = os.path.join(run.workdir, "report.html")
-    results.write_atomically(path, as_html(title, blocks))
-    return path
+    return write_page(title, blocks, run.workdir, "report")
 
 
 @dataclass
@@ -78,6 +64,7 @@ class Run:
 
     workdir: str
     data_dir: str | None
+    beside: Callable | None = None
 
     def path(self, name):
         return os.path.join(self.workdir, name)
@@ -112,8 +99,8 @@ class Run:
 
     @property
     def name(self):
-        """npid_cld: what run.py calls the recipe."""
-        return tables.recipe_name(self.recipe.pretext, dataclasses.asdict(self.recipe.task))
+        """What run.py calls the recipe."""
+        return self.recipe.name or self.recipe.pretext
 
     @property
     def trains(self):
@@ -134,9 +121,9 @@ def key_numbers(run):
     numbers = []
     if row.pretrained:
         what = tables.OTHERS.get(probe, ("", "top-1"))[1]
-        numbers.append((f"{tables.spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, {what}"))
+        numbers.append((f"{spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, {what}"))
     if row.to_beat:
-        numbers.append((f"{tables.spread(row.to_beat)} %", "the same network untrained, the row to beat"))
+        numbers.append((f"{spread(row.to_beat)} %", "the same network untrained, the row to beat"))
     if row.gain is not None:
         numbers.append((f"{row.gain:+.1f}", "points gained"))
     return [KeyNumbers(numbers)]
@@ -211,7 +198,8 @@ def details(found):
 
 def published(run):
     require(run.results, "no results.jsonl to set beside them")
-    table, notes = tables.comparison(run.results, "revisiting")
+    require(run.beside, "no paper was named")
+    table, notes = run.beside(run.results)
     return [table, *(Text(note) for note in notes)]
 
 

@@ -1,16 +1,16 @@
 """Tables of results: in the terminal, and beside the papers' numbers."""
 
+import re
 import statistics
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.names import DATASETS
+from revisit_ssl.report.names import dataset_name
+from revisit_ssl.report.settings import RANDOM, grouped, settings_of, spread, start_of, unique, unlike
 
-RANDOM = ("random", "random, BN re-estimated")
-PATCHES = ("jigsaw", "relative_patch")  # their probes see patches, so their untrained network has numbers of its own
+TABLES = re.compile("table|readme", re.IGNORECASE)
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
 # Probes that measure no top-1 accuracy: the metric that stands for them in a table, and what it is called.
 OTHERS = {
@@ -19,44 +19,6 @@ OTHERS = {
     "few_shot": ("5shot", "accuracy of 5-shot episodes"),  # few_shot_5way_5shot, for any number of ways
     "voc_svm": ("map", "mean average precision"),
 }
-
-
-@dataclass
-class Group:
-    """All seeds of one setting.
-
-    Attributes:
-        name: of the recipe, such as npid_cld, or which of the two untrained networks.
-        setting: hash of the setting, empty in old results.
-        view: an untrained network's: the pretext whose images it was shown, empty where that is not known.
-        recipe: a hash to tell it from groups that are equal otherwise, or empty.
-        recipes: {hash}, one a seed.
-        scores: {(probe, endpoint): {seed: percent}}.
-    """
-
-    name: str
-    backbone: str
-    width: int
-    dataset: str
-    probe_dataset: str
-    steps: int | None
-    labels: float = 1.0
-    split: str = "test"
-    setting: str = ""
-    view: str = ""
-    recipe: str = ""
-    recipes: set = field(default_factory=set)
-    scores: dict = field(default_factory=dict)
-
-    @property
-    def network(self):
-        return f"{self.backbone} k={self.width}"
-
-    @property
-    def data(self):
-        """The data set, or "pretrained on → probed on"."""
-        same = self.dataset == self.probe_dataset
-        return self.dataset if same else f"{self.dataset} → {self.probe_dataset}"
 
 
 @dataclass(frozen=True)
@@ -82,42 +44,36 @@ class Row:
         return statistics.fmean(self.pretrained) - statistics.fmean(self.to_beat)
 
 
-def compare(results, published="revisiting"):
-    """Our numbers and a paper's, in different columns, as a Markdown table.
+def comparison(results, published, paper):
+    """Our numbers and a paper's, in different columns.
 
     Every column says whose numbers it holds, of which data set, by which probe and (the paper's) from which table.
-    Rows are matched by pretext, network, width and endpoint; a cell is empty where there is no run or no published
-    number. The paper's other widths of the same pretext and network are shown too. All numbers are top-1 in percent;
-    ours are mean ± sample standard deviation where there are several seeds.
+    Rows are matched by the recipe's name, network, width and endpoint; a cell is empty where there is no run or no
+    published number. The paper's other widths of the same method and network are shown too. All numbers are top-1 in
+    percent; ours are mean ± sample standard deviation where there are several seeds.
 
     Args:
         results: [Result].
-        published: name of a paper for ``load_published``.
+        published: [row] of the paper's tables, as ``load_published`` gives them.
+        paper: its name.
 
     Returns:
-        str, Markdown.
+        (Table, [note]).
 
     Raises:
-        InputError: no results, or no such paper.
+        InputError: no results.
     """
-    table, notes = comparison(results, published)
-    return "\n\n".join([table.markdown(), *notes])
-
-
-def comparison(results, published="revisiting"):
-    """(Table, [note]) of ``compare``."""
-    groups = group(results)
-    # Only the tables: a number read off a figure, or of a network with an extra layer, fits no row of ours.
-    paper = [r for r in load_published(published) if r["paper"] == published and "Table" in r["table"]]
-    paper = [r for r in paper if r["metric"] == "top1"]
-    ours = {}  # {(pretext, network, endpoint): {(data, probe): values}}
+    groups = grouped(some(probed(results)))
+    # Only tables: a number read off a figure, or of a network with an extra layer, fits no row of ours.
+    printed_top1 = [r for r in published if r["paper"] == paper and r["metric"] == "top1" and TABLES.search(r["table"])]
+    ours = {}  # {(name, network, endpoint): {(data, probe): values}}
     for g in groups:
-        for (probe, endpoint), seeds in g.scores.items():
-            ours.setdefault((label(g, groups), g.network, endpoint), {})[g.data, probe] = tuple(seeds.values())
+        for m, seeds in g.scores.items():
+            ours.setdefault((label(g, groups), g.network, m.endpoint), {})[g.data, m.probe] = tuple(seeds.values())
     models = {(g.name, g.backbone) for g in groups}
     sets = {"imagenet2012", *(g.probe_dataset for g in groups)}
     theirs = {}
-    for r in paper:
+    for r in printed_top1:
         wide = r["labels"] == 1 or r["dataset"] in {g.probe_dataset for g in groups}
         if (r["pretext"], r["backbone"]) in models and r["dataset"] in sets and wide:
             key = (r["pretext"], f"{r['backbone']} k={r['width']}", r["endpoint"])
@@ -134,22 +90,28 @@ def comparison(results, published="revisiting"):
     columns = ["pretext", "network", "endpoint"]
     columns += [f"ours ({data}, {probe})" for data, probe in our_columns]
     columns += [f"paper ({title(*column)})" for column in their_columns]
-    return Table(columns, rows, labels=3), notes(groups, theirs, published)
+    return Table(columns, rows, labels=3), notes(groups, theirs, paper)
 
 
-def notes(groups, theirs, published):
-    """What has to be said under the table so that nobody misreads it."""
+def notes(groups, theirs, paper):
+    """What has to be said under the table so that nobody misreads it: [text].
+
+    Args:
+        groups: [Setting] of ours.
+        theirs: {row of the table: {column: published number}}.
+        paper: its name.
+    """
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
-    seeds = {seed for g in groups for scores in g.scores.values() for seed in scores}
+    seeds = {seed for g in groups for found in g.lines.values() for seed in found}
     lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
     if not theirs:
-        models = unique(f"{g.name} with {g.backbone}" for g in groups if g.name not in RANDOM)
-        lines.append(f"The tables of “{published}” hold no number for {', '.join(models) or 'an untrained network'}.")
+        models = unique(f"{g.name} with {g.backbone}" for g in groups if g.trained)
+        lines.append(f"The tables of “{paper}” hold no number for {', '.join(models) or 'an untrained network'}.")
         return lines
     own = unique(g.probe_dataset for g in groups)
     other = unique(column[0] for cells in theirs.values() for column in cells)
     if not set(own) & set(other):
-        named = " and ".join(DATASETS.get(name, name) for name in other)
+        named = " and ".join(dataset_name(name) for name in other)
         lines.append(
             f"**The two kinds of columns measure different things:** ours are of {', '.join(own)}, the paper's of "
             f"{named}. They are side by side for their order, not for their values."
@@ -161,9 +123,10 @@ def notes(groups, theirs, published):
 
 def result_table(results):
     """[(heading, Table)], one for each pretrained setting: every probe and endpoint beside the untrained network."""
-    tables = []
-    for model, rows in summarize(results):
-        trained = model.name not in RANDOM
+    tables, found = [], summarize(results)
+    models = [model for model, _ in found]
+    for model, rows in found:
+        trained = model.trained
         columns = ["probe", "endpoint", *([model.name] if trained else []), *RANDOM, *(["gain"] if trained else [])]
         lines = []
         for row in rows:
@@ -173,7 +136,7 @@ def result_table(results):
                 [row.probe, row.endpoint]
                 + ([spread(row.pretrained), *untrained, *(gain or [""])] if trained else untrained)
             )
-        tables.append((f"**{heading(model)}**, {measure(model)}", Table(columns, lines, labels=2)))
+        tables.append((f"**{heading(model, models)}**, {measure(model)}", Table(columns, lines, labels=2)))
     return tables
 
 
@@ -182,8 +145,10 @@ def print_table(results):
     if not shown(results):
         print("no probes were run")
         return
-    for model, rows in summarize(results):
-        trained = model.name not in RANDOM
+    found = summarize(results)
+    models = [model for model, _ in found]
+    for model, rows in found:
+        trained = model.trained
         head = ["probe", "endpoint", *(["pretrained"] if trained else []), "random", "random+BN"]
         head += ["gain"] if trained else []
         lines = [head]
@@ -196,7 +161,7 @@ def print_table(results):
         first = 3 if trained else 2
         lines[0] = [cell + " " if i in (first, first + 1) else cell for i, cell in enumerate(head)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        print(f"\n{textwrap.fill(heading(model), 80)}\n{textwrap.fill(measure(model), 80)}")
+        print(f"\n{textwrap.fill(heading(model, models), 80)}\n{textwrap.fill(measure(model), 80)}")
         for line in lines:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
             print("  ".join(cells).rstrip())
@@ -204,44 +169,32 @@ def print_table(results):
 
 
 def summarize(results):
-    """[(Group, [Row])]: each pretrained setting with the untrained network of the same width, data and view.
+    """[(Setting, [Row])]: each pretrained setting with the untrained network of the same width, data and view.
 
     Raises:
         InputError: no probe's result.
     """
-    groups = grouped(some(shown(results)))
-    trained = [g for g in groups if g.name not in RANDOM]
+    results = some(shown(results))
+    trained = settings_of(results)
+    models = trained
+    if not trained:
+        groups = grouped(results)
+        models = groups[:1]
+        first = models[0]
+        first.kinds = {kind: match for kind in RANDOM if (match := start_of(kind, first, groups))}
     summaries = []
-    for model in trained or groups[:1]:
-        plain, estimated = (untrained(name, model, groups) for name in RANDOM)
-        keys = unique([*(model.scores if trained else ()), *plain, *estimated])
-        probes = unique(k[0] for k in keys)
+    for model in models:
+        kinds = [model.kinds[kind].scores if kind in model.kinds else {} for kind in RANDOM]
+        scores = [model.scores if trained else {}, *kinds]
+        keys = unique((m.probe, m.endpoint) for found in scores for m in found)
+        probes = unique(probe for probe, _ in keys)
+        columns = [{(m.probe, m.endpoint): tuple(seeds.values()) for m, seeds in found.items()} for found in scores]
         rows = [
-            Row(*key, *(tuple(s.get(key, {}).values()) for s in (model.scores if trained else {}, plain, estimated)))
-            for key in sorted(keys, key=lambda k: (probes.index(k[0]), depth(k[1])))
+            Row(*key, *(column.get(key, ()) for column in columns))
+            for key in sorted(keys, key=lambda key: (probes.index(key[0]), depth(key[1])))
         ]
         summaries.append((model, rows))
     return summaries
-
-
-def untrained(name, model, groups):
-    """Scores of the network that ``model`` started as; {} if it was not probed.
-
-    Its own run's where there are any; else another's of the same network that saw the same kind of images.
-    """
-    candidates = [g for g in groups if g.name == name and same_network(g, model)]
-    view = model.view if model.name in RANDOM else model.name
-    candidates = [g for g in candidates if (g.view in PATCHES) == (view in PATCHES)]
-
-    def near(g):
-        return (
-            bool(g.setting) and g.setting == model.setting,
-            bool(g.recipes & model.recipes),
-            g.view == view,
-            not g.view,
-        )
-
-    return max(candidates, key=near).scores if candidates else {}
 
 
 def probed(results, metric="top1"):
@@ -265,71 +218,6 @@ def some(results):
     return results
 
 
-def group(results, metric="top1"):
-    """[Group] in order of appearance.
-
-    Raises:
-        InputError: nothing of that metric.
-    """
-    return grouped(some(probed(results, metric)))
-
-
-def grouped(results):
-    """[Group] of results of one metric."""
-    recipes, schedules = {}, {}
-    for r in results:
-        schedules.setdefault(r.probe, set()).add(r.schedule)
-        if r.weights not in RANDOM and not r.setting:
-            recipes.setdefault((shared(r), r.probe, r.schedule, r.endpoint, r.seed), set()).add(r.recipe)
-    # One seed, two recipes: these are two settings and not two draws of one, so no mean may be taken over them. Results
-    # that name their setting say it themselves.
-    mixed = {key[0] for key, found in recipes.items() if len(found) > 1}
-    views = {r.recipe: recipe_name(r.pretext, r.task) for r in results if r.weights not in RANDOM}
-    groups = {}
-    for r in results:
-        view = views.get(r.recipe, "") if r.weights in RANDOM else ""
-        recipe = r.recipe if shared(r) in mixed else r.setting
-        g = groups.setdefault((shared(r), view, recipe), Group(*shared(r), view=view, recipe=recipe))
-        g.recipes.add(r.recipe)
-        probe = r.probe if len(schedules[r.probe]) == 1 else f"{r.probe} {epochs(r.schedule)}".strip()
-        g.scores.setdefault((probe, r.endpoint), {})[r.seed] = r.value
-    found = list(groups.values())
-    alone = [g for g in found if not any(o is not g and same_but_recipe(o, g) for o in found)]
-    for g in alone:
-        g.recipe = ""
-    return found
-
-
-def shared(result):
-    """What all seeds of a setting share: the first fields of a Group."""
-    name = result.weights if result.weights in RANDOM else recipe_name(result.pretext, result.task)
-    fields = ("backbone", "width", "dataset", "probe_dataset", "steps", "labels", "split", "setting")
-    return name, *(getattr(result, field) for field in fields)
-
-
-def recipe_name(pretext, task):
-    """npid_cld, moco_v2: what a pretext with these options, {name: value} of a Result, is called on the command line.
-
-    Lines without their options have the pretext's name.
-    """
-    name = f"{pretext}_v2" if pretext == "moco" and task.get("head") in ("mlp", "normmlp") else pretext
-    return f"{name}_cld" if task.get("cld", {}).get("weight") else name
-
-
-def epochs(schedule):
-    """30/50/70"""
-    return "/".join(f"{e:g}" for e in schedule or ())
-
-
-def same_network(one, other):
-    fields = ("backbone", "width", "dataset", "probe_dataset", "labels", "split")
-    return all(getattr(one, name) == getattr(other, name) for name in fields)
-
-
-def same_but_recipe(one, other):
-    return same_network(one, other) and (one.name, one.steps, one.view) == (other.name, other.steps, other.view)
-
-
 def label(g, groups):
     """The group's name, with as much more as tells it from the others in the table."""
     twins = [o for o in groups if o is not g and (o.name, o.network, o.data) == (g.name, g.network, g.data)]
@@ -340,20 +228,29 @@ def label(g, groups):
     return f"{g.name} ({', '.join(more)})" if more else g.name
 
 
-def heading(g):
-    """rotation · revnet50 k=1 · 744 steps on toy_scenes"""
-    name = g.name if g.name not in RANDOM else "untrained"
-    steps = f"{g.steps:,} steps on " if g.steps else ""
-    recipe = f" · recipe {g.recipe}" if g.recipe else ""
-    return f"{name} · {g.network} · {steps}{g.data}{recipe}"
+def heading(model, models=()):
+    """The recipe · revnet50 k=1 · 744 steps on toy_scenes; then the options by which it differs from others among
+    ``models`` that are equal otherwise, temperature 0.1, and the hash of its recipe."""
+    text = called(model)
+    if not model.recipe:
+        return text
+    twins = [m for m in models if called(m) == text]
+    told = [f"{option} {values[twins.index(model)]}" for option, values in unlike(twins).items()] if twins else []
+    return " · ".join([text, *([", ".join(told)] if told else []), f"recipe {model.recipe}"])
+
+
+def called(model):
+    name = model.name if model.trained else "untrained"
+    steps = f"{model.steps:,} steps on " if model.steps else ""
+    return f"{name} · {model.network} · {steps}{model.data}"
 
 
 def measure(g):
     """What the numbers of a table are."""
-    seeds = {seed for scores in g.scores.values() for seed in scores}
+    seeds = {seed for found in g.lines.values() for seed in found}
     several = f", mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else ""
     share = f", probes fitted on {g.labels:.0%} of the labels".replace("%", " %") if g.labels != 1 else ""
-    probes = unique(probe for probe, _ in g.scores)
+    probes = unique(m.probe for m in g.lines)
     others = ", ".join(f"{probe}: {OTHERS[probe][1]}" for probe in probes if probe in OTHERS)
     top1 = "top-1 in percent" + (f" ({others})" if others else "")
     return f"{top1 if set(probes) - set(OTHERS) else f'{others}, in percent'} on the {g.split} split{share}{several}"
@@ -377,15 +274,7 @@ def depth(endpoint):
 def title(dataset, labels, probe, table):
     """ImageNet 10 % labels, L-BFGS, Suppl. Table 2"""
     share = "" if labels == 1 else f" {labels:.0%} labels".replace("%", " %")
-    return f"{DATASETS.get(dataset, dataset)}{share}, {PROBES.get(probe, probe)}, {table}"
-
-
-def spread(values):
-    """63.1, or 63.1 ± 0.8 (sample standard deviation) of several seeds; empty for none."""
-    if not values:
-        return ""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{deviation}"
+    return f"{dataset_name(dataset)}{share}, {PROBES.get(probe, probe)}, {table}"
 
 
 def printed(row):
@@ -395,8 +284,3 @@ def printed(row):
 
 def bold(text, yes):
     return f"**{text}**" if yes else text
-
-
-def unique(items):
-    """The items without repetition, in order of appearance."""
-    return list(dict.fromkeys(items))

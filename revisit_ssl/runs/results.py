@@ -21,10 +21,13 @@ class Result:
 
     Attributes:
         pretext, backbone, width, seed, dataset: of the pretraining run.
+        name, preset, paper: what its recipe is called: "npid_cld", "small", "cld". Lines written before these were
+            have "" for all three; ``papers.older`` fills them in.
         weights: "pretrained"; "random" (as initialised); "random, BN re-estimated".
         steps: training steps behind the weights; None where they came from elsewhere.
         endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
         value: percent for accuracies.
+        probe_train: split that the probe was fitted on; "" where none was, and in older lines.
         labels: share of the labelled training images that the probe had, in (0, 1].
         hyperparameters: what the probe used or chose (on the validation split).
         extra: what else the probe reports, its validation accuracy among it.
@@ -51,6 +54,10 @@ class Result:
     split: str
     metric: str
     value: float
+    name: str = ""
+    preset: str = ""
+    paper: str = ""
+    probe_train: str = ""
     labels: float = 1.0
     hyperparameters: dict = field(default_factory=dict)
     extra: dict = field(default_factory=dict)

@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.papers import sweeps
+from revisit_ssl.papers.spec import Variant
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import read_results, write_results
 from revisit_ssl.sweeps import jobs
-from revisit_ssl.sweeps.grids import FAMILIES, Variant
 from revisit_ssl.sweeps.planning import GridRun, describe, hours_of, look_at, planned
 from revisit_ssl.sweeps.timing import time_settings
 from revisit_ssl.training.progress import clock
@@ -84,7 +85,7 @@ def grid(options, overrides, workdir, parse):
     Raises:
         InputError: an unknown family, pretext or flag, a flag that the sweep decides, a recipe that cannot be.
     """
-    require(options.family in FAMILIES, f"unknown family {options.family!r}; one of {', '.join(FAMILIES)}")
+    require(options.family in sweeps(), f"unknown family {options.family!r}; one of {', '.join(sweeps())}")
     variants = chosen_variants(options)
     varied = {flag_name(part) for v in variants for part in v.flags if part.startswith("--")}
     for flag in map(flag_name, overrides):
@@ -92,8 +93,8 @@ def grid(options, overrides, workdir, parse):
         require(flag not in varied, f"{flag} is what {options.family} varies; choose values with --only")
     settings = []
     for variant in variants:
-        for backbone in options.backbones or (None,):
-            for width in options.widths or (None,):
+        for backbone in options.backbones or (variant.backbone,):
+            for width in options.widths or (variant.width,):
                 chosen = {"--preset": options.preset, "--backbone": backbone, "--width": width}
                 flags = [str(part) for flag, value in chosen.items() if value is not None for part in (flag, value)]
                 arguments = [variant.recipe, *flags, *variant.flags, *overrides]
@@ -111,7 +112,7 @@ def grid(options, overrides, workdir, parse):
 
 def chosen_variants(options):
     """[Variant] of the family that the options name; references are variants of no family."""
-    family = FAMILIES[options.family]
+    family = sweeps()[options.family]
     recipes, labels = {v.recipe for v in family}, [v.label for v in family if v.label]
     known = (*dict.fromkeys(v.recipe for v in family), *REFERENCES)
     for name in options.pretexts:

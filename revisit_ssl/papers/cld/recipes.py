@@ -28,6 +28,7 @@ import dataclasses
 
 from revisit_ssl.evaluators import at_defaults
 from revisit_ssl.papers.cld.protocols import PROTOCOLS
+from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS, ORDER, has_last_scales
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
 from revisit_ssl.pretext.cld import CLDSpec
@@ -59,20 +60,13 @@ ENDPOINTS = ("projection", "pre_logits")
 # Augmentations of the paper and its base methods, each in the order of its code.
 CIFAR = ViewSpec(
     crop="resized", size=32, scale=(0.2, 1.0), color="jitter", jitter=(0.4, 0.4, 0.4, 0.4), gray_probability=0.2,
-    order=("color", "gray", "blur", "solarize", "randaugment", "flip"), normalize="cifar",
+    order=ORDER, normalize="cifar",
 )  # fmt: skip
 CIFAR_PLUS = dataclasses.replace(
     CIFAR, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
 )  # as MoCo v2
 NO_FLIP = dataclasses.replace(CIFAR, flip=False)  # NPID's own script has the line commented out
 STL = dataclasses.replace(CIFAR, size=96, normalize="pm1")
-IMAGENET = ViewSpec(
-    crop="resized", size=224, scale=(0.2, 1.0), color="jitter", jitter=(0.4, 0.4, 0.4, 0.4), gray_probability=0.2,
-    order=("gray", "color", "blur", "solarize", "randaugment", "flip"), normalize="imagenet",
-)  # fmt: skip
-IMAGENET_PLUS = dataclasses.replace(
-    IMAGENET, order=CIFAR.order, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
-)
 INFOMIN = dataclasses.replace(  # "D" of InfoMin's code
     IMAGENET, order=("flip", "color", "blur", "randaugment", "gray", "solarize"), jitter=(0.8, 0.8, 0.8, 0.2),
     jitter_probability=0.8, blur_probability=(0.5,), blur_taps=23, randaugment_layers=2,
@@ -96,7 +90,6 @@ SCRIPT = OptimizerSpec(
 STEPS = OptimizerSpec(
     lr=0.03, milestones=(120, 160), first_step_drops=True, warmup_epochs=0, weight_decay=1e-4, decay="all"
 )
-EPOCH_COSINE = OptimizerSpec(lr=0.03, schedule="epoch_cosine", warmup_epochs=0, weight_decay=1e-4, decay="all")
 
 
 # What probes see: small images as they are, of ImageNet the middle.
@@ -433,11 +426,6 @@ SAMPLE = {
     "byol": (32, 8, 0.1, 1e-4),
     "infomin": (32, 3.6, 0.03, 5e-4),
 }
-
-
-def has_last_scales(backbone):
-    """Whether the network has units that end in a BN beside a shortcut, whose scales can start at 0."""
-    return backbone.startswith("resnet") and not any(kind in backbone for kind in ("v2", "no_skip"))
 
 
 def sample(name, width, backbone):

@@ -22,7 +22,7 @@ smoke       our own: digits, a few steps, for tests of the machinery. Its featur
 import dataclasses
 
 from revisit_ssl.evaluators import at_defaults
-from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET_PLUS, has_last_scales
 from revisit_ssl.papers.obow.protocols import PROTOCOLS
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
@@ -106,8 +106,8 @@ def imagenet20(name, width, backbone):
     else:
         # Not stated: rate, decay, temperature, queue. Those of MoCo v2.
         task = contrastive(name, momentum=0.999, queue_size=65536)
-        views = cld.IMAGENET_PLUS if name == "moco_v2_plain" else VIEWS
-        optimizer = cld.EPOCH_COSINE
+        views = IMAGENET_PLUS if name == "moco_v2_plain" else VIEWS
+        optimizer = EPOCH_COSINE
         source = (
             "the supplement says no more than the data, the network, 80 epochs and the views: the rest is MoCo v2's"
         )
@@ -159,7 +159,7 @@ def network(backbone, width, stem):
         "width": width or 1,
         "stem": None if backbone.startswith("vgg") else stem,
         "strides": None if backbone.startswith(("vgg", "revnet")) else STRIDES,
-        "zero_init_residual": cld.has_last_scales(backbone),
+        "zero_init_residual": has_last_scales(backbone),
         "bn_momentum": 0.9,
     }
 

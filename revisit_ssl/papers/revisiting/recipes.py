@@ -21,6 +21,7 @@ from revisit_ssl.papers.revisiting.protocols import REVISITING
 from revisit_ssl.pretext import find_options
 from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe, ViewSpec, override
 
+ABOUT = {}  # every recipe has its pretext's name
 PRETEXTS = ("rotation", "exemplar", "jigsaw", "relative_patch")
 BACKBONES = ("revnet50", "resnet50_v2", "resnet50_v1", "revnet50_minus", "resnet50_v2_minus", "vgg19_bn")
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")

@@ -7,22 +7,26 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from revisit_ssl.errors import require
-from revisit_ssl.report.blocks import Picture
-from revisit_ssl.report.obow import (
+from revisit_ssl.papers.obow.methods import (
     FULL,
     LEVELS,
     METHODS,
+    SECTION_D,
     TABLE_1,
     VANILLA,
     VOCABULARIES,
     level_name,
+    method_of,
     methods_of,
-    vocabularies_of,
+    options_of,
+    words_of,
 )
+from revisit_ssl.report.blocks import Picture
 from revisit_ssl.report.pictures import DARK, SOFT, STYLE, png
 
 FOLDER = "obow"
-COLORS = dict(zip(METHODS, ("#56B4E9", "#0072B2", "#F0C27B", "#D55E00", "#999999"), strict=True))
+TITLES = tuple(dict.fromkeys(METHODS.values()))
+COLORS = dict(zip(TITLES, ("#56B4E9", "#0072B2", "#F0C27B", "#D55E00", "#999999"), strict=True))
 OF_VOCABULARY = dict(zip(VOCABULARIES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
 SCALARS = {
     "usage_perplexity": "words in use in a batch (perplexity)", "perplexity": "words of an image (perplexity)",
@@ -85,17 +89,16 @@ def vocabularies_figure(settings, name="vocabularies"):
     Raises:
         InputError: no two vocabularies with their curves.
     """
-    groups = [g for g in vocabularies_of(settings) if sum(bool(s.words) for s in g.values()) > 1]
+    groups = [g for g in SECTION_D.find(settings) if sum(bool(words_of(s)) for s in g.settings.values()) > 1]
     require(groups, "no runs that differ in the vocabulary alone; run experiments/sweep.py obow-vocabulary")
-    group = groups[0]
-    levels = [level for level in LEVELS if any((level, "usage_perplexity") in s.words for s in group.values())]
-    lines = {VOCABULARIES[kind]: (s, OF_VOCABULARY[kind]) for kind, s in group.items()}
+    found, first = groups[0].settings, groups[0].first
+    levels = [level for level in LEVELS if any((level, "usage_perplexity") in words_of(s) for s in found.values())]
+    lines = {VOCABULARIES[kind]: (s, OF_VOCABULARY[kind]) for (kind,), s in found.items()}
     scalars = ("usage_perplexity", "perplexity", "used")
     picture = panels_of(lines, levels, scalars, log=("usage_perplexity",))
-    first = next(iter(group.values()))
     caption = (
-        f"Vocabularies of {first.method}: {first.ground.text}, {first.options}; {first.length}. Lines: mean of the "
-        "seeds; bands: their smallest and largest number. A vocabulary has collapsed where a batch uses few words."
+        f"Vocabularies of {method_of(first)}: {first.ground.text}, {options_of(first)}; {first.length}. Lines: mean of "
+        "the seeds; bands: their smallest and largest number. A vocabulary has collapsed where a batch uses few words."
     )
     return Picture(name, picture, caption, FOLDER)
 
@@ -106,20 +109,21 @@ def training_figure(settings, name="training"):
     Raises:
         InputError: no run of OBoW with its curves.
     """
-    methods = {m: s for m, s in methods_of(settings).items() if m in (VANILLA, FULL) and s.words}
+    methods = {m: s for m, s in methods_of(settings).items() if m in (VANILLA, FULL) and words_of(s)}
     require(methods, "no run of OBoW with the curves of its words")
-    levels = [level for level in LEVELS if any((level, "mu") in s.words for s in methods.values())]
+    levels = [level for level in LEVELS if any((level, "mu") in words_of(s) for s in methods.values())]
     lines = {method: (s, COLORS[method]) for method, s in methods.items()}
     caption = (
         f"Words of OBoW over training: {settings[0].ground.text}. Lines: mean of the seeds; bands: their smallest and "
-        f"largest number. {' '.join(f'{m}: {s.options}; {s.length}.' for m, s in methods.items())}"
+        f"largest number. {' '.join(f'{m}: {options_of(s)}; {s.length}.' for m, s in methods.items())}"
     )
     return Picture(name, panels_of(lines, levels, tuple(SCALARS)), caption, FOLDER)
 
 
 def panels_of(lines, levels, scalars, log=()):
     """PNG bytes: a row a level, a column a scalar; ``lines``: {label: (Setting, color)}."""
-    scalars = [name for name in scalars if any((level, name) in s.words for level in levels for s, _ in lines.values())]
+    known = {place for s, _ in lines.values() for place in words_of(s)}
+    scalars = [name for name in scalars if any((level, name) in known for level in levels)]
     with rc_context(STYLE):
         figure = Figure(figsize=(3.1 * len(scalars), 2.5 * len(levels) + 0.4), layout="constrained")
         grid = figure.subplots(len(levels), len(scalars), squeeze=False)
@@ -143,7 +147,7 @@ def panels_of(lines, levels, scalars, log=()):
 
 def curves_of(setting, level, scalar):
     """(epochs [n], values [seeds, n]) of the seeds' curves, read at the epochs of the first one."""
-    curves = [np.array(r.extra["curve"], float) for r in setting.words.get((level, scalar), {}).values()]
+    curves = [np.array(r.extra["curve"], float) for r in words_of(setting).get((level, scalar), {}).values()]
     curves = [c for c in curves if len(c)]
     if not curves:
         return np.zeros(0), np.zeros((0, 0))

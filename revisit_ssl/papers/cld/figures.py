@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from revisit_ssl.errors import require
+from revisit_ssl.papers.cld.ablations import NEGATIVES
+from revisit_ssl.papers.cld.methods import KNN, KNN_BEFORE, NMI, NMI_BEFORE, RETRIEVAL, RETRIEVAL_BEFORE
 from revisit_ssl.report.blocks import Picture
-from revisit_ssl.report.cld import KNN, KNN_BEFORE, NMI, NMI_BEFORE, RETRIEVAL, RETRIEVAL_BEFORE, negatives_of
 from revisit_ssl.report.pictures import SOFT, STYLE, png
 
 FOLDER = "cld"
@@ -41,7 +42,7 @@ def negatives_figure(settings):
     Raises:
         InputError: no MoCo with three sizes of its queue.
     """
-    found = [(a, curves) for a in negatives_of(settings) if (curves := curves_of(a))]
+    found = [(a, curves) for a in NEGATIVES.find(settings) if (curves := curves_of(a))]
     require(found, "no MoCo with three sizes of its queue; run experiments/sweep.py cld-figure-a2")
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 2.7 * len(found)), layout="constrained")

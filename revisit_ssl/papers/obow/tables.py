@@ -1,29 +1,25 @@
 """The OBoW paper's tables; a number of ours stands beside one of its own only where it is of the same scale."""
 
-import dataclasses
 import json
 import os
 
 import tensorflow as tf
 
-from revisit_ssl.papers import RECIPES, get_recipe
-from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.methods import method_name
+from revisit_ssl.papers.obow.methods import FIVE_50, LINEAR, ONE_50
+from revisit_ssl.papers.obow.methods import METHODS as OURS
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.obow import FIVE_50, FULL, LINEAR, MOCO, MULTICROP, ONE_50, VANILLA
-from revisit_ssl.report.tables import unique
+from revisit_ssl.report.pivots import SCALE, at_scale, of_scale, options_of, pivot
+from revisit_ssl.report.settings import unique
 
-SCALE = (
-    "Ours stands here only if it is of the published scale: the same network, data, batch, epochs and options. Runs of "
-    "another scale are in the tables above."
-)
-RECIPE_OF = {  # of a row of the paper's Table 1: what it is called, and our recipe
-    "obow_vanilla": (VANILLA, "obow_vanilla"), "obow": (FULL, "obow"), "moco_v2": (MOCO, "moco_v2_plain"),
-    "moco_v2_multicrop": (MULTICROP, "moco_v2_multicrop"),
+RECIPES_OF = {  # our recipe of a row of the paper's Table 1
+    "obow_vanilla": "obow_vanilla", "obow": "obow", "moco_v2": "moco_v2_plain",
+    "moco_v2_multicrop": "moco_v2_multicrop",
 }  # fmt: skip
-METHODS = {
-    "supervised": "Supervised", "obow": "OBoW", "bownet": "BoWNet", "moco_v2": "MoCo v2", "simclr": "SimCLR",
-    "byol": "BYOL", "swav": "SwAV", "pcl": "PCL", "pirl": "PIRL",
-}  # fmt: skip
+OTHERS = {"swav": "SwAV", "pcl": "PCL", "pirl": "PIRL"}  # methods that are not here
+# In the order of Table 2.
+METHODS = ("supervised", "obow", "bownet", "moco_v2", "simclr", "byol", "swav", "pcl", "pirl")
 # Columns of the main table: what they are called, and probe, set, share of the labels, metric.
 MAIN = {
     "ImageNet": ("linear_images", "imagenet2012", 1.0, "top1"),
@@ -39,18 +35,19 @@ FIGURES = {"epochs": "Epochs", "time_per_epoch": "Time per epoch", "training_tim
            "memory": "Memory per GPU"}  # fmt: skip
 
 
-def obow_paper_tables(settings, results, bench=()):
+def paper_tables(settings, results, published, bench=()):
     """Every table of the paper whose numbers are known, ours in columns (or a row) of their own.
 
     Args:
         settings: [Setting]; may be empty.
         results: [Result], all of them.
+        published: [row] of the paper's numbers.
         bench: rows of ``bench.py --what table2`` (``read_bench``).
 
     Returns:
         [(title, Table)].
     """
-    rows = [r for r in load_published("obow") if r["paper"] == "obow"]
+    rows = [r for r in published if r["paper"] == "obow"]
     title = "Table 1: OBoW and MoCo v2 with the same views (ResNet18, 20 % of ImageNet, 80 epochs)"
     tables = [(title, table_1(rows, settings))]
     for machine in unique(map(machine_of, bench)) or [None]:
@@ -62,21 +59,21 @@ def obow_paper_tables(settings, results, bench=()):
 
 def table_1(rows, settings):
     """Rows: methods; columns: few-shot with one and five images, linear."""
-    columns = {"few_shot_50way_1shot": ONE_50, "few_shot_50way_5shot": FIVE_50, "top1": LINEAR}
-    lines = []
-    for name, (text, recipe) in RECIPE_OF.items():
-        theirs = {r["metric"]: r for r in rows if (r["table"], r["pretext"]) == ("Table 1", name)}
-        setting = ours(settings, recipe, "imagenet20")
-        cells = [
-            c for metric, m in columns.items() for c in (exact(theirs[metric]), setting.cell(m) if setting else "")
-        ]
-        lines.append([text, *cells])
-    heads = (("", 1), ("few-shot, n = 1", 2), ("few-shot, n = 5", 2), ("linear", 2))
+    measures = {"few_shot_50way_1shot": ONE_50, "few_shot_50way_5shot": FIVE_50, "top1": LINEAR}
+    heads = dict(zip(measures, ("few-shot, n = 1", "few-shot, n = 5", "linear"), strict=True))
+    theirs, mine = {}, {}
+    for name, recipe in RECIPES_OF.items():
+        setting = of_scale(settings, get_recipe(recipe, "imagenet20"))
+        for r in rows:
+            if (r["table"], r["pretext"]) == ("Table 1", name):
+                place = (OURS[recipe],), r["metric"]
+                theirs[place] = r
+                mine[place] = setting.cell(measures[r["metric"]]) if setting else ""
     note = (
         "In percent. Few-shot: 200 episodes of 50 of ImageNet's 300 classes. Published for MoCo v2: neither rate, "
         f"temperature nor queue, nor how the seven crops are queries and keys. {SCALE}"
     )
-    return Table(["method", *["paper", "ours"] * 3], lines, heads=heads, notes=(note,))
+    return pivot(("method",), theirs, mine, notes=(note,), text=exact, columns=heads)
 
 
 def table_2(rows, bench):
@@ -101,7 +98,7 @@ def table_2(rows, bench):
         }  # fmt: skip
         cells = [c for name in names_ for c in (exact(found.get(name)), "")]
         lines.append([f"ImageNet linear, {batch} images a step", *cells])
-    heads = (("", 1), *((METHODS[name], 2) for name in names_))
+    heads = (("", 1), *((title_of(name), 2) for name in names_))
     note = (
         "Time and memory are multiples of supervised training's; the paper's with 256 images a step on four V100. "
         "Training time: time per epoch times epochs, over supervised training's 100 epochs."
@@ -124,14 +121,14 @@ def main_table(rows, results):
     mine = [r for r in rows if r["table"] == "Main table"]
     found = {}
     for r in mine:
-        epochs, batch = (int(part.split("=")[1]) for part in r["setting"].split())
+        epochs, batch = options_of(r).values()
         found.setdefault((r["pretext"], epochs, batch), {})[place_of(r)] = r
     lines = [
-        [METHODS[name], f"{epochs}", f"{batch:,}", *(f"{exact(cells.get(place), 1)}" for place in MAIN.values())]
+        [title_of(name), f"{epochs}", f"{batch:,}", *(f"{exact(cells.get(place), 1)}" for place in MAIN.values())]
         for (name, epochs, batch), cells in found.items()
     ]
-    recipe = get_recipe("obow", "paper") if "obow/paper" in RECIPES else None
-    own = [r for r in results if recipe and r.pretext == "obow" and r.weights == "pretrained" and at_scale(r, recipe)]
+    recipe = get_recipe("obow", "paper")
+    own = [r for r in results if r.weights == "pretrained" and at_scale(r, recipe)]
     scores = {place: [r.value for r in own if place_of(vars(r)) == place] for place in MAIN.values()}
     cells = [f"{sum(v) / len(v):.1f}" if v else "" for v in scores.values()]
     if any(cells):
@@ -160,25 +157,9 @@ def exact(row, digits=None):
     return f"{value:.{digits}f}{'' if row['confirmed'] == 'yes' else '†'}"
 
 
-# --- scale
-
-
-def ours(settings, name, preset):
-    """The Setting of a recipe at its published scale, or None: of several that with most seeds."""
-    if f"{name}/{preset}" not in RECIPES:
-        return None
-    recipe = get_recipe(name, preset)
-    return max((s for s in settings if at_scale(s.run, recipe)), key=lambda s: s.seeds, default=None)
-
-
-def at_scale(r, recipe):
-    """Whether a Result's run has the recipe's network, data, length and options."""
-    same = (r.pretext, r.backbone, r.width, r.dataset) == (
-        recipe.pretext, recipe.backbone, recipe.width, recipe.dataset,
-    )  # fmt: skip
-    length = {name: getattr(recipe, name) for name in ("split", "fraction", "batch_size", "epochs", "max_steps")}
-    options = json.loads(json.dumps(dataclasses.asdict(recipe.task)))
-    return same and {n: r.training.get(n) for n in length} == length and json.loads(json.dumps(r.task)) == options
+def title_of(name):
+    """What a method of the paper's is called."""
+    return OTHERS.get(name) or method_name(name)
 
 
 # --- bench

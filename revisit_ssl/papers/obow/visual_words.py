@@ -18,9 +18,9 @@ from revisit_ssl.errors import require
 from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.obow import OBoW
 from revisit_ssl.report import pictures
-from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text, as_html, as_markdown
+from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text
 from revisit_ssl.report.page import images_at
-from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.report.pages import write_page
 from revisit_ssl.training.build import load_pretext, open_pretraining
 from revisit_ssl.training.progress import read_log
 from revisit_ssl.training.workdir import read_recipe
@@ -139,13 +139,13 @@ def write_visual_words(workdir, folder, **options):
     """Writes ``folder``/visual_words.md, .html and visual_words/*.png; returns the path of the HTML page."""
     blocks = visual_words(workdir, **options)
     title = f"Visual words of {os.path.basename(os.path.normpath(workdir))}"
-    for block in blocks:
-        if isinstance(block, Picture):
-            write_atomically(os.path.join(folder, block.path), block.png)
-    write_atomically(os.path.join(folder, f"{FOLDER}.md"), as_markdown(title, blocks))
-    path = os.path.join(folder, f"{FOLDER}.html")
-    write_atomically(path, as_html(title, blocks))
-    return path
+    return write_page(title, blocks, folder, FOLDER)
+
+
+def write_gallery(runs, folder, data_dir):
+    """``write_visual_words`` of one run for the page in that folder."""
+    require(len(runs) == 1, f"visual words are of one run, not {len(runs)}")
+    return write_visual_words(runs[0], folder, data_dir=data_dir)
 
 
 def assigned(model, source, view):

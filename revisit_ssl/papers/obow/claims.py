@@ -1,27 +1,31 @@
 """What the OBoW paper's supplement claims, weighed by our own runs with the rule of ``claims``."""
 
+import dataclasses
 import statistics
 
-from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, WEIGHING, Claim, noise_of, weigh
-from revisit_ssl.report.obow import (
+from revisit_ssl.papers.obow.methods import (
     FULL,
     LEVELS,
     MEASURES,
     MOCO,
     MULTICROP,
+    SECTION_D,
     TABLE_1,
     VANILLA,
     VOCABULARIES,
+    above,
     gain,
     in_use,
     level_name,
+    method_of,
     methods_of,
-    points,
-    text_of,
+    name_of,
     usage_of,
-    vocabularies_of,
+    vocabulary_of,
 )
+from revisit_ssl.report.blocks import Table
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, WEIGHING, Claim, judged, noise, noise_of
+from revisit_ssl.report.settings import text_of
 
 FIXES = ("kmeans_replace", "kmeans_sinkhorn")
 AIM = 8.0  # points above the untrained network
@@ -49,7 +53,8 @@ def obow_claims(settings):
     found.append(between(2, text, settings, MULTICROP, VANILLA))
     text = "OBoW's views make MoCo v2 better"
     found.append(between(3, text, settings, MOCO, MULTICROP))
-    return [*found, word_usage(settings), above_untrained(settings)]
+    found += [word_usage(settings), above_untrained(settings)]
+    return [dataclasses.replace(c, drawn=FIGURES[c.number], sweep=SWEEPS[c.number]) for c in found]
 
 
 def between(number, text, settings, low, high):
@@ -57,10 +62,10 @@ def between(number, text, settings, low, high):
     methods = methods_of(settings)
     missing = [name for name in (low, high) if name not in methods]
     if missing:
-        return Claim(number, text, OPEN, f"no runs of {' and of '.join(missing)}", Table([""], []))
+        return Claim(number, text, OPEN, f"no runs of {' and of '.join(missing)}")
     low, high = methods[low], methods[high]
     measures = [m for m in TABLE_1 if m in low.scores and m in high.scores]
-    table = Table(["method", *(m.title for m in measures)], [[s.name, *map(s.cell, measures)] for s in (low, high)])
+    table = Table(["method", *(m.title for m in measures)], [[name_of(s), *map(s.cell, measures)] for s in (low, high)])
     differences = [(m, high.score(m) - low.score(m), noise(settings, m)) for m in measures]
     verdict, reason = judged([(m.title, d, clear) for m, d, clear in differences])
     unlike = {name for name in ("epochs", "batch_size") if low.run.training.get(name) != high.run.training.get(name)}
@@ -69,26 +74,13 @@ def between(number, text, settings, low, high):
     return Claim(number, text, verdict, reason, table)
 
 
-def judged(differences):
-    """(verdict, reason) of [(what, points, from how many on they are clear)], each with its own measure of noise."""
-    # Seeds that agree to the digit make every difference clear.
-    verdict, reason = weigh([points / max(clear, 1e-9) for _, points, clear in differences], 1.0)
-    if not differences:
-        return verdict, reason
-    return verdict, "; ".join(f"{what} {points:+.1f} (clear: {clear:.1f})" for what, points, clear in differences)
-
-
-def noise(settings, measure):
-    """Two standard deviations of a difference of two runs, by the settings of the ground that have several seeds."""
-    return noise_of([tuple(s.scores[measure].values()) for s in settings if measure in s.scores])
-
-
 def word_usage(settings):
     """Claim 4: the supplement's section D."""
     text = "The words of plain online k-means fall out of use; replacing rare words, or balancing assignments, helps"
-    groups = [g for g in vocabularies_of(settings) if "kmeans" in g and {*FIXES} & {*g}]
+    groups = [{kind: s for (kind,), s in found.settings.items()} for found in SECTION_D.find(settings)]
+    groups = [g for g in groups if "kmeans" in g and {*FIXES} & {*g}]
     if not groups:
-        return Claim(4, text, OPEN, "no runs of plain online k-means and of one of its fixes", Table([""], []))
+        return Claim(4, text, OPEN, "no runs of plain online k-means and of one of its fixes")
     group = groups[0]
     levels = [level for level in LEVELS if all(usage_of(s, level) for s in group.values())]
     spread = {level: noise_of([tuple(usage_of(s, level).values()) for s in group.values()]) for level in levels}
@@ -110,20 +102,20 @@ def word_usage(settings):
 def above_untrained(settings):
     """Our own aim, at small scale, by the OBoW that was trained longest."""
     text = f"Our aim: OBoW is at least {AIM:g} points above the untrained network, few-shot and linear"
-    mine = [s for s in settings if s.run.pretext == "obow" and s.vocabulary == "queue"]
+    mine = [s for s in settings if s.run.pretext == "obow" and vocabulary_of(s) == "queue"]
     mine = sorted((s for s in mine if measured(s)), key=lambda s: (s.run.training.get("epochs", 0), s.run.steps or 0))
     if not mine:
-        return Claim(5, text, OPEN, "no run of OBoW beside its untrained network", Table([""], []))
+        return Claim(5, text, OPEN, "no run of OBoW beside its untrained network")
     rows = []
     for s in mine:
         for m in measured(s):
             low, high = s.untrained[m], s.scores[m]
-            rows.append([f"{s.method}, {s.length}", m.title, text_of(low), text_of(high), gain(s, m)])
+            rows.append([f"{method_of(s)}, {s.length}", m.title, text_of(low), text_of(high), gain(s, m)])
     last = mine[-1]
     clear = [noise_of([tuple(kind[m].values()) for kind in (last.untrained, last.scores)]) for m in measured(last)]
-    reached = all(points(last, m) >= max(AIM, c) for m, c in zip(measured(last), clear, strict=True))
+    reached = all(above(last, m) >= max(AIM, c) for m, c in zip(measured(last), clear, strict=True))
     parts = "; ".join(f"{m.title} {gain(last, m)}" for m in measured(last))
-    reason = f"{last.method}, {last.length}: {parts} (holds: all from {AIM:g} on, and clear, where trained longest)"
+    reason = f"{method_of(last)}, {last.length}: {parts} (holds: all from {AIM:g} on, and clear, where trained longest)"
     table = Table(["method", "measure", "untrained", "trained", "gain"], rows)
     return Claim(5, text, HOLDS if reached else FAILS, reason, table)
 

@@ -1,10 +1,12 @@
 """Tables of our own runs: trained beside untrained by network and width, probes side by side, what was run."""
 
-from revisit_ssl.report import names
+from revisit_ssl.papers.methods import METHODS, method_name
+from revisit_ssl.papers.revisiting.tables import PAIR, end_to_end, own_scores, own_size, pair_table
+from revisit_ssl.report import names, pages
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.cells import Cell, best_of, counted, hidden, own_size
-from revisit_ssl.report.paper import PAIR, end_to_end, own_scores, pair_table
-from revisit_ssl.report.tables import RANDOM, bold, probed, summarize, unique
+from revisit_ssl.report.cells import Cell, best_of, hidden
+from revisit_ssl.report.settings import RANDOM, counted, settings_of, unique
+from revisit_ssl.report.tables import bold, probed
 
 GAIN_NOTE = (
     "Top-1 in percent: mean ± sample standard deviation (seeds). Untrained: the same network on the same input (where "
@@ -43,20 +45,13 @@ def study_tables(results):
 
 
 def study_cells(results):
-    """{(dataset, probe_dataset, labels, split): {(probe, endpoint): {(pretext, backbone, width): Cell}}}"""
+    """{(dataset, probe_dataset, labels, split): {(probe, endpoint): {(name, backbone, width): Cell}}}"""
     found = {}
-    results = probed(own_size(results))
-    for model, rows in summarize(results) if results else ():
-        if model.name in RANDOM:
-            continue
-        data = (model.dataset, model.probe_dataset, model.labels, model.split)
-        for row in rows:
-            if row.pretrained:
-                seeds = tuple(model.scores[row.probe, row.endpoint])
-                again = bool(row.to_beat) and row.to_beat == row.reestimated
-                cell = Cell(row.pretrained, model, row.probe, seeds, row.to_beat, again)
-                cells = found.setdefault(data, {}).setdefault((row.probe, row.endpoint), {})
-                cells.setdefault((model.name, model.backbone, model.width), []).append(cell)
+    for s in settings_of(probed(own_size(results))):
+        places = found.setdefault((s.dataset, s.probe_dataset, s.labels, s.split), {})
+        for m in s.lines:
+            models = places.setdefault((m.probe, m.endpoint), {})
+            models.setdefault((s.name, s.backbone, s.width), []).append(Cell(s, m))
     return {
         data: {place: {key: best_of(cells) for key, cells in models.items()} for place, models in places.items()}
         for data, places in found.items()
@@ -68,7 +63,7 @@ def gain_table(cells):
     widths = sorted({k for _, _, k in cells})
     rows = []
     for pretext, backbone in models(cells):
-        row = [names.pretext_name(pretext), names.network_name(backbone)]
+        row = [method_name(pretext), names.network_name(backbone)]
         for k in widths:
             cell = cells.get((pretext, backbone, k))
             if cell is None:
@@ -79,7 +74,7 @@ def gain_table(cells):
         rows.append(row)
     columns = ["pretext", "network", *["trained", "untrained", "gain"] * len(widths)]
     heads = (("", 2), *((f"{k}x", 3) for k in widths))
-    return Table(columns, rows, labels=2, heads=heads, notes=(GAIN_NOTE, *hidden(cells.values())))
+    return Table(columns, rows, labels=2, heads=heads, notes=(GAIN_NOTE, *hidden(cells.values(), method_name)))
 
 
 def probe_table(found):
@@ -90,11 +85,11 @@ def probe_table(found):
         for k in sorted(k for p, b, k in keys if (p, b) == (pretext, backbone)):
             cells = [cells.get((pretext, backbone, k)) for cells in found.values()]
             rows.append(
-                [names.pretext_name(pretext), names.network_name(backbone, k), *(c.text if c else "" for c in cells)]
+                [method_name(pretext), names.network_name(backbone, k), *(c.text if c else "" for c in cells)]
             )
     columns = ["pretext", "network", *map(names.probe_name, found)]
     notes = ("Top-1 in percent: mean ± sample standard deviation (seeds).",)
-    others = unique(line for cells in found.values() for line in hidden(cells.values()))
+    others = unique(line for cells in found.values() for line in hidden(cells.values(), method_name))
     return Table(columns, rows, labels=2, notes=(*notes, *others[:1]))
 
 
@@ -104,15 +99,14 @@ def own_table(cells):
     rows = []
     for pretext, backbone in models(cells):
         found = [cells.get((pretext, backbone, k)) for k in widths]
-        row = [names.pretext_name(pretext), names.network_name(backbone), *(c.text if c else "" for c in found)]
+        row = [method_name(pretext), names.network_name(backbone), *(c.text if c else "" for c in found)]
         rows.append(row)
     note = (
         "In percent, on validation images: rotation has 4 classes, relative patches 8, Jigsaw as many as permutations; "
         "these numbers are no measure of the features."
     )
-    return Table(
-        ["pretext", "network", *(f"{k}x" for k in widths)], rows, labels=2, notes=(note, *hidden(cells.values()))
-    )
+    columns = ["pretext", "network", *(f"{k}x" for k in widths)]
+    return Table(columns, rows, labels=2, notes=(note, *hidden(cells.values(), method_name)))
 
 
 def pairs(probe, cells, data, results):
@@ -138,46 +132,18 @@ def runs_table(results):
     found = {}
     for r in results:
         if r.weights not in RANDOM:
-            where = (r.pretext, r.backbone, r.width, r.dataset, r.steps, r.setting or "")
+            where = (r.name or r.pretext, r.backbone, r.width, r.dataset, r.steps, r.setting or "")
             found.setdefault(where, []).append(r)
-    places = [names.order((w[i] for w in found), known) for i, known in enumerate((names.PRETEXTS, names.NETWORKS))]
-    rows = []
+    places = [names.order((w[i] for w in found), known) for i, known in enumerate((METHODS, names.NETWORKS))]
+    runs = []
     for where in sorted(found, key=lambda w: (places[0].index(w[0]), places[1].index(w[1]), w[2], w[4] or 0)):
-        pretext, backbone, width, dataset, steps, setting = where
-        mine = found[where]
+        name, backbone, width, dataset, steps, _ = where
         # A setting has one; the line of the pretext's own score does not say it.
-        size = max((r.representation_size for r in mine if r.representation_size), default=None)
-        seeds, commits, days, hardware = (
-            sorted({getter(r) for r in mine})
-            for getter in (lambda r: r.seed, lambda r: r.commit, lambda r: r.date[:10], lambda r: r.hardware)
-        )
-        rows.append(
-            [
-                names.pretext_name(pretext),
-                names.network_name(backbone, width),
-                names.dataset_name(dataset),
-                "" if steps is None else f"{steps:,}",
-                "" if size is None else f"{size:,}",
-                ", ".join(map(str, seeds)),
-                setting,
-                ", ".join(commits),
-                days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
-                ", ".join(hardware),
-            ]
-        )
-    columns = [
-        "pretext",
-        "network",
-        "trained on",
-        "steps",
-        "pre_logits",
-        "seeds",
-        "recipe",
-        "commit",
-        "date",
-        "hardware",
-    ]
-    return Table(columns, rows, labels=3)
+        size = max((r.representation_size for r in found[where] if r.representation_size), default=None)
+        numbers = ["" if number is None else f"{number:,}" for number in (steps, size)]
+        cells = [method_name(name), names.network_name(backbone, width), names.dataset_name(dataset), *numbers]
+        runs.append((cells, found[where]))
+    return pages.runs_table(["pretext", "network", "trained on", "steps", "pre_logits"], runs)
 
 
 def models(keys):
@@ -185,6 +151,6 @@ def models(keys):
     keys = list(keys)
     return [
         (p, b)
-        for p in names.order((key[0] for key in keys), names.PRETEXTS)
+        for p in names.order((key[0] for key in keys), METHODS)
         for b in names.order((key[1] for key in keys if key[0] == p), names.NETWORKS)
     ]

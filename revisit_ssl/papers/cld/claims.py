@@ -1,15 +1,12 @@
 """What the CLD paper claims of its term, weighed by our own runs with the rule of ``claims``."""
 
-import itertools
+import functools
 import math
 
-from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, WEIGHING, Claim, noise_of, weigh
-from revisit_ssl.report.cld import (
-    CLUSTERINGS,
+from revisit_ssl.papers.cld.ablations import A1, A2, A3, ABLATIONS, CLUSTERINGS, NEGATIVES
+from revisit_ssl.papers.cld.methods import (
     KNN,
     KNN_BEFORE,
-    LAYOUTS,
     LINEAR,
     MEASURES,
     NMI,
@@ -17,9 +14,13 @@ from revisit_ssl.report.cld import (
     RETRIEVAL,
     RETRIEVAL_BEFORE,
     changes,
-    negatives_of,
+    control_of,
+    method_of,
     pairs_of,
 )
+from revisit_ssl.report.blocks import Table
+from revisit_ssl.report.claims import FAILS, HOLDS, OPEN, WEIGHING, Claim, noise, weigh
+from revisit_ssl.report.settings import number
 
 RULE = (
     f"{WEIGHING} The measure is kNN on the projection (on pre_logits where that was not probed). Claim 6 has a rule of "
@@ -35,11 +36,8 @@ class Study:
         self.settings = settings
         self.measure = KNN if any(KNN in s.scores for s in settings) else KNN_BEFORE
         self.ground = settings[0].ground
-        self.by_table = {layout.table: layout.find(settings) for layout in LAYOUTS}
-
-    def noise(self, measure=None):
-        measure = measure or self.measure
-        return noise_of([tuple(s.scores[measure].values()) for s in self.settings if measure in s.scores])
+        self.by_table = {a.table: a.find(settings, control_of(settings)) for a in ABLATIONS}
+        self.noise = functools.partial(noise, settings)
 
     def score(self, setting):
         """Of the deciding measure, or None."""
@@ -51,7 +49,7 @@ class Study:
         return None if None in (high, low) else high - low
 
     def weigh(self, differences):
-        return weigh(differences, self.noise())
+        return weigh(differences, self.noise(self.measure))
 
 
 def cld_claims(settings):
@@ -87,7 +85,7 @@ def improves(study):
 def parts(study):
     """Claim 2: Table A.2."""
     rows, differences = [], []
-    for ablation in study.by_table["A.2"]:
+    for ablation in study.by_table[A2.table]:
         shared, separate, cross = (
             ablation.settings.get(p) for p in (("shared", False), ("separate", False), ("separate", True))
         )
@@ -96,7 +94,7 @@ def parts(study):
             continue
         differences += steps
         scores = [number(study.score(s)) for s in (ablation.control, shared, separate, cross)]
-        rows.append([ablation.first.method, *scores])
+        rows.append([method_of(ablation.first), *scores])
     verdict, reason = study.weigh(differences)
     columns = ["method", "none", "shared head", "separate head", "separate, cross-augmentation"]
     text = "A head of its own for the groups helps, and comparing a view with the groups of the other one helps again"
@@ -106,10 +104,10 @@ def parts(study):
 def interior(study):
     """Claim 3: Table A.3."""
     rows, differences = [], []
-    for ablation in study.by_table["A.3"]:
+    for ablation in study.by_table[A3.table]:
         curve = {0.0: study.score(ablation.control)} | {w: study.score(s) for (w,), s in ablation.settings.items()}
         curve = {w: value for w, value in sorted(curve.items()) if value is not None}
-        rows += [[ablation.first.method, f"{w:g}", number(value)] for w, value in curve.items()]
+        rows += [[method_of(ablation.first), f"{w:g}", number(value)] for w, value in curve.items()]
         if len(curve) > 2:
             low, *inside, high = curve.values()
             differences += [max(inside) - low, max(inside) - high]
@@ -124,7 +122,7 @@ def groups(study):
     """Claim 4: Table A.1, Kitchen-HC."""
     rows, differences = [], []
     best = ALIKE.get(study.ground.dataset)
-    for ablation in study.by_table["A.1"]:
+    for ablation in study.by_table[A1.table]:
         scores = {p: study.score(s) for p, s in ablation.settings.items()}
         for (clustering, k), value in sorted(scores.items()):
             rows.append([CLUSTERINGS[clustering], f"{k}", number(value)])
@@ -140,7 +138,7 @@ def groups(study):
 def clusterings(study):
     """Claim 5: Table A.1."""
     rows, differences = [], []
-    for ablation in study.by_table["A.1"]:
+    for ablation in study.by_table[A1.table]:
         for k in sorted({k for _, k in ablation.settings}):
             plain, spectral = (ablation.settings.get((name, k)) for name in ("kmeans", "spectral"))
             differences.append(study.less(plain, spectral))
@@ -154,7 +152,7 @@ def clusterings(study):
 def shape(study):
     """Claim 6: Figure A.2."""
     text = "With more negatives retrieval rises, NMI falls in the end, and kNN is best in between"
-    found = negatives_of(study.settings)
+    found = NEGATIVES.find(study.settings)
     if not found:
         return Claim(6, text, OPEN, "no MoCo with three sizes of its queue", Table(["negatives"], []))
     points = dict(sorted(found[0].settings.items()))
@@ -181,13 +179,3 @@ def shape(study):
 
 
 CLAIMS = (improves, parts, interior, groups, clusterings, shape)
-
-
-def number(value):
-    return "" if value is None else f"{value:.1f}"
-
-
-def by_ground(settings):
-    """{Ground: [Setting]} in order of appearance."""
-    ordered = sorted(settings, key=lambda s: [x.ground for x in settings].index(s.ground))
-    return {ground: list(found) for ground, found in itertools.groupby(ordered, key=lambda s: s.ground)}

@@ -11,10 +11,11 @@ from revisit_ssl.errors import require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.evaluation.sets import labelled_sources
 from revisit_ssl.features.neighbours import nearest
+from revisit_ssl.papers.methods import method_name
 from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
-from revisit_ssl.report.cld_paper import recipe_name
 from revisit_ssl.report.page import Run, choose_queries, images_at
+from revisit_ssl.runs.results import write_atomically
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 
@@ -66,9 +67,27 @@ def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     )
 
 
+def write_retrieval(runs, folder, data_dir):
+    """Writes ``retrieval_grid`` of two runs for the page in that folder; its path."""
+    require(len(runs) == 2, f"retrieval compares two runs, not {len(runs)}")
+    return write_picture(folder, "retrieval", retrieval_grid(*runs, data_dir=data_dir))
+
+
+def write_sample_sheet(datasets, folder, data_dir):
+    """Writes ``sample_sheet`` of one data set for the page in that folder; its path."""
+    require(len(datasets) == 1, f"a sample sheet is of one data set, not {len(datasets)}")
+    return write_picture(folder, "sample_sheet", sample_sheet(datasets[0], data_dir=data_dir))
+
+
+def write_picture(folder, name, png):
+    path = os.path.join(folder, "cld", f"{name}.png")
+    write_atomically(path, png)
+    return path
+
+
 def block_names(runs):
     """NPID and NPID + CLD; with their folders where both are the same."""
-    names = [recipe_name(run.name) for run in runs]
+    names = [method_name(run.name) for run in runs]
     if names[0] != names[1]:
         return names
     folders = [os.path.basename(os.path.normpath(run.workdir)) for run in runs]

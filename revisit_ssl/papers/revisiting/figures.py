@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from our results: curves of the SGD probe, width and size, pretext against downstream.
+"""Revisiting's figures, drawn from our results: curves of the SGD probe, width and size, pretext against downstream.
 
 Each function returns a ``Picture`` (PNG bytes and a caption); an InputError says what has to be run where there is
 nothing to draw.
@@ -15,22 +15,17 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.stats import spearmanr
 
 from revisit_ssl.errors import require
+from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.revisiting.drawing import COLORS, DASHES, MARKERS, Point, Styles, legend, panel_grid
+from revisit_ssl.papers.revisiting.study import study_cells
+from revisit_ssl.papers.revisiting.tables import own_size
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Picture, Table
-from revisit_ssl.report.cells import own_size
-from revisit_ssl.report.pictures import DARK, SOFT, STYLE, png
-from revisit_ssl.report.study import study_cells
-from revisit_ssl.report.tables import RANDOM, depth, epochs, grouped, probed, unique
+from revisit_ssl.report.pictures import SOFT, STYLE, png
+from revisit_ssl.report.settings import RANDOM, choose, epochs, grouped, unique
+from revisit_ssl.report.tables import depth, probed
 
-# Okabe and Ito's colours, told apart with every kind of colour vision; one a network, the same in all figures.
-COLORS = {
-    "revnet50": "#0072B2", "resnet50_v2": "#D55E00", "resnet50_v1": "#E69F00", "revnet50_minus": "#56B4E9",
-    "resnet50_v2_minus": "#CC79A7", "vgg19_bn": "#009E73", "resnet18": "#000000", "resnet18_no_skip": "#8A8A8A",
-}  # fmt: skip
-SPARE = ("#7A4FBF", "#9C6B30", "#B2182B")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (4, 1.2, 1, 1.2)))
 FOLDER = "revisiting"
 
 
@@ -51,7 +46,7 @@ def accuracy_curves(results):
     """
     mine = [r for r in probed(own_size(results)) if r.weights not in RANDOM and r.endpoint == "pre_logits"]
     mine = [r for r in mine if r.pretext != "supervised"]
-    shown = {recipe for c in all_cells(results) for recipe in c.group.recipes}  # the settings that the tables show
+    shown = {recipe for c in all_cells(results) for recipe in c.setting.recipes}  # the settings that the tables show
     drawn = [r for r in mine if r.extra.get("curve") and r.recipe in shown]
     require(drawn, "no accuracy curves; probe with linear_images, which keeps the accuracy of its epochs")
     panels, lines = {}, {}
@@ -99,24 +94,21 @@ def accuracy_curves(results):
     return Picture("accuracy_curves", picture, caption, FOLDER)
 
 
-def width_figure(results, pretext="rotation", backbone="revnet50", probe=None, paper="revisiting"):
+def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     """Accuracy over the size of the representation, one line a width (the paper's Figure 6).
 
     Args:
         results: [Result] with ``representation_size``; those without are left out.
         pretext, backbone: whose.
         probe: name in PROBES; by default the first that was run of linear, linear_images, lbfgs, ….
-        paper: whose two printed points (k = 1) stand in the ImageNet panel.
 
     Returns:
-        Picture; the paper's points alone where we have none.
-
-    Raises:
-        InputError: no such paper.
+        Picture; the two points that the paper prints (k = 1) alone where we have none.
     """
     rows = [
-        r for r in load_published(paper) if (r["table"], r["pretext"], r["backbone"]) == ("Figure 6", pretext, backbone)
-    ]
+        r for r in load_published("revisiting")
+        if (r["table"], r["pretext"], r["backbone"]) == ("Figure 6", pretext, backbone)
+    ]  # fmt: skip
     theirs = {r["width"]: [] for r in rows}
     for r in rows:
         theirs[r["width"]].append((size_in(r["note"]), r["value"]))
@@ -169,7 +161,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None, p
         legend(figure, handles)
         picture = png(figure)
     caption = (
-        f"{names.pretext_name(pretext)} with {names.network_name(backbone)}: accuracy over the size of the "
+        f"{method_name(pretext)} with {names.network_name(backbone)}: accuracy over the size of the "
         "representation, one line a width (the paper's Figure 6), seeds' mean and standard deviation."
     )
     if theirs:
@@ -233,7 +225,7 @@ def correlation_table(results, probe=None):
     rows = []
     for data, pretext in unique((c.data, c.pretext) for c in found):
         mine = {c.network: c.text for c in found if (c.data, c.pretext) == (data, pretext)}
-        rows.append([names.data_name(*data), names.pretext_name(pretext), *(mine.get(n, "") for n in ("", *networks))])
+        rows.append([names.data_name(*data), method_name(pretext), *(mine.get(n, "") for n in ("", *networks))])
     note = (
         "Spearman's ρ between a pretext's own accuracy and linear accuracy, over runs (their number in "
         "brackets); a dash for fewer than three runs, and across networks where there is one."
@@ -295,91 +287,6 @@ def endpoint_figure(results, probe=None):
     return Picture("endpoints", picture, caption, FOLDER)
 
 
-# --- what the figures share
-
-
-@dataclass(frozen=True)
-class Point:
-    """A network and its width; of a run in the scatter also its place."""
-
-    backbone: str
-    width: int
-    x: float = math.nan
-    y: float = math.nan
-
-
-class Styles:
-    """Colour by network, marker (or size) by width, the same in every panel of a figure."""
-
-    def __init__(self, items):
-        items = list(items)
-        self.backbones = names.order((i.backbone for i in items), names.NETWORKS)
-        self.widths = sorted({i.width for i in items})
-
-    def color(self, backbone):
-        others = [b for b in self.backbones if b not in COLORS]
-        return COLORS.get(backbone) or SPARE[others.index(backbone) % len(SPARE)]
-
-    def line(self, backbone, width):
-        marker = MARKERS[self.widths.index(width) % len(MARKERS)]
-        thick = 1.1 + 0.7 * self.widths.index(width)
-        return {"color": self.color(backbone), "linewidth": min(thick, 3), "marker": marker, "markersize": 4}
-
-    def point(self, backbone, width):
-        return {"color": self.color(backbone), "marker": "o", "markersize": 5.5 + 3 * self.widths.index(width)}
-
-    def handles(self, points=False):
-        """Legend entries: networks by colour, then widths by marker where there are several."""
-        found = [
-            Line2D([], [], color=self.color(b), linewidth=0 if points else 2, marker="o" if points else None,
-                   label=names.network_name(b))
-            for b in self.backbones
-        ]  # fmt: skip
-        if len(self.widths) > 1:
-            for k in self.widths:
-                look = self.point(self.backbones[0], k) if points else self.line(self.backbones[0], k)
-                found.append(Line2D([], [], **look | {"color": DARK, "linewidth": 0, "label": f"{k}x"}))
-        return found
-
-
-def panel_grid(panels, labels):
-    """(figure, [(axes, data, pretext)]): a row a data set, a column a pretext.
-
-    Args:
-        panels: {data: {pretext: anything}}.
-        labels: {data: what its y axis, shared in the row, shows}.
-    """
-    pretexts = names.order((p for found in panels.values() for p in found), names.PRETEXTS)
-    across, down = len(pretexts), len(panels)
-    figure = Figure(figsize=(max(4.2, min(2.7 * across + 0.4, 10)), 2.4 * down + 0.6), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False, sharey="row")
-    found = []
-    for i, (row, data) in enumerate(zip(axes, panels, strict=True)):
-        row[0].set_ylabel(labels[data], fontsize=8)
-        for panel, pretext in zip(row, pretexts, strict=True):
-            if i == 0:
-                panel.set_title(names.pretext_name(pretext))
-            if pretext in panels[data]:
-                found.append((panel, data, pretext))
-                continue
-            panel.text(0.5, 0.5, "not run", transform=panel.transAxes, ha="center", color=SOFT)
-            panel.grid(False)
-            panel.set_xticks([])
-            panel.tick_params(left=False)
-            for spine in panel.spines.values():
-                spine.set_visible(False)
-    return figure, found
-
-
-def legend(figure, handles):
-    """Below the panels, in as many columns as fit the width."""
-    longest = max(len(h.get_label()) for h in handles)
-    columns = max(1, int(figure.get_figwidth() / (0.55 + 0.075 * longest)))
-    columns = min(columns, len(handles))
-    handles = [h for i in range(columns) for h in handles[i::columns]]  # read in rows; matplotlib fills columns
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
-
-
 def all_cells(results):
     return [c for places in study_cells(results).values() for models in places.values() for c in models.values()]
 
@@ -398,12 +305,14 @@ def of_one_probe(results, probe=None):
 
 
 def line_of_sizes(results):
-    """{width: {size: [percent, one a seed]}}; of several settings of one size the one with most steps."""
+    """{width: {size: [percent, one a seed]}} of one probe; of several settings of one size ``choose`` takes one."""
     found = {}
     for size in sorted({r.representation_size for r in results}):
-        for g in sorted(grouped([r for r in results if r.representation_size == size]), key=lambda g: g.steps or 0):
-            (seeds,) = list(g.scores.values())[-1:]
-            found.setdefault(g.width, {})[size] = list(seeds.values())
+        settings = grouped([r for r in results if r.representation_size == size])
+        for k in unique(s.width for s in settings):
+            chosen = choose([s for s in settings if s.width == k])
+            (seeds,) = list(chosen.scores.values())[-1:]
+            found.setdefault(k, {})[size] = list(seeds.values())
     return dict(sorted(found.items()))
 
 

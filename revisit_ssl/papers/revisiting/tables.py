@@ -1,19 +1,22 @@
 """A paper's tables with our numbers beside the printed ones, and how well its rankings agree."""
 
 import math
-import statistics
 from dataclasses import dataclass, replace
 
 from scipy.stats import spearmanr
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers.methods import METHODS, method_name
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.revisiting.recipes import PRETEXTS
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.cells import Cell, best_of, hidden, own_size
-from revisit_ssl.report.tables import RANDOM, bold, depth, grouped, printed, probed, unique
+from revisit_ssl.report.cells import Cell, best_of, hidden
+from revisit_ssl.report.settings import gain, grouped, unique
+from revisit_ssl.report.tables import bold, depth, printed, probed
 
 PRETRAINED_ON = "imagenet2012"
+EPOCHS = {**dict.fromkeys(PRETEXTS, 35), "supervised": 90}  # supplement, section 1; official config/supervised
 # Which of our probes is the paper's: its L-BFGS has the penalty 100 / (M C), its SGD sees random crops.
 OUR_PROBES = {"lbfgs": ("lbfgs_paper", "lbfgs"), "linear": ("linear_images", "linear")}
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
@@ -42,7 +45,7 @@ BEST = "Table 2: best models, SGD linear on pre_logits, official validation set"
 SKIPS = "Suppl. Table 1: ResNet18 4x with and without skip connections, linear on ImageNet"
 
 
-def paper_tables(results, paper="revisiting"):
+def paper_tables(results, published=None):
     """Every table of the paper, its numbers and ours in different columns.
 
     A cell of ours is the mean of the seeds of one setting ± their sample standard deviation, with their number in
@@ -51,16 +54,13 @@ def paper_tables(results, paper="revisiting"):
 
     Args:
         results: [Result]; may be empty.
-        paper: "revisiting" (arXiv:1901.09005).
+        published: [row] of the paper's numbers; None: those of its file.
 
     Returns:
         [(title, Table)]: Tables 1 and 2 of the paper, 1 to 4 of its supplement.
-
-    Raises:
-        InputError: a paper whose tables are not known here.
     """
-    published = printed_tables(paper)
-    mine = [r for r in own_size(results) if r.dataset == PRETRAINED_ON]
+    published = own_rows(published)
+    mine = [r for r in own_size(results) if r.dataset == PRETRAINED_ON and of_length(r)]
     groups = trained(mine)
     tables = {layout.title: networks_table(layout, published, groups) for layout in LAYOUTS}
     first, *others = tables
@@ -69,21 +69,32 @@ def paper_tables(results, paper="revisiting"):
     return [(title, tables[title]) for title in (first, BEST, SKIPS, *others)]
 
 
-def printed_tables(paper="revisiting"):
-    """[row] of the paper's own tables.
-
-    Raises:
-        InputError: no such paper, or one without tables here.
-    """
-    rows = load_published(paper)
-    if paper != "revisiting":
-        raise InputError(f"the tables of {paper!r} are not laid out here; only those of 'revisiting' are")
-    return [r for r in rows if r["paper"] == paper]
+def own_rows(published=None):
+    """[row] of the paper's own numbers."""
+    published = load_published("revisiting") if published is None else published
+    return [r for r in published if r["paper"] == "revisiting"]
 
 
 def trained(results, metric="top1"):
-    """[Group] of pretrained networks."""
-    return [g for g in grouped(probed(results, metric)) if g.name not in RANDOM]
+    """[Setting] of pretrained networks."""
+    return [s for s in grouped(probed(results, metric)) if s.trained]
+
+
+def of_length(r):
+    """Whether a Result's run is as long as the paper's, on all images; lines that do not say it pass."""
+    t = r.training
+    whole = t.get("max_steps") is None and t.get("fraction") is None
+    return not t or (whole and t.get("epochs") in (EPOCHS.get(r.pretext), None))
+
+
+def own_size(results):
+    """Without the RevNets whose representation is not their own 512 k values (the paper's Figure 6): other networks."""
+    results = list(results)
+    other = {
+        r.recipe for r in results
+        if r.backbone.startswith("revnet50") and r.representation_size not in (None, 512 * r.width)
+    }  # fmt: skip
+    return [r for r in results if r.recipe not in other] if other else results
 
 
 def networks_table(layout, published, groups):
@@ -96,7 +107,7 @@ def networks_table(layout, published, groups):
     ours = our_cells(groups, layout.dataset, layout.labels, layout.probe, "pre_logits", layout.split)
     models = unique(key[:2] for key in [*theirs, *ours])
     widths = {k: any(key[2] == k for key in theirs) for k in sorted({key[2] for key in [*theirs, *ours]})}
-    pretexts = names.order((p for p, _ in models), names.PRETEXTS)
+    pretexts = names.order((p for p, _ in models), METHODS)
     rows = []
     for pretext in pretexts:
         backbones = names.order((b for p, b in models if p == pretext), names.NETWORKS)
@@ -106,7 +117,7 @@ def networks_table(layout, published, groups):
             for which, found in (("paper", theirs), ("ours", ours))
         }
         for b in backbones:
-            row = [names.pretext_name(pretext), names.network_name(b)]
+            row = [method_name(pretext), names.network_name(b)]
             for k, printed_too in widths.items():
                 if printed_too:
                     row.append(bold(printed(theirs.get((pretext, b, k))), b in top[k, "paper"]))
@@ -137,11 +148,11 @@ def best_table(published, groups, groups5):
         (d, m): our_cells(groups5 if m == "top5" else groups, d, 1.0, "linear", "pre_logits", "test") for d, m in wanted
     }
     rows, shown = [], {}
-    for pretext in names.order((r["pretext"] for r in printed_here), names.PRETEXTS):
+    for pretext in names.order((r["pretext"] for r in printed_here), METHODS):
         mine = [r for r in printed_here if r["pretext"] == pretext]
         model = next((r["backbone"], r["width"]) for r in mine if r["backbone"])
         earlier = next((r for r in mine if not r["backbone"]), None)
-        row = [names.pretext_name(pretext), names.network_name(*model), printed(earlier)]
+        row = [method_name(pretext), names.network_name(*model), printed(earlier)]
         for dataset, metric in wanted:
             number = [r for r in mine if r["backbone"] and (r["dataset"], r["metric"]) == (dataset, metric)]
             cell = ours[dataset, metric].get((pretext, *model))
@@ -152,7 +163,7 @@ def best_table(published, groups, groups5):
     columns = ["pretext", "best network", "top-1", *["paper", "ours"] * len(wanted)]
     heads = (("", 2), ("previous", 1), *((title, 2) for title in wanted.values()))
     notes = ["In percent. Previous: the best earlier result that the paper cites, ImageNet, by other authors."]
-    if shown:
+    if any(c.setting.run.probe_train != "trainval" for c in shown.values()):
         notes.append("Ours is fitted on the training split; the paper's classifiers also had its validation split.")
     return Table(columns, rows, labels=2, heads=heads, notes=tuple(notes + remarks(printed_here, shown, "test")))
 
@@ -187,11 +198,11 @@ def pair_table(ours, theirs=None):
     """
     keys = [*ours, *(theirs or {})]
     rows = []
-    for pretext in names.order((p for p, _, _ in keys), names.PRETEXTS):
+    for pretext in names.order((p for p, _, _ in keys), METHODS):
         endpoints = {e for p, _, e in keys if p == pretext}
         endpoints |= set(ENDPOINTS) if theirs and endpoints != {"logits"} else set()
         for e in sorted(endpoints, key=lambda e: (e == "logits", depth(e))):
-            row = [names.pretext_name(pretext), "end to end" if e == "logits" else e]
+            row = [method_name(pretext), "end to end" if e == "logits" else e]
             pair = [(pretext, backbone, e) for backbone in PAIR]
             mine = [ours.get(key) for key in pair]
             printed_pair = [(theirs or {}).get(key) for key in pair]
@@ -203,7 +214,7 @@ def pair_table(ours, theirs=None):
                 row.append("" if None in (one, two) else f"{two - one:+.1f}")
             rows.append([*row, difference(*mine)])
     titles = [*PAIR.values(), "difference"]
-    notes = tuple(hidden(ours.values()))
+    notes = tuple(hidden(ours.values(), method_name))
     if not theirs:
         return Table(["pretext", "endpoint", *titles], rows, labels=2, notes=notes)
     columns = ["pretext", "endpoint", *["paper", "ours"] * len(titles)]
@@ -212,35 +223,26 @@ def pair_table(ours, theirs=None):
 
 def difference(without, with_):
     """+1.9 ± 0.4 (3): paired by seed where both were run; of the means where no seed is shared."""
-    if not (without and with_):
-        return ""
-    one, two = (seeds_of(cell) for cell in (without, with_))
-    both = [two[s] - one[s] for s in one if s in two]
-    if not both:
-        return f"{with_.mean - without.mean:+.1f}"
-    deviation = f" ± {statistics.stdev(both):.1f}" if len(both) > 1 else ""
-    return f"{statistics.fmean(both):+.1f}{deviation} ({len(both)})"
+    return gain(without.seeds, with_.seeds) if without and with_ else ""
 
 
-def seeds_of(cell):
-    """{seed: percent} behind a cell."""
-    return dict(zip(cell.seeds, cell.values, strict=True))
-
-
-def our_cells(groups, dataset, labels, probe, endpoint, split):
+def our_cells(settings, dataset, labels, probe, endpoint, split):
     """{(pretext, backbone, width): Cell} of one probe set; the first of OUR_PROBES that was run."""
     found = {}
-    for g in groups:
-        if g.probe_dataset == dataset and math.isclose(g.labels, labels):
-            for (name, e), seeds in g.scores.items():
-                if e == endpoint and name.partition(" ")[0] in OUR_PROBES[probe]:
-                    cell = Cell(tuple(seeds.values()), g, name, tuple(seeds))
-                    found.setdefault((g.name, g.backbone, g.width), []).append(cell)
+    for s in settings:
+        if s.probe_dataset == dataset and math.isclose(s.labels, labels):
+            for m in s.lines:
+                if m.endpoint == endpoint and kind_of(m) in OUR_PROBES[probe]:
+                    found.setdefault((s.name, s.backbone, s.width), []).append(Cell(s, m))
     for key, cells in found.items():
-        kinds = [cell.probe.partition(" ")[0] for cell in cells]
-        first = next(name for name in OUR_PROBES[probe] if name in kinds)
-        found[key] = best_of([c for c, kind in zip(cells, kinds, strict=True) if kind == first], split)
+        first = next(kind for kind in OUR_PROBES[probe] if any(kind_of(c.measure) == kind for c in cells))
+        found[key] = best_of([c for c in cells if kind_of(c.measure) == first], split)
     return found
+
+
+def kind_of(measure):
+    """A probe's name without its schedule."""
+    return measure.probe.partition(" ")[0]
 
 
 def end_to_end(results):
@@ -251,10 +253,8 @@ def end_to_end(results):
 def own_scores(results):
     """{(pretext, backbone, width): Cell}: the accuracy of the pretexts themselves."""
     found = {}
-    for g in grouped([r for r in results if r.probe == "pretext" and r.metric == "accuracy"]):
-        for (name, _), seeds in g.scores.items():
-            cell = Cell(tuple(seeds.values()), g, name, tuple(seeds))
-            found.setdefault((g.name, g.backbone, g.width), []).append(cell)
+    for s in grouped([r for r in results if r.probe == "pretext" and r.metric == "accuracy"]):
+        found.setdefault((s.name, s.backbone, s.width), []).extend(Cell(s, m) for m in s.lines)
     return {key: best_of(cells, "val") for key, cells in found.items()}
 
 
@@ -265,10 +265,10 @@ def remarks(theirs, ours, split):
     if cells:
         probes = unique(names.probe_name(c.probe) for c in cells if c.probe != "pretext")
         lines.append(f"Ours: mean ± sample standard deviation (seeds){', ' if probes else ''}{', '.join(probes)}.")
-    other = unique(c.group.split for c in cells if c.group.split != split)
+    other = unique(c.setting.split for c in cells if c.setting.split != split)
     if other:
         lines.append(f"Some of ours are of the {' and '.join(other)} split, the paper's of another: {split}.")
-    return lines + hidden(cells)
+    return lines + hidden(cells, method_name)
 
 
 def value(found):
@@ -292,12 +292,13 @@ class Agreement:
     recalled: int
 
 
-def rank_agreement(first="Table 1", second="Suppl. Table 3", paper="revisiting"):
+def rank_agreement(first="Table 1", second="Suppl. Table 3", published=None):
     """Do two of the paper's tables put its networks in the same order? (Its claim: Places205 follows ImageNet.)
 
     Args:
         first, second: tables of ``LAYOUTS``; by default ImageNet (mostly recalled) and Places205. "Suppl. Table 2",
             ImageNet with 10 % of the labels, is confirmed throughout.
+        published: as for ``paper_tables``.
 
     Returns:
         {pretext: Agreement} over networks and widths, and "all" over all pretexts.
@@ -306,7 +307,7 @@ def rank_agreement(first="Table 1", second="Suppl. Table 3", paper="revisiting")
         InputError: no such table.
     """
     rows = {}
-    for r in printed_tables(paper):
+    for r in own_rows(published):
         if r["metric"] == "top1":
             rows.setdefault(r["table"], {})[r["pretext"], r["backbone"], r["width"]] = r
     known = [layout.table for layout in LAYOUTS]
@@ -315,7 +316,7 @@ def rank_agreement(first="Table 1", second="Suppl. Table 3", paper="revisiting")
             raise InputError(f"no table {table!r}; one of {', '.join(known)}")
     keys = [key for key in rows[first] if key in rows[second]]
     found = {}
-    for pretext in [*names.order((key[0] for key in keys), names.PRETEXTS), "all"]:
+    for pretext in [*names.order((key[0] for key in keys), METHODS), "all"]:
         pairs = [(rows[first][key], rows[second][key]) for key in keys if pretext in ("all", key[0])]
         test = spearmanr(*zip(*((a["value"], b["value"]) for a, b in pairs), strict=True))
         recalled = sum(any(r["confirmed"] != "yes" for r in pair) for pair in pairs)
@@ -323,18 +324,18 @@ def rank_agreement(first="Table 1", second="Suppl. Table 3", paper="revisiting")
     return found
 
 
-def agreement_table(paper="revisiting"):
+def agreement_table(published=None):
     """rank_agreement of the paper's tables, one row a pretext."""
     comparisons = {
         "ImageNet – Places205": ("Table 1", "Suppl. Table 3"),
         "ImageNet 10 % – Places205": ("Suppl. Table 2", "Suppl. Table 3"),
         "ImageNet 10 % – Places205 5 %": ("Suppl. Table 2", "Suppl. Table 4"),
     }
-    found = {title: rank_agreement(*pair, paper=paper) for title, pair in comparisons.items()}
+    found = {title: rank_agreement(*pair, published=published) for title, pair in comparisons.items()}
     rows = []
     for pretext, one in next(iter(found.values())).items():
         cells = [f"{f[pretext].rho:.2f}{'†' if f[pretext].recalled else ''}" for f in found.values()]
-        rows.append([names.pretext_name(pretext), str(one.n), *cells])
+        rows.append([method_name(pretext), str(one.n), *cells])
     note = (
         f"Spearman's ρ of the paper's numbers over networks and widths. {RECALLED.replace('written', 'partly written')}"
     )

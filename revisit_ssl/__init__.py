@@ -17,7 +17,7 @@ prefer_onednn()  # before TensorFlow is loaded, from wherever this package is us
 
 _HOMES = {
     "InputError": "errors",
-    "NetworkInput": "evaluators",
+    "NetworkInput": "features.representation",
     "compare": "papers.pages",
     "evaluate": "evaluation.evaluate",
     "evaluate_random": "evaluation.evaluate",
@@ -25,7 +25,7 @@ _HOMES = {
     "load_backbone": "backbones",
     "load_pretext": "training.build",
     "pretrain": "training.pretrain",
-    "represent": "evaluators",
+    "represent": "features.representation",
     "write_report": "papers.pages",
 }
 __all__ = sorted(_HOMES)

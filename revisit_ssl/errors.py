@@ -10,7 +10,7 @@ class InputError(ValueError):
 
 
 class TrainingDiverged(InputError):
-    """The loss or a weight is not finite."""
+    """The loss or a weight is not finite, or the target network gives one feature everywhere."""
 
 
 class Interrupted(Exception):
@@ -28,6 +28,9 @@ def require(condition, message):
         raise InputError(message)
 
 
+def check_choice(option, value, choices):
+    """Raises InputError unless ``value`` is one of ``choices``; ``option`` says what it is the value of."""
+    require(value in choices, f"{option} {value!r}; one of {', '.join(map(repr, choices))}")
 def reason(error):
     """The first line of an exception, or its class where it says nothing."""
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()

@@ -6,14 +6,19 @@ paper's row is the same file on a laptop and on a TPU slice.
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import require
+from revisit_ssl.values import override as override
+
+Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
+
+
+def _flag(name):
+    return tyro.conf.arg(name=name, prefix_name=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class OptimizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec:
-    """What the network sees of a training image, and of one at evaluation."""
+    """What the network sees of a training image."""
 
     crop: Literal["inception", "resized", "random", "center"] = "inception"
     """inception: TF-slim's distorted box; resized: torchvision's random resized crop; random, center: fixed size."""
@@ -125,23 +130,9 @@ class ViewSpec:
     """Share of the image that the box covers."""
     erasing_ratio: tuple[float, float] = (0.3, 3.3)
     """Range of the box's height / width."""
-    normalize: Literal["pm1", "standardize", "imagenet", "cifar", "none"] = "pm1"
+    normalize: Normalization = "pm1"
     """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
     ImageNet or of CIFAR-10, or [0, 1]."""
-    probe_normalize: Literal["pm1", "standardize", "imagenet", "cifar", "none"] | None = None
-    """Input range that probes use; None: the one of training. Disputed for Exemplar: the official code trains on
-    standardised crops and probes on [-1, 1]."""
-    eval_method: Literal["none", "shorter_side", "central_fraction", "squash"] = "central_fraction"
-    """Evaluation crop. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then centre;
-    squash: resize, ratio ignored, then centre. Disputed for patch probes: supplement squash, code shorter_side."""
-    eval_resize: int | None = None
-    """shorter_side, squash: length of the (shorter) side before the central crop."""
-    eval_size: int | None = None
-    """Side of the evaluation image in pixels; None: size."""
-    eval_combine: Literal["mean", "max", "concat", "whole"] = "mean"
-    """How probes make one feature of an image's patches: mean as in the paper, the largest value, all side by side, or
-    whole: the network sees the undivided image."""
-
     @property
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""
@@ -167,17 +158,19 @@ class TaskOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One run: pretext, network, data, training, evaluation."""
+class ProbeOptions:
+    """A probe's own numbers; each probe derives its class from this one (``evaluators.base.Probe``)."""
+
+    chooses = False
+    """Whether it chooses some of its numbers on the validation split, which it must then not be scored on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """What decides the weights: pretext, network, data, training. The half of a recipe that training needs."""
 
     pretext: Annotated[str, tyro.conf.Suppress]
     """Name in PRETEXTS."""
-    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
-    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """Where the values come from, before any were changed."""
-    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """Whose recipe it is: name in PAPERS."""
     backbone: str = "revnet50"
     """Name in BACKBONES."""
     width: int = 1
@@ -234,75 +227,9 @@ class Recipe:
     seed: int = 0
     """Seed of the initial weights, the order of the images and every random view."""
 
-    probe_dataset: str | None = None
-    """Labelled set for the probes; the pretraining set where this is not given."""
-    probe_fraction: float | None = None
-    """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
-    probe_balanced: bool = False
-    """Draw that share class by class; the paper's text does not say, so uniformly by default."""
-    probe_train: Literal["train", "trainval"] = "train"
-    """Split that probes are fitted on. trainval: the paper's Table 2; needs probe_setting paper, probe_split test."""
-    probe_split: Literal["test", "val"] = "test"
-    """Split that is scored. val: what every table of the paper but Table 2 reports; needs probe_setting paper."""
-    probes: tuple[str, ...] = ("linear",)
-    """Names in PROBES."""
-    probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] = "select"
-    """select: hyper-parameters chosen on the validation split; paper: those of Revisiting SSL's supplement (for large
-    features); moco, infomin: as paper, and linear_images with the numbers of MoCo's (CLD's too) or InfoMin's ImageNet
-    evaluation; obow: OBoW's for linear, linear_images, few_shot and finetune; obow_places: its linear_images on
-    Places205."""
-    probe_values: int = 9000
-    """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
-    probe_pooling: Literal["max", "avg", "adaptive_max"] = "max"
-    """How. Disputed: the official function's default is adaptive_max, all its configurations say max."""
-    probe_schedule: tuple[int, ...] | None = None
-    """SGD probes: epochs of the decays and the end, such as 30 50 70, 120 140 160 or 480 500 520; None: the probe's
-    own (480 500 520 with probe_setting paper)."""
-    probe_lr: tuple[float, ...] | None = None
-    """linear, linear_images: learning rates, of which the best on the validation split is taken (MoCo's 30; 10 and 30
-    for ImageNet-100); None: the probe's own."""
-    probe_batch_size: int | None = None
-    """SGD probes: images per step; None: the probe's own, 2048 in the paper. Disputed for the patch tasks: supplement
-    1024, a comment in the code 2048."""
-    probe_scale_lr: bool = True
-    """SGD probes: learning rate 0.1 * batch / 256 (supplement, code); off: 0.1, which is all that the text says."""
-    probe_weight_decay: float | None = None
-    """linear, linear_images: L2; None: the setting's own. Disputed for OBoW on Places205: supplement 1e-4, README 1e-5
-    (the name of its run says 1e-4)."""
-    probe_batch_norm: bool | None = None
-    """linear_images: batch normalisation before the classifier; None: the setting's own. Disputed for OBoW on
-    Places205: README and the benchmark it follows have it, the supplement does not say."""
-    probe_penalty: float = 100.0
-    """lbfgs, mlp: the paper's penalty is this / (rows * columns) of each kernel. Disputed: the text does not say if the
-    cross entropy is a mean over the N images or a sum; it is a mean here, as with a sum (this / N here) the penalty
-    would vanish. Nor if the bias is penalised: it is not here."""
-    knn_temperature: float = 0.1
-    """knn: sigma of the weights exp(cosine / sigma). The CLD scripts take that of the instance loss."""
-    finetune_weight_decay: float = 1e-4
-    """finetune: L2, but 0 with probe_setting obow. Disputed: CLD's supplement 1e-4, the configurations of OpenSelfSup
-    that it refers to 5e-4."""
-    finetune_rates: tuple[float, float] | None = None
-    """finetune: learning rates of the network and of the new layer, nothing chosen; None: the setting's own."""
-    finetune_epochs: int | None = None
-    """finetune: length; None: 20, with probe_setting obow 40 for up to 1 % of the labels."""
-    few_shot_ways: int | None = None
-    """few_shot: classes in an episode; None: 5, with probe_setting obow 50."""
-    few_shot_queries: int | None = None
-    """few_shot: images of a class to be classified in an episode; None: 15, with probe_setting obow 1."""
-    few_shot_classes: Literal["all", "novel_1", "novel_2"] | None = None
-    """few_shot: classes that episodes are drawn from; None: all, with probe_setting obow novel_1. Disputed on ImageNet:
-    the supplement says 300, which is novel_1 of the low-shot benchmark; the official code takes the 311 of novel_2."""
-    voc_svm_crop: Literal["warp", "center"] = "warp"
-    """voc_svm: shorter side to 8/7 of the size, then all of it squashed to a square; or the central crop. Disputed: the
-    benchmark warps, later papers cut the centre."""
-    endpoints: tuple[str, ...] = ("block1", "block2", "block3", "block4", "pre_logits")
-    """Layers whose features the probes get; projection: the unit vectors of a contrastive pretext's instance head."""
-    source: str = ""
-    """Where the numbers come from: paper and table, official file, or who chose them and how."""
-
     def __post_init__(self):
         """InputError for values that no run can use."""
-        v, probes = self.views, self.probes
+        v = self.views
         require(self.width >= 1, f"width {self.width} must be at least 1")
         require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
         require(0 <= self.epochs < float("inf"), f"epochs {self.epochs} must be a finite number from 0 up")
@@ -332,114 +259,100 @@ class Recipe:
         o = self.optimizer
         require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
         require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
-        for name in ("fraction", "probe_fraction"):
-            share = getattr(self, name)
-            require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
-        batch = self.probe_batch_size
-        require(batch is None or batch >= 1, f"probe_batch_size {batch} must be at least 1")
-        require(self.probe_values >= 1, f"probe_values {self.probe_values} must be at least 1")
-        require(self.probe_penalty >= 0, f"probe_penalty {self.probe_penalty} must not be negative")
-        require(not probes or len(self.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
-        rates = self.probe_lr
-        require(rates is None or (rates and min(rates) > 0), f"probe_lr {rates} must be numbers above 0")
-        require(self.knn_temperature >= 0.002, f"knn_temperature {self.knn_temperature} must be at least 0.002")
-        decay = self.finetune_weight_decay
-        require(0 <= decay < float("inf"), f"finetune_weight_decay {decay} must be a finite number from 0 up")
-        decay = self.probe_weight_decay
-        require(decay is None or 0 <= decay < float("inf"), f"probe_weight_decay {decay} must be a number from 0 up")
-        pair = self.finetune_rates
-        fits = pair is None or (len(pair) == 2 and min(pair) > 0)
-        require(fits, f"finetune_rates {pair}: two numbers above 0, of the network and of the new layer")
-        length = self.finetune_epochs
-        require(length is None or length >= 1, f"finetune_epochs {length} must be at least 1")
-        ways, queries = self.few_shot_ways, self.few_shot_queries
-        require(ways is None or ways >= 2, f"few_shot_ways {ways} must be at least 2")
-        require(queries is None or queries >= 1, f"few_shot_queries {queries} must be at least 1")
-        # A probe that chooses its numbers on the validation split must not be scored there.
-        chooses = self.probe_setting == "select" or len(rates or ()) > 1
-        one = " and at most one probe_lr" if len(rates or ()) > 1 else ""
-        seen = self.probe_split == "val" and chooses
-        require(not seen, f"probe_split val needs --probe-setting paper{one}, which chooses nothing on it")
-        whole = self.probe_train == "trainval"
-        held = not chooses and self.probe_split == "test"
-        require(not whole or held, f"probe_train trainval needs --probe-setting paper{one} and --probe-split test")
+        _check_share("fraction", self.fraction)
         grouped = self.bn_group is None or self.norm == "batch"
         require(grouped, f"bn_group {self.bn_group} needs norm batch, not {self.norm}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSpec:
+    """What probes see: which labelled images, how they are cut, which layers' values. As flags: --probe-NAME."""
+
+    dataset: Annotated[str | None, _flag("probe-dataset")] = None
+    """Labelled set; the pretraining set where this is not given."""
+    fraction: Annotated[float | None, _flag("probe-fraction")] = None
+    """Share of the labelled training images that probes may use (0.1 for the 10 % tables)."""
+    balanced: Annotated[bool, _flag("probe-balanced")] = False
+    """Draw that share class by class; the paper's text does not say, so uniformly by default."""
+    train: Annotated[Literal["train", "trainval"], _flag("probe-train")] = "train"
+    """Split that probes are fitted on. trainval: Table 2 of Revisiting; for probes that choose nothing."""
+    split: Annotated[Literal["test", "val"], _flag("probe-split")] = "test"
+    """Split that is scored. val: every table of Revisiting but Table 2; for probes that choose nothing."""
+    endpoints: Annotated[tuple[str, ...], _flag("endpoints")] = ("block1", "block2", "block3", "block4", "pre_logits")
+    """Layers whose features the probes get; projection: the unit vectors of a contrastive pretext's instance head."""
+    method: Annotated[
+        Literal["none", "shorter_side", "central_fraction", "squash"], _flag("probe-method")
+    ] = "central_fraction"  # fmt: skip
+    """How an image is cut. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then
+    centre; squash: resize, ratio ignored, then centre. Disputed for patch probes: supplement squash, code
+    shorter_side."""
+    resize: Annotated[int | None, _flag("probe-resize")] = None
+    """shorter_side, squash: length of the (shorter) side before the central crop."""
+    size: Annotated[int | None, _flag("probe-size")] = None
+    """Side of the image in pixels; None: that of a training crop."""
+    combine: Annotated[Literal["mean", "max", "concat", "whole"], _flag("probe-combine")] = "mean"
+    """How one feature is made of an image's patches: mean as in the paper, the largest value, all side by side, or
+    whole: the network sees the undivided image."""
+    normalize: Annotated[Normalization | None, _flag("probe-normalize")] = None
+    """Input range; None: the one of training. Disputed for Exemplar: the official code trains on standardised crops
+    and probes on [-1, 1]."""
+    untrained: Annotated[Literal["both", "initial"], _flag("untrained")] = "both"
+    """The network without training that is probed beside the trained one. initial: as initialised; both: with BatchNorm
+    statistics re-estimated on 2,048 images too; the better one is the row to beat."""
+    values: Annotated[int, _flag("probe-values")] = 9000
+    """Endpoints with more values than this are pooled to at most so many; 9000 in the paper."""
+    pooling: Annotated[Literal["max", "avg", "adaptive_max"], _flag("probe-pooling")] = "max"
+    """How. Disputed: the official function's default is adaptive_max, all its configurations say max."""
+
+    def __post_init__(self):
+        """InputError for values that no probe can use."""
+        _check_share("probe_fraction", self.fraction)
+        require(self.values >= 1, f"probe_values {self.values} must be at least 1")
+        require(self.size is None or self.size >= 8, f"probe_size {self.size} must be at least 8 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Pretraining):
+    """One run: how the weights are trained, and how they are probed."""
+
+    bench: BenchSpec = field(default_factory=BenchSpec)
+    """What the probes see."""
+    probes: Annotated[dict[str, ProbeOptions], tyro.conf.arg(name="")] = field(default_factory=dict)
+    """{name in PROBES: its options}. Plain values where the recipe was read without PROBES, as training reads it."""
+    protocol: Annotated[str, tyro.conf.Suppress] = "select"
+    """Name in papers.PROTOCOLS: where the options of a probe come from that is only named."""
+    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
+    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Where the values come from, before any were changed."""
+    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Whose recipe it is: name in PAPERS."""
+    source: str = ""
+    """Where the numbers come from: paper and table, official file, or who chose them and how."""
+
+    @property
+    def probed_dataset(self):
+        """Name of the labelled set."""
+        return self.bench.dataset or self.dataset
+
+    def __post_init__(self):
+        """InputError for values that no run can use."""
+        super().__post_init__()
+        bench = self.bench
+        require(not self.probes or len(bench.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        # A probe that chooses its numbers on the validation split must not be scored there.
+        choosing = [name for name, options in self.probes.items() if getattr(options, "chooses", False)]
+        told = f"{', '.join(choosing)} would choose numbers on val; take --protocol revisiting, or one candidate"
+        require(bench.split == "test" or not choosing, f"probe_split val: {told}")
+        require(bench.train == "train" or not choosing, f"probe_train trainval: {told}")
+        apart = bench.train == "train" or bench.split == "test"
+        require(apart, "probe_train trainval needs --probe-split test: val is part of it")
+
+
+def _check_share(name, share):
+    require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
 
 
 def to_json(recipe):
     """The recipe as indented JSON text, stable from run to run."""
     return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
-
-
-def override(recipe, **changes):
-    """A copy of the recipe with fields replaced; ``optimizer__lr=0.1`` reaches into nested ones.
-
-    Raises:
-        InputError: no such field, or a value of the wrong kind.
-    """
-    nested = {}
-    flat = {}
-    for name, value in changes.items():
-        head, _, rest = name.partition("__")
-        if head not in {f.name for f in dataclasses.fields(recipe)}:
-            names = ", ".join(f.name for f in dataclasses.fields(recipe))
-            raise InputError(f"{type(recipe).__name__} has no field {head!r}; it has {names}")
-        if rest:
-            nested.setdefault(head, {})[rest] = value
-        else:
-            flat[name] = value
-    flat = {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
-    hints = typing.get_type_hints(type(recipe))
-    for name, value in flat.items():
-        require(
-            _fits(value, hints[name]), f"{type(recipe).__name__}.{name} is {value!r}; expected {_name(hints[name])}"
-        )
-    for head, inner in nested.items():
-        flat[head] = override(flat.get(head, getattr(recipe, head)), **inner)
-    return dataclasses.replace(recipe, **flat)
-
-
-def build(cls, values):
-    """A dataclass from plain JSON values: lists become tuples, mappings become the annotated dataclass.
-
-    Raises:
-        InputError: an unknown field, or a value of the wrong kind.
-    """
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - known)
-    require(not unknown, f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    built = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, dict):
-            value = build(hint, value)
-        require(_fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {_name(hint)}")
-        built[name] = value
-    return cls(**built)
-
-
-def _fits(value, hint):
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if origin is tuple:
-        return isinstance(value, tuple)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _name(hint):
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_name(part) for part in typing.get_args(hint))
-    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))

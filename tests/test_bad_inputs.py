@@ -129,7 +129,7 @@ RUNS = [
     ("share of labels above 1", ["rotation", *SMOKE, "--probe-fraction", "2"], "probe_fraction 2.0 must lie in (0, 1]"),
     (
         "too few classes for an episode",
-        ["rotation", *SMOKE, "--probes", "few_shot", "--few-shot-ways", "50"],
+        ["rotation", *SMOKE, "--probes", "few_shot", "--few-shot.ways", "50"],
         "50 ways of digits test, which has 10 classes",
     ),
     (
@@ -143,7 +143,7 @@ RUNS = [
         "no VOC 2007 at /no/such",
     ),
     ("unknown monitor", ["rotation", *SMOKE, "--monitor", "svm:3"], "expected knn:N"),
-    ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "recompute needs a RevNet"),
+    ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "resnet18 has no option 'recompute'"),
     ("XLA and bit-exact", ["rotation", *SMOKE, "--xla", "on", "--deterministic"], "choose one of --xla on and"),
     ("TPU that is not there", ["rotation", *SMOKE, "--strategy", "tpu"], "strategy tpu found no TPU"),
     ("no TF_CONFIG", ["rotation", *SMOKE, "--strategy", "multiworker"], "needs TF_CONFIG"),
@@ -180,8 +180,8 @@ RUNS = [
     ("ghost batches", ["relative_patch", *SMOKE, "--bn-group", "27"], "bn_group 27 does not divide the 288 rows"),
     (
         "probe images smaller than their patches",
-        ["jigsaw", *SMOKE, "--views.eval-size", "16", "--views.eval-combine", "whole"],
-        "16 pixels hold no 3x3 patches of 8; set --views.eval-size 24",
+        ["jigsaw", *SMOKE, "--probe-size", "16", "--probe-combine", "whole"],
+        "16 pixels hold no 3x3 patches of 8; set --probe-size 24",
     ),
     (
         "crop larger than resized files",
@@ -190,7 +190,11 @@ RUNS = [
     ),
     ("permutation file not there", ["jigsaw", *SMOKE, "--task.permutation-file", "no.bin"], "no permutation file"),
     ("stride of other units", ["rotation", *SMOKE, "--backbone", "resnet50_v1", "--stride-on-second"], "bottlenecks"),
-    ("probe batch size 0", ["rotation", *SMOKE, "--probe-batch-size", "0"], "probe_batch_size 0 must be at least 1"),
+    ("probe batch size 0", ["rotation", *SMOKE, "--linear.batch-size", "0"], "linear.batch_size 0 must be at least 1"),
+    ("option of a probe that is not named", ["rotation", *SMOKE, "--mlp.hidden", "9"], "not among --probes linear knn"),
+    ("probe of another protocol", ["rotation", *SMOKE, "--protocol", "obow"], "protocol obow does not define knn; it"),
+    ("unknown protocol", ["rotation", *SMOKE, "--protocol", "svm"], "unknown protocol 'svm'; one of select"),
+    ("choosing on what is scored", ["rotation", *SMOKE, "--probe-split", "val"], "linear would choose numbers on val"),
     ("loss that diverges", ["rotation", *SMOKE, "--optimizer.lr", "1e30", "--max-steps", "9"], "last good checkpoint"),
     ("finished workdir", lambda f: ["rotation", *SMOKE, "--probes", "--workdir", str(finished(f))], "add --resume"),
     (
@@ -263,7 +267,7 @@ SWEEPS = [
     (
         "sweep: folder of another recipe",
         lambda f: [*GRID, "--pretexts", "rotation", "--max-steps", "2", "--workdir", str(swept(f))],
-        "holds another recipe (probes: () there, ('linear', 'knn') here)",
+        "holds another recipe (probes: none there, linear knn here)",
     ),
     ("sweep: another one in its folder", lambda f: [*GRID, "--workdir", held(f)], "works in"),
 ]

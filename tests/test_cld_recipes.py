@@ -7,9 +7,10 @@ import pytest
 
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import chosen
 from revisit_ssl.papers import NAMES, RECIPES, get_recipe
 from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.runs.identity import chosen
+from revisit_ssl.training.monitor import knn_temperature
 from revisit_ssl.training.optimizers import build_optimizer
 
 # Batch, groups, T_I, T_G, weight, decay of the runs whose scripts are released, and of ImageNet-100 (supplement).
@@ -188,8 +189,8 @@ def test_what_only_some_augmentations_have():
     assert (infomin.blur_probability, infomin.blur_taps, infomin.randaugment_probability) == ((0.5,), 23, 0.5)
     inputs = {"npid_cld/cifar10": "cifar", "npid_cld/stl10": "pm1", "moco/paper": "imagenet", "moco/demo": "cifar"}
     assert {key: recipe_of(key).views.normalize for key in inputs} == inputs
-    kitchen = recipe_of("npid_cld/kitchen_hc").views
-    assert (kitchen.eval_method, kitchen.eval_resize, kitchen.eval_size) == ("squash", 32, 32)
+    kitchen = recipe_of("npid_cld/kitchen_hc").bench
+    assert (kitchen.method, kitchen.resize, kitchen.size) == ("squash", 32, 32)
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -247,5 +248,5 @@ def test_published_settings_train_on_all_images_and_choose_nothing_on_those_they
         # Kitchen-HC has a validation split of its own; ImageNet-100's probe chooses its rate on held-out images.
         assert recipe.split == ("train" if preset == "kitchen_hc" else "trainval"), key
         chooses = preset in ("kitchen_hc", "imagenet100")
-        assert (recipe.probe_train, recipe.probe_split) == ("train" if chooses else "trainval", "test"), key
-        assert recipe.probe_setting != "select" and recipe.knn_temperature == getattr(recipe.task, "temperature", 0.1)
+        assert (recipe.bench.train, recipe.bench.split) == ("train" if chooses else "trainval", "test"), key
+        assert recipe.protocol != "select" and knn_temperature(recipe) == getattr(recipe.task, "temperature", 0.1)

@@ -11,9 +11,16 @@ from revisit_ssl.pretext.clustering import group_means, kmeans, spectral, spectr
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens" / "cld"
 KMEANS = (
-    "basic_it1", "basic_it2", "basic_it5", "basic_default10", "k_greater_than_B", "k_equal_B", "empty_natural",
-    "empty_revived", "duplicate_init_tie",
-)  # fmt: skip
+    "basic_it1",
+    "basic_it2",
+    "basic_it5",
+    "basic_default10",
+    "k_greater_than_B",
+    "k_equal_B",
+    "empty_natural",
+    "empty_revived",
+    "duplicate_init_tie",
+)
 
 
 def unit_rows(seed, n, d, centres=None, spread=0.2):

@@ -1,5 +1,6 @@
 """The three scripts from the first line to the last, on the smoke preset; help texts."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 from revisit_ssl.commands import evaluate, main, report, sweep, work
 from revisit_ssl.commands.presets import PROMISES
 from revisit_ssl.commands.run import parse_run
-from revisit_ssl.papers import PRESETS, get_recipe
+from revisit_ssl.evaluators import PROBES
+from revisit_ssl.evaluators.knn import KNN
+from revisit_ssl.papers import PRESETS, PROTOCOLS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
 from revisit_ssl.runs.results import read_results, write_atomically
-from revisit_ssl.training.workdir import run_state
+from revisit_ssl.training.workdir import from_json, run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpoints", "pre_logits"]
@@ -141,23 +144,46 @@ def test_help_names_the_presets(arguments, capsys):
     assert "sample" in printed and "smoke" in printed and "cifar10" in printed
 
 
-def test_evaluate_takes_the_probes_fields_of_a_recipe(tmp_path, monkeypatch):
-    recipe = get_recipe("rotation", "smoke")
+def test_evaluate_takes_the_probes_flags_of_a_run(tmp_path, monkeypatch):
+    recipe = get_recipe("rotation", "smoke", probes=("linear", "knn"), probes__knn__temperature=0.2)
     write_atomically(tmp_path / "recipe.json", to_json(recipe))
     seen = []
     monkeypatch.setattr(work, "load_backbone", lambda path: types.SimpleNamespace())
-    monkeypatch.setattr(work, "probe_and_report", lambda backbone, recipe, options: seen.append(recipe))
-    flags = ["--probe-setting", "paper", "--probe-schedule", "3", "5", "7", "--probe-pooling", "avg", "--probes", "knn"]
+    monkeypatch.setattr(work, "probe_and_report", lambda _, recipe, options, probes: seen.append((recipe, probes)))
+    flags = ["--protocol", "revisiting", "--probes", "linear", "--linear.schedule", "3", "5", "7"]
+    flags += ["--probe-pooling", "avg", "--probe-dataset", "toy_scenes", "--endpoints", "block4", "--probe-balanced"]
     assert evaluate.main([str(tmp_path), *flags]) == 0
-    wanted = {"probe_setting": "paper", "probe_schedule": (3, 5, 7), "probe_pooling": "avg", "probes": ("knn",)}
-    assert seen == [override(recipe, **wanted)]
-    # All values that the recipe's own fields may have: evaluate.py must not know fewer.
-    flags = ["--probe-setting", "moco", "--probe-schedule", "3", "5", "7", "9", "--probe-lr", "10", "30"]
-    flags += ["--probe-balanced", "True", "--knn-temperature", "0.07", "--finetune-weight-decay", "5e-4"]
-    assert evaluate.main([str(tmp_path), *flags]) == 0
-    wanted = {"probe_setting": "moco", "probe_schedule": (3, 5, 7, 9), "probe_lr": (10.0, 30.0)}
-    wanted |= {"probe_balanced": True, "knn_temperature": 0.07, "finetune_weight_decay": 5e-4}
-    assert seen[1:] == [override(recipe, **wanted)]
+    (found, probes), linear = seen.pop(), dataclasses.replace(PROTOCOLS["revisiting"]["linear"], schedule=(3, 5, 7))
+    assert probes == {"linear": linear} and found.probes == {"linear": linear, "knn": KNN(temperature=0.2)}
+    bench = {"pooling": "avg", "dataset": "toy_scenes", "endpoints": ("block4",), "balanced": True}
+    assert found.bench == dataclasses.replace(recipe.bench, **bench)
+    # A probe that chooses nothing may be scored on val, whatever the run's others do.
+    assert evaluate.main([str(tmp_path), "--probes", "knn", "--probe-split", "val"]) == 0
+    assert seen.pop()[0].probes == {"knn": KNN(temperature=0.2)}
+    assert evaluate.main([str(tmp_path), "--probes", "linear", "--probe-split", "val"]) == 2 and not seen
+    # What is not given is the run's own; one more probe leaves its others as they are.
+    for arguments, wanted in (
+        ([], recipe.probes),
+        (["--probes", "knn"], {"knn": KNN(temperature=0.2)}),
+        (["--knn.temperature", "0.3"], recipe.probes | {"knn": KNN(temperature=0.3)}),
+        (["--probes", "nmi", "knn"], {"nmi": PROBES["nmi"](), "knn": KNN(temperature=0.2)}),
+    ):
+        assert evaluate.main([str(tmp_path), *arguments]) == 0
+        assert seen.pop() == (dataclasses.replace(recipe, probes=recipe.probes | wanted), wanted)
+
+
+def test_help_shows_the_options_of_the_probes_that_are_named(capsys):
+    for arguments, there, not_there in (
+        (["rotation", "--probes", "knn"], "--knn.temperature", "--linear."),
+        (["rotation", "--probes"], "--probe-dataset", "--knn."),
+    ):
+        with pytest.raises(SystemExit):
+            main.main(["run", *arguments, "--help"])
+        printed = capsys.readouterr().out
+        assert there in printed and not_there not in printed
+    parsed = parse_run(["rotation", "--probes", "knn", "linear", "--linear.learning-rates", "0.1", "0.3"]).recipe
+    assert parsed == get_recipe("rotation", probes=("knn", "linear"), probes__linear__learning_rates=(0.1, 0.3))
+    assert from_json(to_json(parsed), kinds=PROBES) == parsed
 
 
 HELPS = [

@@ -8,6 +8,7 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, monitor_results
 from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.recipe import override
@@ -17,7 +18,7 @@ from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
-TINY = {"backbone": "tiny", "probes": ("knn",), "endpoints": ("pre_logits", "projection"), "max_steps": None}
+TINY = {"backbone": "tiny", "probes": ("knn",), "bench__endpoints": ("pre_logits", "projection"), "max_steps": None}
 
 
 class Projecting(Rotation):
@@ -74,7 +75,7 @@ def test_both_endpoints_are_probed_trained_and_untrained(run, tmp_path):
     }
     assert {r.representation_size for r in rows} == {16}
     # The untrained trunk is the one that is built without a head, whose draws come after the trunk's.
-    plain = build_untrained(override(recipe, endpoints=("pre_logits",)))
+    plain = build_untrained(override(recipe, bench__endpoints=("pre_logits",)))
     whole = build_untrained(recipe)
     assert "projection" not in plain.output
     for a, b in zip(plain.weights, whole.weights, strict=False):
@@ -118,7 +119,7 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
     from revisit_ssl.training.monitor import Monitor
 
     look = Monitor(exported, recipe, 1, str(tmp_path), None, split="test").look()["knn_on_test_top1"]
-    (score, *_) = evaluate(exported, override(recipe, endpoints=("projection",)), quiet=True)
+    (score, *_) = evaluate(exported, override(recipe, bench__endpoints=("projection",)), quiet=True)
     assert (score.probe, score.metric) == ("knn", "top1") and score.value == pytest.approx(look, abs=1e-3)
     assert monitor_results(recipe, read_history(tmp_path)) == []
 
@@ -126,7 +127,10 @@ def test_the_best_epoch_on_test_has_a_name_of_its_own(run, tmp_path):
 def test_what_a_probe_adds_stands_on_its_first_line_alone(run, tmp_path):
     _, recipe, exported = run
     evaluate(
-        exported, override(recipe, probes=("knn", "linear"), probe_schedule=(1, 2, 3)), workdir=tmp_path, quiet=True
+        exported,
+        override(with_probes(recipe, ("knn", "linear")), probes__linear__schedule=(1, 2, 3)),
+        workdir=tmp_path,
+        quiet=True,
     )
     rows = read_results(tmp_path / "results.jsonl")
     assert all(bool(r.extra) == (r.metric == "top1") for r in rows)

@@ -1,9 +1,12 @@
 """--monitor knn:N: a look every N epochs, a warning when the features collapse, nothing selected."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
+from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.training.build import build_backbone
@@ -49,3 +52,12 @@ def test_collapse_is_said_aloud(tmp_path, capsys):
 def test_bad_monitor(text):
     with pytest.raises(InputError, match="expected knn:N"):
         parse_monitor(text)
+
+
+def test_the_monitor_refuses_unlabelled_images_before_training(tmp_path, monkeypatch):
+    digits = open_source("digits", "train")
+    some = dataclasses.replace(digits, known_labels=np.where(np.arange(digits.num_examples) % 2, digits.labels, -1))
+    monkeypatch.setattr("revisit_ssl.training.monitor.open_source", lambda *args, **options: some)
+    recipe = get_recipe("rotation", "smoke", backbone="tiny")
+    with pytest.raises(InputError, match="digits holds unlabelled images; give a labelled set"):
+        Monitor(build_backbone(recipe), recipe, 1, str(tmp_path), None)

@@ -5,11 +5,12 @@ import os
 
 import pytest
 
-from revisit_ssl.evaluation.evaluate import of_run, recipe_id, setting_id
+from revisit_ssl.evaluation.rows import of_run
 from revisit_ssl.papers import PAPERS, RECIPES, get_recipe
 from revisit_ssl.papers.older import named
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import tables
+from revisit_ssl.runs.identity import recipe_id, setting_id
 from revisit_ssl.runs.results import read_results
 from revisit_ssl.training.workdir import from_json
 

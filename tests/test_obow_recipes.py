@@ -28,7 +28,7 @@ def test_hyper_parameters_of_the_runs(key):
         "queue", "local_average", "max", "sum_of_means",
     )  # fmt: skip
     assert (task.momentum, task.mu_momentum, task.bias_correct_mu, task.monitor) == (0.99, 0.99, False, False)
-    assert recipe.split == recipe.probe_train == "trainval" and recipe.probe_setting == "obow"
+    assert recipe.split == recipe.bench.train == "trainval" and recipe.protocol == "obow"
     # Section D: 160 and 96 of 224 pixels, 256 before, moves of up to 24.
     assert task.sides(recipe.views.size) == (160, 96, 24, 256)
 
@@ -59,9 +59,8 @@ def test_augmentations_in_their_order(key):
     assert (views.crop, views.size, views.scale, views.ratio) == ("resized", 224, (0.08, 0.6), (3 / 4, 4 / 3))
     assert (views.color, views.jitter, views.jitter_probability) == ("jitter", (0.4, 0.4, 0.4, 0.1), 0.8)
     assert (views.gray_probability, views.blur_probability, views.blur_sigma) == (0.2, (0.5,), (0.1, 2.0))
-    assert (views.normalize, views.eval_method, views.eval_resize, views.eval_size) == (
-        "imagenet", "shorter_side", 256, 224,
-    )  # fmt: skip
+    bench = RECIPES[key]().bench
+    assert (views.normalize, bench.method, bench.resize, bench.size) == ("imagenet", "shorter_side", 256, 224)
     assert RECIPES[key]().task.patch_scale == (0.6, 1.0)
 
 
@@ -84,10 +83,10 @@ def test_the_methods_of_the_study_differ_in_what_they_are_alone(preset):
     recipes = [get_recipe(name, preset) for name in obow.PRETEXT_OF if preset in presets_of(name)]
     assert len(recipes) > 2
     for field in (
-        "backbone", "width", "stem", "strides", "dataset", "fraction", "batch_size", "epochs", "probes", "endpoints",
-        "bn_momentum", "zero_init_residual", "probe_fraction",
+        "backbone", "width", "stem", "strides", "dataset", "fraction", "batch_size", "epochs", "probes", "bench",
+        "bn_momentum", "zero_init_residual",
     ):  # fmt: skip
-        assert len({getattr(recipe, field) for recipe in recipes}) == 1, field
+        assert len({repr(getattr(recipe, field)) for recipe in recipes}) == 1, field
     assert len({dataclasses.replace(recipe.optimizer, lr=1.0) for recipe in recipes}) == 1
     # Deltas of section D: crops of 48, patches of 32 of 64 pixels, moves of 8.
     sides = {"imagenette": (48, 32, 8, 72), "cifar10": (24, 16, 4, 32)}

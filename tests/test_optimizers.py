@@ -10,18 +10,8 @@ import tensorflow as tf
 from revisit_ssl.distribute import get_strategy
 from revisit_ssl.errors import InputError
 from revisit_ssl.recipe import OptimizerSpec
-from revisit_ssl.training.optimizers import (
-    LARS,
-    Constant,
-    CosineDecay,
-    EpochCosine,
-    MomentumSGD,
-    StepDecay,
-    WarmEpochCosine,
-    build_optimizer,
-    is_decayed,
-    l2_loss,
-)
+from revisit_ssl.training.optimizers import LARS, MomentumSGD, build_optimizer, is_decayed, l2_loss
+from revisit_ssl.training.schedules import Constant, CosineDecay, EpochCosine, StepDecay, WarmEpochCosine
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
@@ -332,10 +322,12 @@ def test_a_recipe_can_say_every_official_schedule():
     cld, moco = golden("cld/lr_schedules"), golden("moco/lr_schedules")
     for case in ("cifar_npid_b256", "small_no_warmup"):
         spec = OptimizerSpec(
-            lr=float(cld[f"{case}_peak_lr"]), schedule="cosine", floor=1e-6,
+            lr=float(cld[f"{case}_peak_lr"]),
+            schedule="cosine",
+            floor=1e-6,
             warmup_epochs=float(cld[f"{case}_warmup_epochs"]),
             warmup_from=1 / float(cld[f"{case}_warmup_multiplier"]),
-        )  # fmt: skip
+        )
         rate = built_rate(spec, int(cld[f"{case}_steps_per_epoch"]), int(cld[f"{case}_epochs"]))
         np.testing.assert_allclose(rates_of(rate, cld[f"{case}_iterations"]), cld[f"{case}_lr"], rtol=1e-7)
     byol = OptimizerSpec(name="lars", lr=float(cld["byol_lr_base"]), schedule="cosine", warmup_epochs=2)
@@ -348,10 +340,12 @@ def test_a_recipe_can_say_every_official_schedule():
             lr=moco["v2_cosine_base_lr_epochs_cosine"][0], schedule="epoch_cosine", warmup_epochs=0
         ),
         "v1_step": OptimizerSpec(
-            lr=moco["v1_step_base_lr_epochs_cosine"][0], milestones=tuple(moco["v1_step_milestones"]),
-            first_step_drops=True, warmup_epochs=0,
+            lr=moco["v1_step_base_lr_epochs_cosine"][0],
+            milestones=tuple(moco["v1_step_milestones"]),
+            first_step_drops=True,
+            warmup_epochs=0,
         ),
-    }  # fmt: skip
+    }
     for case, spec in specs.items():
         rate = built_rate(spec, 7, 200)
         for steps in (first, last):
@@ -493,7 +487,7 @@ def test_two_replicas_equal_one_device(make):
         (lambda: MomentumSGD(0.1, weight_decay=-1e-4), "weight_decay -0.0001"),
         (lambda: MomentumSGD(0.1, head_weight_decay=-5e-4), "head_weight_decay -0.0005"),
         (lambda: MomentumSGD(0.1, exclude="root"), "must be a list of strings"),
-        (lambda: MomentumSGD(0.1, decay="none"), "'kernels' or 'all'"),
+        (lambda: MomentumSGD(0.1, decay="none"), "decay 'none'; one of 'kernels', 'all'"),
         (lambda: LARS(0.1, form="apex"), "LARS form 'apex'"),
         (lambda: LARS(0.1, eta=0), "eta 0 must be positive"),
         (lambda: LARS(0.1, nesterov=True), "form 'openselfsup' only"),

@@ -8,7 +8,7 @@ import pytest
 
 from revisit_ssl.commands import report as report_command
 from revisit_ssl.commands import sweep as sweep_command
-from revisit_ssl.evaluation.evaluate import of_run
+from revisit_ssl.evaluation.rows import of_run
 from revisit_ssl.papers import NAMES, PAPERS, find_paper, get_recipe, sweeps
 from revisit_ssl.papers.pages import compare
 from revisit_ssl.papers.spec import Paper, Variant

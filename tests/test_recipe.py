@@ -2,23 +2,25 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 
 import pytest
 
-from revisit_ssl import backbones
+from revisit_ssl.backbones import get_backbone, without_values
+from revisit_ssl.backbones.options import BackboneOptions, RevNetOptions
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import labelled_sources
+from revisit_ssl.evaluation.sets import labelled_sources
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers import PROTOCOLS, RECIPES, get_recipe
 from revisit_ssl.papers.cld import recipes as cld
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
-from revisit_ssl.recipe import Recipe, override, to_json
-from revisit_ssl.training.build import build_backbone
+from revisit_ssl.recipe import BenchSpec, Recipe, override, to_json
+from revisit_ssl.training.build import backbone_options, build_backbone
 from revisit_ssl.training.workdir import flatten, from_json
 
 
@@ -27,7 +29,7 @@ def test_registered_recipe_survives_json_and_names_its_source(name):
     recipe, own = RECIPES[name](), name.partition("/")[0]
     assert recipe.pretext == {**cld.PRETEXT_OF, **obow.PRETEXT_OF}.get(own, own)
     assert recipe.source
-    assert from_json(to_json(recipe)) == recipe
+    assert from_json(to_json(recipe), kinds=PROBES) == recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -36,7 +38,7 @@ def test_registered_recipe_builds_its_network_and_knows_its_probes(name):
     # shapes only: the widest has 86 M parameters
     backbone = shapes_of(recipe)
     exported = {"projection"} if recipe.pretext in cld.PRETEXT_OF else set()
-    assert set(recipe.endpoints) <= set(backbone.output) | exported
+    assert set(recipe.bench.endpoints) <= set(backbone.output) | exported
     assert set(recipe.probes) <= set(PROBES)
     assert recipe.dataset in DATASETS
 
@@ -50,7 +52,7 @@ def shapes_of(recipe):
 
 @functools.cache  # many recipes have the same one
 def network(backbone, width, size, options):
-    return backbones._without_values(backbone, width, input_shape=(size, size, 3), **dict(options))
+    return without_values(lambda: get_backbone(backbone, width, input_shape=(size, size, 3), **dict(options)))
 
 
 # Supplement section 1 (batch, TPU cores) and the released configurations (batch on 8 cores); the rate is 0.1 B / 256.
@@ -79,11 +81,12 @@ def test_paper_settings_are_those_of_the_supplement_and_of_the_released_configur
 def test_patch_tasks_have_the_official_numbers():
     for pretext in ("jigsaw", "relative_patch"):
         recipe = get_recipe(pretext, "paper")
-        v = recipe.views
+        v, bench = recipe.views, recipe.bench
         assert (v.resize_to, v.size, v.patch_grid, v.patch_size, v.gray_probability) == (292, 255, 3, 64, 2 / 3)
-        assert (v.eval_method, v.eval_resize, v.eval_size, v.normalize) == ("squash", 255, 192, "standardize")
+        assert (bench.method, bench.resize, bench.size, v.normalize) == ("squash", 255, 192, "standardize")
         assert (recipe.root_stride, recipe.strides, recipe.optimizer.head_weight_decay) == (1, (2, 2, 1), 5e-4)
-        assert (recipe.task.embed_dim, recipe.task.hidden, recipe.probe_batch_size) == (1000, 4096, 1024)
+        assert (recipe.task.embed_dim, recipe.task.hidden) == (1000, 4096)
+        assert recipe.probes["linear_images"].batch_size == 1024
     assert get_recipe("jigsaw", "paper").task.permutations == 16
     with_vgg = get_recipe("jigsaw", "paper", backbone="vgg19_bn")
     assert (with_vgg.root_stride, with_vgg.strides) == (None, None), "a VGG has no such strides"
@@ -103,7 +106,7 @@ def test_one_gpu_normalises_the_rows_of_one_of_the_papers_cores():
 
 
 def test_table_2_is_fitted_on_train_and_val_together():
-    recipe = get_recipe("rotation", "smoke", probe_setting="paper", probe_train="trainval")
+    recipe = get_recipe("rotation", "smoke", probes=("linear",), protocol="revisiting", bench__train="trainval")
     rows = {name: source.num_examples for name, source in labelled_sources(recipe, None).items()}
     assert rows == {"train": 1400, "val": 200, "test": 397}
 
@@ -141,8 +144,8 @@ def test_override_reaches_nested_fields_and_leaves_the_rest():
 
 
 def test_lists_become_tuples_so_that_a_recipe_equals_its_own_file():
-    recipe = get_recipe("rotation", endpoints=["pre_logits"], probes=["knn"])
-    assert from_json(to_json(recipe)) == recipe
+    recipe = get_recipe("rotation", bench__endpoints=["pre_logits"], probes=["knn"])
+    assert from_json(to_json(recipe), kinds=PROBES) == recipe
 
 
 def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
@@ -152,6 +155,16 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
 
     assert momenta(bn_momentum=None) == {0.9}
     assert momenta(bn_momentum=0.95) == {0.95}
+    assert momenta(bn_momentum=0.0) == {0.0}
+
+
+def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
+    own = {"bn_momentum": None, "bn_epsilon": None}
+    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", norm="sync", recompute=True, **own)
+    assert backbone_options(recipe) == RevNetOptions(norm="sync", root_stride=1, strides=(2, 2, 1), recompute=True)
+    assert backbone_options(get_recipe("rotation", "paper", backbone="vgg19_bn", **own)) == BackboneOptions()
+    with pytest.raises(InputError, match="resnet18 has no option 'recompute', 'representation_size'; it has norm, "):
+        backbone_options(get_recipe("rotation", backbone="resnet18", recompute=True, representation_size=8))
 
 
 @pytest.mark.parametrize(
@@ -165,12 +178,16 @@ def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
         (lambda: get_recipe("rotation", seed=-1), "seed -1 must lie in"),
         (lambda: get_recipe("rotation", epochs=float("inf")), "epochs inf must be a finite number"),
         (lambda: get_recipe("rotation", views__jitter=(0.4, 0.4, 0.4, 0.9)), "hue at most 0.5"),
-        (lambda: get_recipe("rotation", probe_train="trainval"), "probe_train trainval needs --probe-setting paper"),
-        (lambda: get_recipe("rotation", "paper", probe_train="trainval"), "and --probe-split test"),
+        (lambda: get_recipe("rotation", bench__train="trainval"), "probe_train trainval: linear would choose"),
+        (lambda: get_recipe("rotation", "paper", bench__train="trainval"), "trainval needs --probe-split test"),
         (lambda: get_recipe("rotation", bn_group=8, norm="none"), "bn_group 8 needs norm batch, not none"),
-        (lambda: get_recipe("rotation", probe_split="val"), "probe_split val needs --probe-setting paper"),
-        (lambda: get_recipe("rotation", probe_fraction=1.5), r"probe_fraction 1.5 must lie in \(0, 1\]"),
-        (lambda: get_recipe("rotation", probe_batch_size=0), "probe_batch_size 0 must be at least 1"),
+        (lambda: get_recipe("rotation", bench__split="val"), "linear would choose numbers on val; take --protocol"),
+        (lambda: get_recipe("rotation", bench__fraction=1.5), r"probe_fraction 1.5 must lie in \(0, 1\]"),
+        (lambda: get_recipe("rotation", probes__linear__batch_size=0), "linear.batch_size 0 must be at least 1"),
+        (lambda: get_recipe("rotation", probes__mlp__hidden=9), "this recipe has no probe 'mlp'; it has linear, knn"),
+        (lambda: get_recipe("rotation", probes=("svm",)), "unknown probe 'svm'; one of few_shot, finetune, knn"),
+        (lambda: get_recipe("rotation", protocol="obow"), "protocol obow does not define knn; it defines linear"),
+        (lambda: get_recipe("rotation", protocol="x"), "unknown protocol 'x'; one of select, revisiting, moco"),
         (lambda: get_recipe("rotation", bn_momentum=1.0), r"bn_momentum 1.0 must lie in \[0, 1\)"),
         (lambda: get_recipe("rotation", bn_epsilon=-1.0), "bn_epsilon -1.0 must be a finite number above 0"),
         (lambda: from_json("{}"), "is not a recipe"),
@@ -190,12 +207,44 @@ def test_recipe_is_frozen():
         Recipe(pretext="rotation").width = 2
 
 
-def test_every_disputed_value_is_a_field_of_some_recipe():
+def test_disputed_values_say_their_flags():
     text = (pathlib.Path(__file__).parents[1] / "docs" / "disputed.md").read_text()
     flags = set(re.findall(r"`--([a-z0-9.-]+)`", text))
-    known = set()
+    known = {"probes", "protocol"}
+    for part in dataclasses.fields(BenchSpec):
+        known.add("endpoints" if part.name == "endpoints" else f"probe-{part.name}")
+    for name, kind in PROBES.items():
+        known |= {f"{name}.{part.name}".replace("_", "-") for part in dataclasses.fields(kind)}
     presets = dict.fromkeys(("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld", "obow"), "paper")
     for pretext, preset in (presets | {"bownet": "cifar10"}).items():
         fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
     assert len(flags) > 20 and flags <= known, flags - known
+
+
+@pytest.mark.parametrize("protocol", ["select", *PROTOCOLS])
+def test_a_recipe_of_flat_fields_is_read(protocol):
+    """As it was written when probes had fields of the recipe; its settings are the protocols of today."""
+    known = tuple(PROTOCOLS[protocol]) if protocol in PROTOCOLS else ("linear", "lbfgs", "mlp", "linear_images")
+    old = json.loads(to_json(get_recipe("jigsaw", "smoke", probes=())))
+    del old["bench"], old["protocol"]
+    old["views"] |= {"eval_method": "squash", "eval_resize": 32, "eval_size": 24, "eval_combine": "mean"}
+    old |= {"probe_setting": "paper" if protocol == "revisiting" else protocol, "probes": list(known)}
+    old |= {"endpoints": ["pre_logits"], "probe_fraction": 0.5, "probe_lr": None, "finetune_weight_decay": 1e-4}
+    new = get_recipe("jigsaw", "smoke", probes=known, protocol=protocol, bench__fraction=0.5)
+    new = override(new, bench__endpoints=("pre_logits",))
+    assert from_json(json.dumps(old), kinds=PROBES) == new
+
+
+def test_flat_fields_become_options():
+    flat = {"pretext": "rotation", "probes": ["knn", "linear", "finetune", "few_shot", "voc_svm", "mlp"]}
+    flat |= {"knn_temperature": 0.07, "probe_schedule": [3, 5, 7], "probe_weight_decay": 1e-5, "probe_penalty": 9.0}
+    flat |= {"finetune_rates": [0.02, 0.2], "few_shot_ways": 4, "voc_svm_crop": "center", "probe_train": "trainval"}
+    probes = from_json(json.dumps(flat | {"probe_setting": "paper"}), kinds=PROBES).probes
+    assert probes["knn"].temperature == 0.07 and probes["mlp"].penalty_scale == 9.0
+    assert (probes["linear"].schedule, probes["linear"].weight_decay) == ((3, 5, 7), 1e-5)
+    assert (probes["finetune"].learning_rates, probes["finetune"].head_multipliers) == ((0.02,), (10.0,))
+    assert probes["few_shot"].ways == 4 and probes["voc_svm"].crop == "center"
+    # Training reads it without the classes of probes, and keeps what it says.
+    plain = from_json(json.dumps(flat | {"probe_setting": "paper"}))
+    assert plain.bench.train == "trainval" and plain.probes["knn"] == {"temperature": 0.07}

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import of_run
+from revisit_ssl.evaluation.rows import of_run
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.papers.pages import compare, write_report
 from revisit_ssl.papers.published import load_published

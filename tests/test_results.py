@@ -8,10 +8,13 @@ import pytest
 
 from revisit_ssl import startup
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import of_run, recipe_id, setting_id
+from revisit_ssl.evaluation.rows import of_run
+from revisit_ssl.evaluators.knn import KNN
+from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.runs import machine
+from revisit_ssl.runs.identity import recipe_id, setting_id
 from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_atomically, write_results
 from revisit_ssl.startup import onednn_is_on, prefer_onednn
 
@@ -113,16 +116,17 @@ def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
     plain = get_recipe("rotation", "smoke")
     same = [
         {"seed": 3},
-        {"probes": ("knn",)},
-        {"probe_fraction": 0.5},
+        {"probes": {"knn": KNN()}},
+        {"bench__fraction": 0.5},
+        {"probes": {"linear": Linear(schedule=(3, 5, 7))}},
         {"source": "x"},
         {"epochs": float(plain.epochs)},
     ]
     for changes in same:
         assert setting_id(override(plain, **changes)) == setting_id(plain), changes
-    others = [{"epochs": 7}, {"width": 2}, {"optimizer__lr": 0.7}, {"views__eval_size": 24}, {"pretext": "supervised"}]
+    others = [{"epochs": 7}, {"width": 2}, {"optimizer__lr": 0.7}, {"bench__size": 24}, {"pretext": "supervised"}]
     # The same weights measured in another way; a Result does not say that its labels were drawn class by class.
-    others += [{"probe_setting": "paper"}, {"probe_pooling": "avg"}, {"probe_balanced": True}]
+    others += [{"probes__knn__temperature": 0.2}, {"bench__pooling": "avg"}, {"bench__balanced": True}]
     found = {setting_id(plain)} | {setting_id(override(plain, **changes)) for changes in others}
     assert len(found) == 1 + len(others)
 
@@ -130,10 +134,10 @@ def test_seeds_of_a_setting_share_its_hash_and_nothing_else_does():
 def test_a_recipes_hash_is_of_what_decides_the_weights():
     plain = get_recipe("rotation", "smoke")
     probed = [
-        {"probes": ("knn",), "endpoints": ("block1",)},
-        {"probe_setting": "paper", "probe_pooling": "avg", "probe_schedule": (3, 5, 7), "probe_penalty": 1.0},
-        {"probe_fraction": 0.5, "probe_balanced": True, "probe_dataset": "toy_scenes"},
-        {"views__eval_size": 24, "views__eval_method": "squash", "views__probe_normalize": "none"},
+        {"probes": {"knn": KNN(temperature=0.2)}, "bench__endpoints": ("block1",), "protocol": "moco"},
+        {"bench__pooling": "avg", "probes__linear__schedule": (3, 5, 7)},
+        {"bench__fraction": 0.5, "bench__balanced": True, "bench__dataset": "toy_scenes"},
+        {"bench__size": 24, "bench__method": "squash", "bench__normalize": "none"},
         {"source": "x"},
     ]
     assert {recipe_id(override(plain, **changes)) for changes in probed} == {recipe_id(plain)}
@@ -143,10 +147,12 @@ def test_a_recipes_hash_is_of_what_decides_the_weights():
 
 def test_a_setting_outlives_new_fields():
     """A class that gets a field with a default gives the same hash, or old runs would never be averaged with new."""
-    later = dataclasses.make_dataclass("Later", [("new", int, 5)], bases=(type(ONE_RECIPE),), frozen=True, kw_only=True)
-    values = {f.name: getattr(ONE_RECIPE, f.name) for f in dataclasses.fields(ONE_RECIPE)}
-    assert setting_id(later(**values)) == setting_id(ONE_RECIPE)
-    assert setting_id(later(**values, new=6)) != setting_id(ONE_RECIPE)
+    for part in ("views", "optimizer", "bench"):
+        spec = getattr(ONE_RECIPE, part)
+        later = dataclasses.make_dataclass("Later", [("new", int, 5)], bases=(type(spec),), frozen=True, kw_only=True)
+        values = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+        same, other = (dataclasses.replace(ONE_RECIPE, **{part: later(**values, **new)}) for new in ({}, {"new": 6}))
+        assert setting_id(same) == setting_id(ONE_RECIPE) != setting_id(other)
 
 
 def test_old_lines_are_read_and_new_fields_come_back(tmp_path):

@@ -24,7 +24,7 @@ from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import clock, read_log
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = dict(backbone="tiny", endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
+TINY = dict(backbone="tiny", bench__endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
 
 # One training run in a process of its own: pretext, workdir, JSON of recipe changes, JSON of arguments of pretrain.
 RUNNER = """

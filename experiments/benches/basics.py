@@ -41,6 +41,7 @@ def bench_step(batch=64):
 def bench_views(batch=64, size=224):
     """Our views on a batch against tf.image or a Keras layer doing the same; images per second per core."""
     from revisit_ssl.views import color, crops
+    from revisit_ssl.views.blur import random_gaussian_blur
 
     images = tf.random.stateless_uniform([batch, 256, 256, 3], [0, 1])
     small = images[:, :size, :size]
@@ -74,7 +75,7 @@ def bench_views(batch=64, size=224):
         ("colour jitter", small, jitter_ours, jitter, "Keras RandomColorJitter"),
         (
             "gaussian blur, 23 taps", small,
-            lambda x: color.random_gaussian_blur(x, (1, 2), size=23), blur, "Keras RandomGaussianBlur",
+            lambda x: random_gaussian_blur(x, (1, 2), size=23), blur, "Keras RandomGaussianBlur",
         ),
     ]  # fmt: skip
     rows = []
@@ -91,7 +92,7 @@ def bench_lbfgs(rows=10_000, features=2_048, classes=100):
     """Our L-BFGS probe's solver against scikit-learn at the same penalty and gradient tolerance, float32."""
     from sklearn.linear_model import LogisticRegression as Rival
 
-    from revisit_ssl.evaluators.lbfgs import LogisticRegression
+    from revisit_ssl.evaluators.logistic import LogisticRegression
 
     # Like a network's features: positive, correlated, with a falling spectrum.
     draw = np.random.default_rng(0)

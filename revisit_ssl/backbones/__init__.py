@@ -1,122 +1,66 @@
-"""Backbones: functions that return functional Keras models with named endpoints.
+"""Backbones: functional Keras models with named endpoints, built by the networks of BACKBONES.
 
-``BACKBONES[name](width, **options)``; the options are those of `resnet.resnet` and of each function. Every model maps
-images, float [B,H,W,C], to a dict of endpoints, the last of which is "pre_logits" [B,d]. Weight decay is no part of a
-model: the optimiser applies it to every variable whose path ends in "/kernel".
+``BACKBONES[name](width, **options)``, or `get_backbone`; the options are the fields of ``BACKBONES[name].Options``.
+Every model maps images, float [B,H,W,C], to a dict of endpoints, the last of which is "pre_logits" [B,d]. Weight decay
+is no part of a model: the optimiser applies it to every variable whose path ends in "/kernel".
+
+To add a network: an instance of a `network.Network`, its line in HOMES, and `revisit_ssl.testing.check_backbone`.
 """
 
-import concurrent.futures
-import math
-import os
+import importlib
 
-import keras
-import tensorflow as tf
+from revisit_ssl.backbones.options import BackboneOptions, ResNetOptions, RevNetOptions, VGG16Options
+from revisit_ssl.registry import Registry
 
-from revisit_ssl.backbones.resnet import (
-    resnet18,
-    resnet18_cifar,
-    resnet18_no_skip,
-    resnet18_torch,
-    resnet50_torch,
-    resnet50_v1,
-    resnet50_v2,
-    resnet50_v2_minus,
-)
-from revisit_ssl.backbones.revnet import revnet50, revnet50_minus
-from revisit_ssl.backbones.vgg import vgg16_bn, vgg19_bn
-from revisit_ssl.errors import InputError
-
-BACKBONES = {
-    "resnet18": resnet18,
-    "resnet18_cifar": resnet18_cifar,
-    "resnet18_no_skip": resnet18_no_skip,
-    "resnet18_torch": resnet18_torch,
-    "resnet50_torch": resnet50_torch,
-    "resnet50_v1": resnet50_v1,
-    "resnet50_v2": resnet50_v2,
-    "resnet50_v2_minus": resnet50_v2_minus,
-    "revnet50": revnet50,
-    "revnet50_minus": revnet50_minus,
-    "vgg16_bn": vgg16_bn,
-    "vgg19_bn": vgg19_bn,
+# name: file and Network, options.
+HOMES = {
+    "resnet18": ("resnet.resnet18", ResNetOptions),
+    "resnet18_cifar": ("resnet.resnet18_cifar", ResNetOptions),
+    "resnet18_no_skip": ("resnet.resnet18_no_skip", ResNetOptions),
+    "resnet18_torch": ("resnet.resnet18_torch", ResNetOptions),
+    "resnet50_torch": ("resnet.resnet50_torch", ResNetOptions),
+    "resnet50_v1": ("resnet.resnet50_v1", ResNetOptions),
+    "resnet50_v2": ("resnet.resnet50_v2", ResNetOptions),
+    "resnet50_v2_minus": ("resnet.resnet50_v2_minus", ResNetOptions),
+    "revnet50": ("revnet.revnet50", RevNetOptions),
+    "revnet50_minus": ("revnet.revnet50_minus", RevNetOptions),
+    "vgg16_bn": ("vgg.vgg16_bn", VGG16Options),
+    "vgg19_bn": ("vgg.vgg19_bn", BackboneOptions),
 }
+BACKBONES = Registry(__name__, HOMES)
+LATER = ("count_parameters", "load_backbone", "without_values")  # in models.py, which needs Keras
 
-__all__ = ["BACKBONES", "count_parameters", "get_backbone", "load_backbone", "without_values"]
+__all__ = ["BACKBONES", "find_backbone", "find_options", "get_backbone", *LATER]
 
 
-def get_backbone(name, width, **options):
-    """Builds ``BACKBONES[name](width, **options)``.
+def find_backbone(name):
+    """The Network of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    return BACKBONES.find(name, "backbone")
+
+
+def find_options(name):
+    """The class of that network's options, for which the network is not imported.
+
+    Raises:
+        InputError: there is none.
+    """
+    return BACKBONES.find_options(name, "backbone")
+
+
+def get_backbone(name, width, options=None, *, input_shape=None, **changes):
+    """Builds ``BACKBONES[name]``; the other arguments as `network.Network` takes them.
 
     Raises:
         InputError: there is no backbone of that name, or it refuses the width or an option.
     """
-    if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; one of {', '.join(BACKBONES)}")
-    try:
-        return BACKBONES[name](width, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        option = str(error).split("'")[1]
-        raise InputError(f"backbone {name!r} has no option {option!r}; see the documentation of its function") from None
+    return find_backbone(name)(width, options, input_shape=input_shape, **changes)
 
 
-def count_parameters(name, width, **options):
-    """The number of trainable parameters of a backbone, without allocating them (558 M take a second).
-
-    Raises:
-        InputError: as `get_backbone`.
-    """
-
-    return sum(math.prod(variable.shape) for variable in _without_values(name, width, **options).trainable_variables)
-
-
-def _without_values(name, width, **options):
-    return without_values(lambda: get_backbone(name, width, **options))
-
-
-def without_values(build):
-    """What ``build()`` returns, a keras.Model whose variables have shapes only."""
-
-    def shapes_only():
-        # Variables made in this scope get their values after it; here never.
-        with keras.StatelessScope(initialize_variables=False):
-            return build()
-
-    # Keras notes per thread which variables wait for their values: with a thread of its own the note is dropped.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(shapes_only).result()
-
-
-def load_backbone(path):
-    """A backbone from a ``.keras`` file, or from a working directory that holds ``backbone.keras``.
-
-    Args:
-        path: str or path-like, local or what ``tf.io.gfile`` reads.
-
-    Returns:
-        Functional keras.Model with a dict of endpoints.
-
-    Raises:
-        InputError: nothing there, no Keras file or a damaged one, or a model without the endpoint "pre_logits".
-    """
-    path = os.fspath(path)
-    if tf.io.gfile.isdir(path):
-        path = os.path.join(path, "backbone.keras")
-    if not tf.io.gfile.exists(path):
-        raise InputError(f"no backbone at {path!r}; give a .keras file or the working directory of a finished run")
-    if not path.endswith(".keras"):
-        raise InputError(f"{path!r} is no .keras file; give the backbone.keras of a run")
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); "
-            "it is damaged or was not written by this package, export it again"
-        ) from error
-    if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:
-        raise InputError(
-            f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"
-        )
-    return model
+def __getattr__(name):
+    if name in LATER:
+        return getattr(importlib.import_module(f"{__name__}.models"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

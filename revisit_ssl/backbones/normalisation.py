@@ -14,10 +14,10 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     TF1's fused kernel (which the official networks use) and PyTorch normalise with the biased variance of the batch but
     move the *unbiased* one, s^2 n / (n - 1), into the moving variance; Keras 3 moves the biased one. The training pass
-    is the same; inference differs (7 % in the variance where n = 16). Arguments, shapes and dtypes are those of the
+    is the same; inference differs (7 % in the variance where n = 16). Arguments, shapes and dtypes are as in the
     Keras layer; statistics are float32 also under mixed precision.
 
-    With ``synchronized=True`` the statistics are those of the global batch and n counts it, on the assumption (true of
+    With ``synchronized=True`` the statistics are the global batch's and n counts it, on the assumption (true of
     every batch of this package) that all replicas hold equally many rows.
 
     Args:
@@ -27,7 +27,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         interleaved: of g groups, group i has rows i, i + g, i + 2g, ..., as in MoCo's CIFAR-10 demo; off: consecutive
             rows. No recipe sets it, moco/demo neither: a batch is shuffled images, so that both groupings are equally
             random. It is here to be checked against the demo's numbers.
-        kwargs: those of the Keras layer; ``axis`` is the last one where there is a group.
+        kwargs: arguments of the Keras layer; ``axis`` is the last one where there is a group.
 
     Raises:
         InputError: in training, rows that are not whole groups.
@@ -50,11 +50,17 @@ class BatchNorm(keras.layers.BatchNormalization):
             outputs, mean, unbiased = self._ghost(x)
         elif fusible and not self.synchronized and mask is None:
             # Half the time of moments + normalisation on a CPU, and the kernel that the official networks ran on.
-            empty = tf.zeros([0], tf.float32)  # no old statistics wanted: the op returns those of the batch
+            empty = tf.zeros([0], tf.float32)  # no old statistics wanted: the op returns the batch's
             outputs, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=x, scale=self.gamma.value, offset=self.beta.value, mean=empty, variance=empty,
-                epsilon=self.epsilon, exponential_avg_factor=1.0, is_training=True,
-            )  # fmt: skip
+                x=x,
+                scale=self.gamma.value,
+                offset=self.beta.value,
+                mean=empty,
+                variance=empty,
+                epsilon=self.epsilon,
+                exponential_avg_factor=1.0,
+                is_training=True,
+            )
         else:
             mean, variance = self._moments(x, mask)
             outputs = keras.ops.batch_normalization(

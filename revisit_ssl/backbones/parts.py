@@ -1,4 +1,4 @@
-"""What the networks share: checked options, symmetric convolutions, normalisation, and the three stems."""
+"""What the networks are made of: symmetric convolutions, normalisation, the three stems; and checks of arguments."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,27 +8,11 @@ import keras
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.errors import InputError
 
-STEMS = ("paper", "cifar", "small")
-NORMS = ("batch", "sync", "none")
-
 
 def check_width(width):
     """Raises InputError unless ``width`` is an integer of at least 1."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise InputError(f"width {width!r}; a widening factor is an integer of at least 1 (4 is a standard ResNet-50)")
-
-
-def check_choice(option, value, choices):
-    """Raises InputError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise InputError(f"{option} {value!r}; one of {', '.join(map(repr, choices))}")
-
-
-def check_strides(root_stride, strides):
-    """Raises InputError unless ``root_stride`` is None, 1 or 2 and ``strides`` three of 1 and 2."""
-    check_choice("root_stride", root_stride, (None, 1, 2))
-    if len(strides) != 3 or any(stride not in (1, 2) for stride in strides):
-        raise InputError(f"strides {tuple(strides)!r}; three of 1 or 2, for blocks 2, 3 and 4, as (2, 2, 1)")
 
 
 def image_input(input_shape):
@@ -39,24 +23,21 @@ def image_input(input_shape):
     return keras.Input(tuple(input_shape), name="image")
 
 
-def check_group(group, norm):
-    """Raises InputError unless ``group`` is None, or an integer of at least 1 and ``norm`` not synchronised."""
-    if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
-        raise InputError(f"bn_group {group!r}; an integer of at least 1, or None for all rows of a device")
-    if group is not None and norm == "sync":
-        raise InputError(f"bn_group {group} with norm 'sync'; a group lies on one device, take norm 'batch'")
-
-
 def normalisation(norm, momentum, epsilon, name, dtype=None, group=None, gamma="ones"):
-    """The layer for one of `NORMS`; ``momentum`` is the share of the old moving value, ``group`` a ghost batch,
+    """The layer for ``norm`` and ``group`` as in BackboneOptions; ``momentum`` is the share of the old moving value,
     ``gamma`` the initialiser of the scale."""
     if norm == "none":
         return keras.layers.Identity(name=name, dtype=dtype)
     sync = norm == "sync"
     return BatchNorm(
-        momentum=momentum, epsilon=epsilon, synchronized=sync, name=name, dtype=dtype, group=group,
+        momentum=momentum,
+        epsilon=epsilon,
+        synchronized=sync,
+        name=name,
+        dtype=dtype,
+        group=group,
         gamma_initializer=gamma,
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +57,19 @@ class Parts:
     bias: bool = False
     bn_group: int | None = None
 
-    def __post_init__(self):
-        check_choice("norm", self.norm, NORMS)
-        check_group(self.bn_group, self.norm)
-
     def conv(self, x, filters, size, name, stride=1):
         """Convolution with zeros added on both sides alike; SAME at stride 2 would add them unevenly."""
         if size > 1 and stride > 1:
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
         return keras.layers.Conv2D(
-            filters, size, strides=stride, padding="same" if stride == 1 else "valid", name=name,
-            use_bias=self.bias or self.norm == "none", kernel_initializer=self.initializer(),
-        )(x)  # fmt: skip
+            filters,
+            size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            name=name,
+            use_bias=self.bias or self.norm == "none",
+            kernel_initializer=self.initializer(),
+        )(x)
 
     def normalise(self, x, name, gamma="ones"):
         options = {"group": self.bn_group, "gamma": gamma}
@@ -104,7 +86,6 @@ class Parts:
 
         ``activate`` puts normalisation and ReLU after the convolution; ``stride`` replaces the stem's own.
         """
-        check_choice("stem", stem, STEMS)
         stride = stride or (1 if stem == "cifar" else 2)
         x = self.conv(image, filters, 7 if stem == "paper" else 3, name, stride)
         if activate:

@@ -1,96 +1,63 @@
 """RevNet50 (Gomez et al. 2017) in the form of "Revisiting Self-Supervised Visual Representation Learning"."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones.parts import Parts, check_strides, check_width, image_input, normalisation
-from revisit_ssl.errors import InputError
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import RevNetOptions
+from revisit_ssl.backbones.parts import normalisation
 
 UNITS = (3, 4, 6, 3)
 
 
-def revnet50_minus(width=4, *, name="revnet50_minus", **options):
-    """The paper's "RevNet50 (-)": without the ReLU before the average (its BN stays). Options: see `revnet50`."""
-    return revnet50(width, name=name, last_relu=False, **options)
+@dataclass(frozen=True, kw_only=True)
+class RevNet(Network):
+    """A RevNet50; of widening factor k it has 64k channels in its root and 512k in block4 (k = 4: the standard one).
 
+    Endpoints: "after_root" [B,h,w,64k], "block1".."block4" [B,h,w,c] and "pre_logits" [B,d]; all float32 but after_root
+    under mixed precision.
 
-def revnet50(
-    width=4,
-    *,
-    last_relu=True,
-    recompute=False,
-    representation_size=None,
-    endpoints_after_pool=False,
-    input_shape=(None, None, 3),
-    stem="paper",
-    root_stride=None,
-    strides=(2, 2, 2),
-    norm="batch",
-    bn_momentum=0.99,
-    bn_epsilon=1e-3,
-    bn_group=None,
-    name="revnet50",
-):
-    """A RevNet50 of widening factor ``width`` = k: 64k channels in its root, 512k in block4.
-
-    Args:
-        width: int >= 1; 4 is the standard network.
+    Attributes:
         last_relu: False drops the ReLU between the last BN and the average.
-        recompute: training keeps one tensor per block and recomputes the rest in the backward pass: less memory, about
-            a third more time, the same gradients up to rounding. The weights do not depend on it.
-        representation_size: d of pre_logits through one more 1x1 convolution, BN and ReLU (the paper's Figure 6, as in
-            the authors' S4L code); None: 512k. Its kernel, "revnet_representation", is not weight-decayed there.
-        endpoints_after_pool: give block1..block3 after the pooling and doubling that follows them, as S4L; the official
-            code gives them before.
-        input_shape, stem, root_stride, strides, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
-
-    Returns:
-        Functional model, images [B,H,W,C] -> dict of "after_root" [B,h,w,64k], "block1".."block4" [B,h,w,c] and
-        "pre_logits" [B,d]; all float32 but after_root under mixed precision.
-
-    Raises:
-        InputError: a bad option.
 
     Source: the specification's A.4; google/revisiting-self-supervised, models/resnet.py.
     """
-    check_width(width)
-    check_strides(root_stride, strides)
-    if representation_size is not None:
-        check_representation_size(representation_size)
-    parts = Parts(norm, bn_momentum, bn_epsilon, bn_group=bn_group)
-    inputs = image_input(input_shape)
-    # Four times the channels of a ResNet's root, and no weight decay on it: optimisers know it by its name.
-    x = parts.root(inputs, 64 * width, stem, root_stride, name="revnet_root")
-    endpoints = {"after_root": x}
-    for block, count in enumerate(UNITS, 1):
-        channels = 64 * width * 2 ** (block - 1)
-        if block > 1:
-            if strides[block - 2] == 2:
-                # SAME: TensorFlow leaves the padding out of the mean.
-                pool = keras.layers.AveragePooling2D(2, padding="same", dtype="float32", name=f"block{block}_pool")
-                x = pool(x)
-            x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
-            if endpoints_after_pool:
-                endpoints[f"block{block - 1}"] = x
-        zeros = channels // 4 if block > 1 else 0
-        options = {"bn_group": bn_group, "recompute": recompute, "zeros": zeros, "name": f"block{block}"}
-        x = ReversibleBlock(channels, count, norm, bn_momentum, bn_epsilon, **options)(x)
-        endpoints[f"block{block}"] = x
-    x = parts.normalise(x, "last_norm")
-    if representation_size is not None:
-        x = parts.relu(x, "last_relu")
-        x = parts.conv(x, representation_size, 1, "revnet_representation")
-        x = parts.normalise(x, "representation_norm")
-    if last_relu:
-        x = parts.relu(x, "last_relu" if representation_size is None else "representation_relu")
-    endpoints["pre_logits"] = parts.average(x)
-    return keras.Model(inputs, endpoints, name=name)
 
+    last_relu: bool = True
 
-def check_representation_size(size):
-    """Raises InputError unless ``size`` is an integer of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"representation_size {size!r}; an integer of at least 1, or None for 512 * width")
+    Options: ClassVar = RevNetOptions
+
+    def endpoints(self, image, width, options):
+        parts = self.parts(options)
+        # Four times the channels of a ResNet's root, and no weight decay on it: optimisers know it by its name.
+        x = parts.root(image, 64 * width, options.stem or "paper", options.root_stride, name="revnet_root")
+        endpoints = {"after_root": x}
+        normalised = (parts.norm, parts.bn_momentum, parts.bn_epsilon)
+        for block, count in enumerate(UNITS, 1):
+            channels = 64 * width * 2 ** (block - 1)
+            if block > 1:
+                if options.strides[block - 2] == 2:
+                    # SAME: TensorFlow leaves the padding out of the mean.
+                    pool = keras.layers.AveragePooling2D(2, padding="same", dtype="float32", name=f"block{block}_pool")
+                    x = pool(x)
+                x = PadChannels(channels // 4, dtype="float32", name=f"block{block}_pad_channels")(x)
+                if options.endpoints_after_pool:
+                    endpoints[f"block{block - 1}"] = x
+            zeros = channels // 4 if block > 1 else 0
+            memory = {"recompute": options.recompute, "zeros": zeros, "bn_group": parts.bn_group}
+            x = ReversibleBlock(channels, count, *normalised, **memory, name=f"block{block}")(x)
+            endpoints[f"block{block}"] = x
+        x = parts.normalise(x, "last_norm")
+        if options.representation_size is not None:
+            x = parts.relu(x, "last_relu")
+            x = parts.conv(x, options.representation_size, 1, "revnet_representation")
+            x = parts.normalise(x, "representation_norm")
+        if self.last_relu:
+            x = parts.relu(x, "last_relu" if options.representation_size is None else "representation_relu")
+        return endpoints | {"pre_logits": parts.average(x)}
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -165,15 +132,28 @@ class ReversibleBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels, units, norm="batch", bn_momentum=0.99, bn_epsilon=1e-3, recompute=False, zeros=0,
-        bn_group=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        channels,
+        units,
+        norm="batch",
+        bn_momentum=0.99,
+        bn_epsilon=1e-3,
+        recompute=False,
+        zeros=0,
+        bn_group=None,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.config = {
-            "channels": channels, "units": units, "norm": norm,
-            "bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon, "recompute": recompute, "zeros": zeros,
+            "channels": channels,
+            "units": units,
+            "norm": norm,
+            "bn_momentum": bn_momentum,
+            "bn_epsilon": bn_epsilon,
+            "recompute": recompute,
+            "zeros": zeros,
             "bn_group": bn_group,
-        }  # fmt: skip
+        }
         self.recompute = recompute
         self.zeros = zeros
         self.branches = [
@@ -258,3 +238,8 @@ def _after(gradient, x):
     """
     first = tf.reshape(gradient, [-1])[0]
     return x + tf.where(tf.math.is_nan(first), first, tf.zeros_like(first))
+
+
+revnet50 = RevNet(name="revnet50")
+revnet50_minus = replace(revnet50, name="revnet50_minus", last_relu=False)
+"""The paper's "RevNet50 (-)": without the ReLU before the average (its BN stays)."""

@@ -1,122 +1,82 @@
 """VGG with batch normalisation: VGG19 of "Revisiting Self-Supervised…", and the VGG16 trunk of DeeperCluster."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import keras
 import numpy as np
 
-from revisit_ssl.backbones.parts import Parts, check_width, image_input
-from revisit_ssl.backbones.resnet import KAIMING_FAN_OUT
-from revisit_ssl.errors import InputError
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import VGG16Options
+from revisit_ssl.backbones.resnet import TORCH
+from revisit_ssl.errors import require
 
 
-def vgg19_bn(
-    width=8,
-    *,
-    input_shape=(224, 224, 3),
-    norm="batch",
-    bn_momentum=0.99,
-    bn_epsilon=1e-3,
-    bn_group=None,
-    name="vgg19_bn",
-    **options,
-):
-    """VGG19-BN of 8k channels in its first stage; k = 8 is the standard network. No dropout, as in the official code.
+@dataclass(frozen=True, kw_only=True)
+class VGG19(Network):
+    """VGG19-BN; of widening factor k it has 8k channels in its first stage (k = 8: the standard network). No dropout,
+    as in the official code.
 
-    Args:
-        width: int >= 1, the factor k.
-        input_shape: (height, width, channels), fixed sides of at least 32: the first fully connected layer is a
-            convolution over all that five pools leave.
-        norm, bn_momentum, bn_epsilon, bn_group: as in `resnet.resnet`.
-        name: of the model.
-        options: stem, root_stride, strides; VGG has none of them, only their default values are taken.
+    Endpoints: "after_root" [B,H,W,8k], "block1".."block4" (the paper's names: the inputs of the 2nd to 5th max-pool;
+    the official code calls them block2..block5, and block1 what is "after_root" here) and "pre_logits" [B,512k], the
+    second fully connected layer after BN and ReLU.
 
-    Returns:
-        Functional model, images [B,H,W,C] -> dict of "after_root" [B,H,W,8k], "block1".."block4" (the paper's names:
-        the inputs of the 2nd to 5th max-pool; the official code calls them block2..block5, and block1 what is
-        "after_root" here) and "pre_logits" [B,512k], the second fully connected layer after BN and ReLU.
-
-    Raises:
-        InputError: a bad option, sides that vary or are below 32.
+    The first fully connected layer is a convolution over all that five pools leave: the images have fixed sides of at
+    least 32 pixels.
 
     Source: the specification's A.5; google/revisiting-self-supervised, models/vggnet.py.
     """
-    check_width(width)
-    _check_no_stem(options)
-    inputs = image_input(input_shape)
-    if min(side or 0 for side in input_shape[:2]) < 32:
-        raise InputError(
-            f"input_shape {tuple(input_shape)!r}; VGG19 wants fixed sides of at least 32 pixels, as (224, 224, 3): "
-            "its first fully connected layer covers the whole map"
-        )
-    parts = Parts(norm, bn_momentum, bn_epsilon, bn_group=bn_group)
-    x, endpoints = inputs, {}
-    for stage, (convolutions, multiple) in enumerate(zip((2, 2, 4, 4, 4), (1, 2, 4, 8, 8), strict=True), 1):
-        for i in range(1, convolutions + 1):
-            x = parts.conv(x, 8 * width * multiple, 3, f"stage{stage}_conv{i}")
-            x = parts.normalise_relu(x, f"stage{stage}_conv{i}")
-        endpoints["after_root" if stage == 1 else f"block{stage - 1}"] = x
-        x = keras.layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
-    for fc, size in (("fc6", x.shape[1:3]), ("fc7", 1)):
-        x = keras.layers.Conv2D(512 * width, size, use_bias=norm == "none", name=fc)(x)
-        x = parts.normalise_relu(x, fc)
-    endpoints["pre_logits"] = keras.layers.Flatten(dtype="float32", name="pre_logits")(x)
-    return keras.Model(inputs, endpoints, name=name)
+
+    fixed_sides: ClassVar[bool] = True
+
+    def endpoints(self, image, width, options):
+        fixed = min(side or 0 for side in image.shape[1:3]) >= 32
+        wants = "VGG19 wants fixed sides of at least 32 pixels, as (224, 224, 3)"
+        because = "its first fully connected layer covers the whole map"
+        require(fixed, f"input_shape {tuple(image.shape[1:])!r}; {wants}: {because}")
+        parts = self.parts(options)
+        x, endpoints = image, {}
+        for stage, (convolutions, multiple) in enumerate(zip((2, 2, 4, 4, 4), (1, 2, 4, 8, 8), strict=True), 1):
+            for i in range(1, convolutions + 1):
+                x = parts.conv(x, 8 * width * multiple, 3, f"stage{stage}_conv{i}")
+                x = parts.normalise_relu(x, f"stage{stage}_conv{i}")
+            endpoints["after_root" if stage == 1 else f"block{stage - 1}"] = x
+            x = keras.layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        for fc, size in (("fc6", x.shape[1:3]), ("fc7", 1)):
+            x = keras.layers.Conv2D(512 * width, size, use_bias=options.norm == "none", name=fc)(x)
+            x = parts.normalise_relu(x, fc)
+        return endpoints | {"pre_logits": keras.layers.Flatten(dtype="float32", name="pre_logits")(x)}
 
 
-def vgg16_bn(
-    width=8,
-    *,
-    sobel=False,
-    input_shape=(None, None, 3),
-    norm="batch",
-    bn_momentum=0.9,
-    bn_epsilon=1e-5,
-    bn_group=None,
-    name="vgg16_bn",
-    **options,
-):
-    """The 13 convolutions of VGG16-BN as in DeeperCluster (arXiv:1905.01278), 8k channels in the first two.
+@dataclass(frozen=True, kw_only=True)
+class VGG16(Network):
+    """The 13 convolutions of VGG16-BN as in DeeperCluster (arXiv:1905.01278), 8k channels in the first two (k = 8: the
+    standard network).
 
     The fully connected layers belong to that paper's pretext, as they carry its dropout and are never transferred.
 
-    Args:
-        width: int >= 1; 8 is the standard network (64 to 512 channels).
-        sobel: put `Sobel` before conv1, which then has two input channels.
-        input_shape, norm, bn_momentum, bn_epsilon, bn_group, name: as in `resnet.resnet`.
-        options: stem, root_stride, strides; VGG has none of them, only their default values are taken.
-
-    Returns:
-        Functional model, images [B,H,W,3] -> dict of "conv1".."conv13" (after ReLU, before any pool) and "pre_logits"
-        [B,64k], the average of conv13 (float32). The maps of conv1 and conv2 are two pixels larger than the image.
-
-    Raises:
-        InputError: a bad option.
+    Endpoints: "conv1".."conv13" (after ReLU, before any pool) and "pre_logits" [B,64k], the average of conv13
+    (float32). The maps of conv1 and conv2 are two pixels larger than the image.
 
     Source: facebookresearch/DeeperCluster, src/model/model_factory.py.
     """
-    check_width(width)
-    _check_no_stem(options)
-    parts = Parts(norm, bn_momentum, bn_epsilon, KAIMING_FAN_OUT, bias=True, bn_group=bn_group)
-    inputs = image_input(input_shape)
-    if sobel and input_shape[2] != 3:
-        raise InputError(f"input_shape {tuple(input_shape)!r}; Sobel wants three channels")
-    # The authors pad the image by 2 before Sobel and by 1 without it, on top of the convolutions' own padding.
-    x = Sobel(padding=2, name="sobel")(inputs) if sobel else keras.layers.ZeroPadding2D(1, name="image_pad")(inputs)
-    endpoints = {}
-    for i, multiple in enumerate((1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8), 1):
-        if i in (3, 5, 8, 11):
-            x = keras.layers.MaxPooling2D(2, name=f"pool{i - 1}")(x)
-        x = parts.conv(x, 8 * width * multiple, 3, f"conv{i}")
-        x = endpoints[f"conv{i}"] = parts.normalise_relu(x, f"conv{i}")
-    endpoints["pre_logits"] = parts.average(x)
-    return keras.Model(inputs, endpoints, name=name)
 
+    Options: ClassVar = VGG16Options
+    fixed_sides: ClassVar[bool] = True
 
-def _check_no_stem(options):
-    plain = {"stem": ("paper",), "root_stride": (None,), "strides": ((2, 2, 2), [2, 2, 2])}
-    for option, value in options.items():
-        if option not in plain or value not in plain[option]:
-            how = "leave it out, or --stem None where a preset gives it"
-            raise InputError(f"{option} {value!r}; a VGG has no such option, {how}")
+    def endpoints(self, image, width, options):
+        colours = not options.sobel or image.shape[-1] == 3
+        require(colours, f"input_shape {tuple(image.shape[1:])!r}; Sobel wants three channels")
+        parts = self.parts(options, bias=True)
+        # The authors pad the image by 2 before Sobel and by 1 without it, on top of the convolutions' own padding.
+        pad = Sobel(padding=2, name="sobel") if options.sobel else keras.layers.ZeroPadding2D(1, name="image_pad")
+        x, endpoints = pad(image), {}
+        for i, multiple in enumerate((1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8), 1):
+            if i in (3, 5, 8, 11):
+                x = keras.layers.MaxPooling2D(2, name=f"pool{i - 1}")(x)
+            x = parts.conv(x, 8 * width * multiple, 3, f"conv{i}")
+            x = endpoints[f"conv{i}"] = parts.normalise_relu(x, f"conv{i}")
+        return endpoints | {"pre_logits": parts.average(x)}
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -145,3 +105,7 @@ class Sobel(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "padding": self.padding}
+
+
+vgg19_bn = VGG19(name="vgg19_bn", input_shape=(224, 224, 3))
+vgg16_bn = VGG16(name="vgg16_bn", **TORCH)

@@ -1,60 +1,40 @@
 """Probe a saved backbone: revisit-ssl evaluate runs/my-run --probes linear lbfgs --endpoints pre_logits
 
-Takes a workdir (its recipe.json and backbone.keras). Any recipe field that evaluation reads can be changed by a flag:
-another labelled set (--probe-dataset), a share of its labels (--probe-fraction), other probes and endpoints.
+The first argument is a run's folder, with its recipe.json and backbone.keras; results.jsonl and the report there are
+updated. Whatever a run says of its probes can be changed by the same flags: other probes and their options, another
+labelled set (--probe-dataset), a share of its labels (--probe-fraction), other endpoints.
 """
 
+import argparse
+import dataclasses
 import shlex
 import sys
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
-from revisit_ssl.commands.flags import guarded, read_flags
+from revisit_ssl.commands.flags import guarded, read_flags, refuse
+from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
+from revisit_ssl.errors import InputError
+from revisit_ssl.evaluators import PROBES
+from revisit_ssl.papers.protocols import with_probes
+from revisit_ssl.recipe import BenchSpec, ProbeOptions, Recipe
 from revisit_ssl.startup import quiet_import
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Probes of a saved backbone; fields not given are the run's own."""
+    """Probes of a saved backbone; what is not given is the run's own."""
 
-    workdir: tyro.conf.Positional[str]
-    """A run's folder, with recipe.json and backbone.keras; results.jsonl and the report there are updated."""
-    probes: tuple[str, ...] | None = None
-    """Names in PROBES."""
-    endpoints: tuple[str, ...] | None = None
-    """Layers whose features the probes get."""
-    probe_dataset: str | None = None
-    """Labelled set: a name in DATASETS or folder:/path."""
-    probe_fraction: float | None = None
-    """Share of the labelled training images that the probes may use."""
-    probe_balanced: bool | None = None
-    """Draw that share class by class, as for the 1 % and 10 % of fine-tuning; True or False."""
-    probe_setting: Literal["select", "paper", "moco", "infomin", "obow", "obow_places"] | None = None
-    """select: hyper-parameters chosen on the validation split; paper: those of Revisiting SSL's supplement; moco,
-    infomin: as paper, and linear_images with the numbers of MoCo's or InfoMin's ImageNet evaluation; obow: OBoW's for
-    linear, linear_images, few_shot and finetune; obow_places: its linear_images on Places205."""
-    probe_lr: tuple[float, ...] | None = None
-    """linear, linear_images: learning rates, of which the best on the validation split is taken."""
-    probe_schedule: tuple[int, ...] | None = None
-    """SGD probes: epochs of the decays and the end, such as 30 50 70, 120 140 160 or 480 500 520."""
-    probe_pooling: Literal["max", "avg", "adaptive_max"] | None = None
-    """How large endpoints are pooled."""
-    knn_temperature: float | None = None
-    """knn: sigma of the weights exp(cosine / sigma)."""
-    finetune_weight_decay: float | None = None
-    """finetune: L2."""
-    finetune_rates: tuple[float, float] | None = None
-    """finetune: learning rates of the network and of the new layer."""
-    finetune_epochs: int | None = None
-    """finetune: length."""
-    few_shot_ways: int | None = None
-    """few_shot: classes in an episode."""
-    few_shot_classes: Literal["all", "novel_1", "novel_2"] | None = None
-    """few_shot: classes that episodes are drawn from."""
-    voc_svm_crop: Literal["warp", "center"] | None = None
-    """voc_svm: all of the image squashed to a square, or its centre."""
+    recipe: tyro.conf.Suppress[Recipe | None] = None
+    """The run's, with its own probes and those that are measured; its bench is replaced by the one below."""
+    workdir: tyro.conf.Suppress[str] = ""
+    """The run's folder; the first argument."""
+    bench: Annotated[BenchSpec, tyro.conf.arg(name="")] = field(default_factory=BenchSpec)
+    """What the probes see."""
+    probes: Annotated[dict[str, ProbeOptions], tyro.conf.arg(name="")] = field(default_factory=dict)
+    """{name: options} of the probes that measure now."""
     data_dir: str | None = None
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     skip_random: bool = False
@@ -68,9 +48,36 @@ def main(arguments=None, *, form="revisit-ssl evaluate"):
     arguments = list(sys.argv[1:] if arguments is None else arguments)
 
     def work():
-        options = read_flags(Evaluation, arguments, prog=form)
+        options = parse_evaluation(arguments, form)
         with quiet_import():
             from revisit_ssl.commands.work import evaluate_saved  # after the flags: help needs no TensorFlow
         return evaluate_saved(options)
 
     return guarded(work, f"{form} {shlex.join(arguments)}")
+
+
+def parse_evaluation(arguments, form="revisit-ssl evaluate"):
+    """Evaluation from the command line: the run first, then flags over what its recipe says of probes."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.error = refuse
+    add_probe_flags(first)
+    known, rest = first.parse_known_args(arguments)
+    if rest and not rest[0].startswith("-"):
+        with quiet_import():
+            from revisit_ssl.training.workdir import read_recipe  # reads gs:// too
+        workdir, recipe, flags = rest[0], read_recipe(rest[0], PROBES), rest[1:]
+    elif {"-h", "--help"} & set(rest):
+        workdir, recipe, flags = "RUN", Recipe(pretext="rotation"), rest
+    else:
+        raise InputError(f"no run given; usage: {form} RUN [flags], RUN is a folder with recipe.json")
+    chosen = with_probes(recipe, known.probes, known.protocol)
+    check_probe_flags(flags, chosen.probes)
+    default = Evaluation(recipe=recipe, workdir=workdir, bench=recipe.bench, probes=chosen.probes)
+    description = f"Probes of a saved backbone; what is not given is the run's own. {about_probes(chosen)}"
+    options = read_flags(Evaluation, flags, default=default, prog=f"{form} {workdir}", description=description)
+    # The run's other probes stay in its recipe, so that the new lines say the same setting as those that are there; but
+    # those that choose numbers on val do not keep others from being fitted or scored on it.
+    held = options.bench.train == "train" and options.bench.split == "test"
+    kept = {name: probe for name, probe in recipe.probes.items() if held or not probe.chooses}
+    merged = dataclasses.replace(chosen, bench=options.bench, probes=kept | options.probes)
+    return dataclasses.replace(options, recipe=merged)

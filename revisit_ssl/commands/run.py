@@ -15,8 +15,11 @@ import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags, refuse, whole_number
 from revisit_ssl.commands.presets import promise
+from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.startup import quiet_import
@@ -78,6 +81,7 @@ def parse_run(arguments, form="revisit-ssl run"):
     first.add_argument("--width", default=None)
     first.add_argument("--backbone", default=None)
     first.add_argument("--recipe", default=None)
+    add_probe_flags(first)
     known, rest = first.parse_known_args(arguments)
     known.width = whole_number("width", known.width)
     if known.recipe is not None:
@@ -90,8 +94,11 @@ def parse_run(arguments, form="revisit-ssl run"):
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
     preset = known.preset or "sample"
-    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags.
-    recipe = get_recipe(rest[0], preset, width=known.width, backbone=known.backbone)
+    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags,
+    # and the probes, whose options are flags themselves.
+    probes = {"probes": known.probes, "protocol": known.protocol}
+    recipe = get_recipe(rest[0], preset, width=known.width, backbone=known.backbone, **probes)
+    check_probe_flags(rest, recipe.probes)
     return read_flags(
         Run,
         rest[1:],
@@ -100,7 +107,8 @@ def parse_run(arguments, form="revisit-ssl run"):
         description=(
             f"{rest[0]}, preset {preset}: {promise(preset)}. "
             f"--preset {{{','.join(presets_of(rest[0]))}}}, --width and --backbone choose the values that the flags "
-            "below start from; --recipe FILE in their place takes all values from a recipe.json."
+            "below start from; --recipe FILE in their place takes all values from a recipe.json. "
+            f"{about_probes(recipe)}"
         ),
     )
 
@@ -109,7 +117,7 @@ def parse_recipe(known, rest, form):
     """Run from a recipe.json: its values as they are, then flags over them.
 
     Args:
-        known: namespace with recipe (the file), preset, width and backbone, None where they are not given.
+        known: namespace with recipe (the file), preset, width, backbone, probes and protocol, None where not given.
         rest: [str], the other flags.
         form: how the command was called.
 
@@ -122,13 +130,17 @@ def parse_recipe(known, rest, form):
     named += [f"--preset {known.preset}"] if known.preset is not None else []
     require(not named, f"--recipe {known.recipe} says pretext and values; drop {' and '.join(named)}")
     given = {name: getattr(known, name) for name in ("width", "backbone") if getattr(known, name) is not None}
-    recipe = override(read_recipe_file(known.recipe), **given)
+    recipe = override(read_recipe_file(known.recipe, PROBES), **given)
+    if known.probes is not None or known.protocol is not None:
+        recipe = with_probes(recipe, known.probes, known.protocol)
+    check_probe_flags(rest, recipe.probes)
     return read_flags(
         Run,
         rest,
         default=Run(recipe=recipe, name=recipe.pretext, preset=""),
         prog=f"{form} --recipe {known.recipe}",
-        description=f"All values as {known.recipe} has them; --width and --backbone, too, change nothing else.",
+        description=f"All values as {known.recipe} has them; --width and --backbone, too, change nothing "
+        f"else. {about_probes(recipe)}",
     )
 
 

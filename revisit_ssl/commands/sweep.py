@@ -1,13 +1,14 @@
 """A resumable grid of runs: revisit-ssl sweep revisiting --pretexts rotation jigsaw --seeds 0 1 2
 
 The first argument is the recipe family or a table of a paper (cld, cld-a1 to cld-a4, cld-figure-a2, obow,
-obow-vocabulary); --help lists the sweep's flags, every other one is run's and holds for all runs. The plan is
-printed first (--plan prints nothing else). The same command goes on where a stopped or killed sweep was. Each run has a
+obow-vocabulary); --help lists the sweep's flags, every other one is run's and holds for all runs. The plan is printed
+first (--plan prints nothing else). The same command goes on where a stopped or killed sweep was. Each run has a
 folder with its log in WORKDIR; the numbers of all of them are in WORKDIR/results.jsonl.
 """
 
 import contextlib
 import dataclasses
+import functools
 import shlex
 import sys
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ RUN = (sys.executable, "-m", "revisit_ssl", "run")
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A grid of runs; every flag that is not listed here is handed to run.py for each of them."""
+    """A grid of runs; every flag that is not listed here holds for each of them, as run has it."""
 
     family: tyro.conf.Suppress[str] = "revisiting"
     """Recipe family; the first argument."""
@@ -88,8 +89,9 @@ def run_sweep(arguments, form, runner, command):
     with contextlib.suppress(RuntimeError):  # TensorFlow runs already: who called this has decided
         tf.config.set_visible_devices([], "GPU")  # all of their memory is for the runs
     options = dataclasses.replace(options, family=arguments[0])
+    parse = functools.partial(parse_run, form="run".join(form.rsplit("sweep", 1)))
     try:
-        return sweep(options, overrides, parse=parse_run, runner=runner, command=command)
+        return sweep(options, overrides, parse=parse, runner=runner, command=command)
     except KeyboardInterrupt:  # while it was planning; later ones are handed on to the runs
         print(f"stopped; go on with: {command}", file=sys.stderr)
         return 130

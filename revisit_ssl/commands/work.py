@@ -7,21 +7,16 @@ import time
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
-from revisit_ssl.evaluation.evaluate import (
-    check_probes,
-    evaluate,
-    evaluate_random,
-    training_results,
-)
+from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
+from revisit_ssl.evaluation.sets import check_probes
 from revisit_ssl.papers.pages import write_report
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.recipe import override
 from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import write_results
 from revisit_ssl.training.build import freeze
 from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
-from revisit_ssl.training.workdir import mark_finished, read_recipe, run_name, unmark_finished
+from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
 
 
 def run(options):
@@ -45,7 +40,7 @@ def run(options):
         unmark_finished(workdir)
         if scores := training_results(recipe, read_history(workdir)):
             write_results(os.path.join(workdir, "results.jsonl"), scores)
-        probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir))
+        probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir), recipe.probes)
         seconds = time.perf_counter() - begun
         untrained = not (options.skip_random and find_pretext(recipe.pretext).trains)
         mark_finished(workdir, untrained=untrained, seconds=seconds)
@@ -54,22 +49,19 @@ def run(options):
 
 def evaluate_saved(options):
     """Loads, probes, reports."""
-    recipe = read_recipe(options.workdir)
-    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if hasattr(recipe, f.name)}
-    recipe = override(recipe, **{name: value for name, value in given.items() if value is not None})
     backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
-    probe_and_report(backbone, recipe, options)
+    probe_and_report(backbone, options.recipe, options, options.probes)
 
 
-def probe_and_report(backbone, recipe, options):
-    """Probes of the trained and the untrained network, results.jsonl, report, and the table on the screen."""
+def probe_and_report(backbone, recipe, options, probes):
+    """The named probes of the trained and the untrained network, results.jsonl, report, the table on the screen."""
     results = []
     trained = find_pretext(recipe.pretext).trains
     places = {"workdir": options.workdir, "data_dir": options.data_dir, "features_dir": options.features_dir}
-    if recipe.probes and trained:
-        results += evaluate(backbone, recipe, **places)
-    if recipe.probes and not (trained and options.skip_random):
-        results += evaluate_random(recipe, **places)
+    if probes and trained:
+        results += evaluate(backbone, recipe, probes=probes, **places)
+    if probes and not (trained and options.skip_random):
+        results += evaluate_random(recipe, probes=probes, **places)
     report = write_report(options.workdir, data_dir=options.data_dir)
     print_table(results)
     print(f"report: {report}")

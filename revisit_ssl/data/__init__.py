@@ -1,15 +1,22 @@
 """Data: sets by name or folder, splits and subsets, and batches that can start at any step."""
 
 from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batches
+from revisit_ssl.data.catalogue import DATASETS, known_size, open_source
+from revisit_ssl.data.dataset import SPLITS, Dataset, Request
 from revisit_ssl.data.decoding import EvalView
-from revisit_ssl.data.sources import DATASETS, DatasetSpec, Source, open_source
+from revisit_ssl.data.sources import Source
+from revisit_ssl.data.tfds_sets import TfdsSet
 
 __all__ = [
     "DATASETS",
-    "DatasetSpec",
+    "SPLITS",
+    "Dataset",
     "EvalView",
+    "Request",
     "Source",
+    "TfdsSet",
     "eval_batches",
+    "known_size",
     "open_source",
     "steps_per_epoch",
     "train_batches",

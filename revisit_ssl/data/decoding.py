@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import sample_boxes, shorter_side_size
+from revisit_ssl.views.crops import sample_boxes
+from revisit_ssl.views.resample import shorter_side_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ class EvalView:
 
     @classmethod
     def of(cls, recipe):
-        """How the probes of a recipe, and the monitor, cut an image."""
-        v = recipe.views
-        return cls(size=v.eval_size or v.size, resize=v.eval_resize, method=v.eval_method)
+        """What the probes of a recipe see of an image, and the monitor."""
+        bench = recipe.bench
+        return cls(size=bench.size or recipe.views.size, resize=bench.resize, method=bench.method)
 
     @property
     def keeps_own_size(self):

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import splits
+from revisit_ssl.data.dataset import Dataset
 from revisit_ssl.data.decoding import decode
+from revisit_ssl.data.sources import Source
 from revisit_ssl.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -27,6 +29,31 @@ class Listing:
     labels: np.ndarray | None
     class_names: tuple | None
     fingerprint: str
+
+
+class Folder(Dataset):
+    """folder:/path/to/images, which ``open_source`` asks for with that path as the place; see ``list_split``."""
+
+    argument = "the path of a folder of images"
+
+    def open(self, request):
+        return listed_source(request, list_split(request.place, request.split))
+
+
+def listed_source(request, listing):
+    """The Source of a ``Listing``, for the ``Request`` that asked for it."""
+    with tf.device("CPU"):
+        paths = tf.constant(listing.paths)
+    return Source(
+        name=request.name,
+        split=request.split,
+        kind="files",
+        num_examples=len(listing.paths),
+        fingerprint=f"folder-{listing.fingerprint}",
+        class_names=listing.class_names,
+        known_labels=listing.labels,
+        paths=paths,
+    )
 
 
 def list_split(root, split):

@@ -1,28 +1,101 @@
-"""Parts of ImageNet (ILSVRC-2012): some of its classes, or the images of published lists.
+"""Parts of ImageNet (ILSVRC-2012): some of its classes, or some images of each; ``imagenet_lists`` has published lists.
 
 Classes are WordNet numbers (n01440764) and labels follow their order, as in every common copy of ImageNet. The images
-lie in folders train/<class>/ and val/<class>/, or in the TFDS set imagenet2012: ``sources`` opens either. A part of the
+lie in folders train/<class>/ and val/<class>/, or in the TFDS set imagenet2012: either is opened here. A part of the
 TFDS set has to read the whole set's files once to find its images, and again in every epoch: folders are faster.
 """
 
 import dataclasses
-import gzip
-import hashlib
 import importlib.resources
 import os
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import folders, splits
+from revisit_ssl.data.dataset import Dataset, sizes_of
+from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.errors import InputError
 
 FOLDER = "imagenet"  # in the folder of the TFDS sets: train/<class>/*.JPEG and val/<class>/*.JPEG
-LT_FOLDER = "ImageNet_LT"  # there: ImageNet_LT_train.txt, ImageNet_LT_val.txt, ImageNet_LT_test.txt
 HELD = 50_046 / 1_281_167  # share of the training images that validates, as of the whole ImageNet
 FIRST = 260  # training images of a class in imagenet20
-_CLASS = re.compile(r"n\d{8}")
+CLASS = re.compile(r"n\d{8}")
+
+
+class ImageNetPart(Dataset):
+    """What all parts of ImageNet share: where the whole of it is looked for."""
+
+    def how_to_get(self, place):
+        return "ImageNet, as folders imagenet/train/<class> and imagenet/val/<class> or from TFDS"
+
+    def of_classes(self, request, class_names):
+        """The split of some classes of ImageNet, from its folders where they are, else from TFDS's imagenet2012.
+
+        Args:
+            request: ``Request``.
+            class_names: the classes, in the order of their labels.
+
+        Returns:
+            ``Source``.
+
+        Raises:
+            InputError: ImageNet or one of the classes is not there.
+        """
+        if has_folders(request.place):
+            return folders.listed_source(request, list_classes(request.place, request.split, class_names))
+        return finished(request, self.whole(request, request.split).of_classes(class_names))
+
+    def whole(self, request, split):
+        """TFDS's imagenet2012, a split of which the request asks a part of; InputError where it is not there."""
+        try:
+            source = request.other("imagenet2012", split)
+        except InputError as error:
+            raise InputError(f"{request.name} needs {self.how_to_get(request.place)}: {error}") from None
+        if source.kind == "stream":
+            faster = f"folders train/<class> and val/<class> in {os.path.join(request.place, FOLDER)} are faster"
+            text = f"{request.name}: looking through all files of imagenet2012 ({split}); {faster}"
+            print(text, file=sys.stderr, flush=True)
+        return source
+
+
+class ImageNet100(ImageNetPart):
+    """The 100 classes that CMC drew."""
+
+    sizes = {"trainval": 126_689, "test": 5_000}  # every class gives its rounded share to val
+    num_classes = 100
+
+    def open(self, request):
+        return self.of_classes(request, imagenet100_classes())
+
+
+class ImageNet20(ImageNetPart):
+    """A fifth of ImageNet: the first FIRST training images of each class; all of its test images."""
+
+    sizes = sizes_of(250_000, 10_000, 50_000)
+    num_classes = 1000
+
+    def open(self, request):
+        place, split = request.place, request.split
+        if has_folders(place):
+            classes = folder_classes(place)
+            if split == "test":
+                return folders.listed_source(request, list_classes(place, split, classes))
+            whole = list_classes(place, "trainval", classes)
+            part = folders.take(whole, first_rows(whole.paths, whole.labels, FIRST), f"first{FIRST}")
+            return folders.listed_source(request, folders.take(part, part_rows(part.labels, split), split))
+        if split == "test":
+            return finished(request, self.whole(request, split))
+        source = self.whole(request, "trainval")
+        source = source.subset(first_rows(source.text("file_name"), source.labels, FIRST))
+        return finished(request, source.subset(part_rows(source.labels, split)))
+
+
+def finished(request, source):
+    """``source`` under the name and split that were asked for, in memory where it is small enough."""
+    return keep_if_small(dataclasses.replace(source, name=request.name, split=request.split))
 
 
 def imagenet100_classes():
@@ -39,7 +112,7 @@ def has_folders(place):
 def folder_classes(place):
     """The classes that ``place``/imagenet/train has, ascending; a tuple of str."""
     names = tf.io.gfile.listdir(os.path.join(place, FOLDER, "train"))
-    return tuple(sorted(name.rstrip("/") for name in names if _CLASS.fullmatch(name.rstrip("/"))))
+    return tuple(sorted(name.rstrip("/") for name in names if CLASS.fullmatch(name.rstrip("/"))))
 
 
 def first_rows(names, labels, count):
@@ -96,148 +169,3 @@ def list_classes(place, split, class_names):
     if split in ("trainval", "test"):
         return part
     return folders.take(part, part_rows(part.labels, split), split)
-
-
-@dataclasses.dataclass(frozen=True)
-class Entries:
-    """Images of a published list, or of a part of it.
-
-    Attributes:
-        names: as in the list, "train/n01440764/n01440764_762.JPEG" or "n01440764_762.JPEG".
-        labels: int64 [n].
-        class_names: tuple of str, of the whole training list.
-        path: the list.
-        fingerprint: str.
-    """
-
-    names: tuple
-    labels: np.ndarray
-    class_names: tuple
-    path: str
-    fingerprint: str
-
-
-def read_entries(path, split):
-    """The images of one split, by published lists.
-
-    Args:
-        path: a list, such as SimCLR's 1percent.txt: "trainval" is all of it, "val" a tenth of every class, "train" the
-            rest; there is no "test". Or a folder with one list that is called ...train.txt, one ...val.txt and one
-            ...test.txt, such as those of ImageNet-LT: "train" and "trainval" are the training list, since the images of
-            "val" lie outside of it. Lists may be packed as .txt.gz.
-        split: "train", "val", "trainval" or "test".
-
-    Returns:
-        ``Entries``, or None for the test images of a single list.
-
-    Raises:
-        InputError: no list, or several; a line that names no image; a class that the training list does not have.
-    """
-    if tf.io.gfile.isdir(path):
-        train = _find(path, "train")
-        wanted = train if split in ("train", "trainval") else _find(path, split)
-        return _read(wanted, _class_names(train))
-    entries = _read(path, _class_names(path))
-    if split == "test":
-        return None
-    if split == "trainval":
-        return entries
-    kept, held = splits.holdout(entries.labels, folders.HELD, seed=0)
-    rows = kept if split == "train" else held
-    if len(rows) == 0:
-        raise InputError(f"{path} is too short to hold out a {split} split; use trainval")
-    return dataclasses.replace(
-        entries,
-        names=tuple(entries.names[i] for i in rows),
-        labels=entries.labels[rows],
-        fingerprint=f"{entries.fingerprint}-{split}",
-    )
-
-
-def list_entries(place, entries):
-    """The ``folders.Listing`` of these images in ``place``/imagenet; InputError where the first one is not there."""
-    root = os.path.join(place, FOLDER)
-    whole = [name if "/" in name else f"train/{name.partition('_')[0]}/{name}" for name in entries.names]
-    paths = [os.path.join(root, name) for name in whole]
-    if not tf.io.gfile.exists(paths[0]):
-        raise InputError(f"{paths[0]} is missing, the first of {entries.path}; expected ImageNet's images in {root}")
-    return folders.Listing(paths, entries.labels, entries.class_names, entries.fingerprint)
-
-
-def entry_rows(file_names, entries):
-    """Rows of the images in a set that holds them by file name ("n01440764_762.JPEG").
-
-    Args:
-        file_names: [N] str, all different.
-        entries: ``Entries``.
-
-    Returns:
-        int64 [n] ascending.
-
-    Raises:
-        InputError: some are not there.
-    """
-    places = {name: row for row, name in enumerate(file_names)}
-    rows = [places.get(os.path.basename(name), -1) for name in entries.names]
-    if -1 in rows:
-        raise InputError(
-            f"imagenet2012 lacks {rows.count(-1)} of the {len(rows)} images of {entries.path}, "
-            f"such as {entries.names[rows.index(-1)]}"
-        )
-    return np.sort(np.array(rows, np.int64))
-
-
-def _find(folder, split):
-    found = sorted(name for name in tf.io.gfile.listdir(folder) if re.search(rf"{split}\.txt(\.gz)?$", name))
-    if len(found) != 1:
-        what = f"the lists {' and '.join(found)}" if found else f"no list that ends in {split}.txt"
-        raise InputError(f"{folder} holds {what}; expected one such as ImageNet_LT_{split}.txt")
-    return os.path.join(folder, found[0])
-
-
-def _class_names(path):
-    return tuple(sorted({_class(name) for name in _lines(path)[0]}))
-
-
-def _read(path, class_names):
-    names, digest = _lines(path)
-    numbers = {name: number for number, name in enumerate(class_names)}
-    classes = [_class(name) for name in names]
-    unknown = next((c for c in classes if c not in numbers), None)
-    if unknown:
-        raise InputError(f"class {unknown} of {path} is not among the {len(class_names)} classes of the training list")
-    labels = np.array([numbers[c] for c in classes], np.int64)
-    return Entries(names, labels, class_names, path, digest)
-
-
-def _lines(path):
-    """(names, digest) of a list. What stands behind a name is its label in that list, which its class says already."""
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            contents = file.read()
-        text = (gzip.decompress(contents) if path.endswith(".gz") else contents).decode()
-    except tf.errors.OpError:
-        raise InputError(f"no list of images {path!r}; expected a file such as 1percent.txt, or a folder") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a list ({error}); get it again") from None
-    names = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if words and (len(words) > 2 or _class(words[0]) is None):
-            raise InputError(
-                f"{path} line {number} is {line[:60]!r}; expected train/n01440764/n01440764_762.JPEG 0, "
-                f"or n01440764_762.JPEG"
-            )
-        names += words[:1]
-    if not names:
-        raise InputError(f"{path} names no images; get it again")
-    if len(set(names)) < len(names):
-        raise InputError(f"{path} names {len(names) - len(set(names))} images more than once; get it again")
-    return tuple(names), hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-
-
-def _class(name):
-    """n01440764 of train/n01440764/n01440764_762.JPEG, of val/n01440764/ILSVRC2012_val_00029930.JPEG and the like."""
-    parts = name.split("/")
-    found = _CLASS.fullmatch(parts[-2]) if len(parts) > 1 else _CLASS.match(parts[-1])
-    return found and found.group()

@@ -4,15 +4,57 @@ CLD does not state how its CIFAR-10-LT and CIFAR-100-LT were made. The recipe th
 LDAM-DRW (Cao et al., NeurIPS 2019, arXiv:1906.07413), and so do we, down to the very images.
 """
 
+import dataclasses
 import io
 
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import folders
+from revisit_ssl.data.dataset import Dataset
 from revisit_ssl.errors import InputError
 
 FACTOR = 100  # imbalance factor where none is named: largest class over smallest class
+
+
+@dataclasses.dataclass(frozen=True)
+class LongTail(Dataset):
+    """The long-tailed version of a balanced set of TFDS, out of the memory of the whole set.
+
+    Attributes:
+        whole: name of the balanced set, whose text feature "id" ends in an image's place in the official order.
+        each: training images of each class there.
+        test: test images there.
+        num_classes, image_shape: see ``Dataset``.
+    """
+
+    whole: str
+    each: int
+    test: int
+    num_classes: int
+    image_shape: tuple
+    argument: str = "an imbalance factor or a list of images (cifar10_lt:50, cifar10_lt:/path/indices.npy)"
+
+    def open(self, request):
+        wanted = parse(request.argument)
+        if request.split == "test":
+            return dataclasses.replace(request.other(self.whole, "test"), name=request.name)
+        source = request.other(self.whole, "trainval")
+        # TFDS has shuffled the set; the id of an image, train_00007, is its place in the official files.
+        official = [int(text.rpartition("_")[2]) for text in source.text("id")]
+        rows = split_rows(source.labels, np.array(official), wanted)[request.split]
+        return dataclasses.replace(source.subset(rows), name=request.name, split=request.split)
+
+    def known_sizes(self, argument=""):
+        try:
+            factor = float(argument or FACTOR)
+        except ValueError:  # a list
+            return {}
+        counts = class_counts(self.each, self.num_classes, factor)
+        held = round(folders.HELD * self.each)
+        shared = sum(max(0, count + held - self.each) for count in counts)  # of val, what comes out of trainval
+        val, trainval = held * self.num_classes, sum(counts)
+        return {"train": trainval - shared, "val": val, "trainval": trainval, "test": self.test}
 
 
 def class_counts(largest, classes, factor):

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import folders, splits
+from revisit_ssl.data.dataset import Dataset
 from revisit_ssl.errors import InputError
 
 CLASSES = 205
@@ -18,6 +19,24 @@ CLASSES = 205
 HELD = 50_000
 IMAGES = os.path.join("data", "vision", "torralba", "deeplearning", "images256")  # imagesPlaces205_resize.tar.gz
 LISTS = "trainvalsplit_places205"  # trainvalsplit_places205.tar.gz
+HOW = (
+    f"get imagesPlaces205_resize.tar.gz and {LISTS}.tar.gz from places.csail.mit.edu and unpack both there, or make "
+    "train/<class> and val/<class>, or set --data-dir"
+)
+
+
+class Places205(Dataset):
+    """Places205 in the folder places205; see ``list_split``."""
+
+    sizes = {"trainval": 2_448_873, "test": 20_500}  # every class gives its rounded share to val
+    num_classes = CLASSES
+
+    def open(self, request):
+        listing = list_split(os.path.join(request.place, "places205"), request.split)
+        return folders.listed_source(request, listing)
+
+    def how_to_get(self, place):
+        return HOW
 
 
 def list_split(root, split):
@@ -47,10 +66,7 @@ def list_split(root, split):
             where = os.path.join(root, "train")
             raise InputError(f"{where} holds {found} class folders, not {CLASSES}; use folder:{root} for a part of it")
     else:
-        raise InputError(
-            f"data set places205 is not in {root}; get imagesPlaces205_resize.tar.gz and {LISTS}.tar.gz from "
-            f"places.csail.mit.edu and unpack both there, or make train/<class> and val/<class>, or set --data-dir"
-        )
+        raise InputError(f"data set places205 is not in {root}; {HOW}")
     if split in ("trainval", "test"):
         return part
     kept, held = splits.holdout(part.labels, min(folders.HELD, HELD / len(part.paths)), seed=0)

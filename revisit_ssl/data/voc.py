@@ -1,11 +1,14 @@
 """PASCAL VOC 2007 classification: several classes an image, from TFDS's labels or from the folder VOCdevkit."""
 
+import dataclasses
 import hashlib
 import os
 
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data.sources import Source
+from revisit_ssl.data.tfds_sets import TfdsSet
 from revisit_ssl.errors import InputError
 
 CLASSES = (
@@ -15,6 +18,50 @@ CLASSES = (
 FOLDER = "VOCdevkit"
 _VALUES = {"1": 1, "-1": 0, "0": -1}  # the lists' present, absent and difficult as ours
 _ARCHIVES = "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (host.robots.ox.ac.uk/pascal/VOC/voc2007)"
+
+
+@dataclasses.dataclass(frozen=True)
+class VOC(TfdsSet):
+    """VOC 2007 from the folder of its archives where that is named or there, else from TFDS: several labels each."""
+
+    label: str | None = None
+    argument: str = "the folder VOCdevkit of the official archives (voc:/path/VOCdevkit)"
+
+    def open(self, request):
+        root = find(os.path.expanduser(request.argument) or request.place)
+        if root:
+            return _from_folder(request, root)
+        if request.argument:
+            raise InputError(
+                f"no VOC 2007 at {os.path.expanduser(request.argument)}; expected VOC2007 with ImageSets/Main: "
+                f"{_unpack(request.place)}"
+            )
+        return super().open(request)
+
+    def read(self, builder, request):
+        from revisit_ssl.data import tfds_reading  # imports TFDS
+
+        source = super().read(builder, request)
+        said = tfds_reading.examples(builder, self.splits[request.split], "labels", "labels_no_difficult")
+        return dataclasses.replace(source, multi_labels=from_tfds(said), multi_label_names=CLASSES)
+
+    def how_to_get(self, place):
+        return f"{super().how_to_get(place)}, or {_unpack(place)}"
+
+
+def _from_folder(request, root):
+    paths, labels, digest = list_split(root, request.split)
+    with tf.device("CPU"):
+        return Source(
+            name=request.name,
+            split=request.split,
+            kind="files",
+            num_examples=len(paths),
+            fingerprint=f"voc2007-{request.split}-{digest}",
+            multi_labels=labels,
+            multi_label_names=CLASSES,
+            paths=tf.constant(paths),
+        )
 
 
 def find(place):
@@ -73,8 +120,7 @@ def from_tfds(examples):
     return np.stack(rows)
 
 
-def how_to_get(place):
-    """The end of the line that says that the set is not there."""
+def _unpack(place):
     return f"unpack {_ARCHIVES} into {place}, or name their folder: voc:/path/{FOLDER}"
 
 

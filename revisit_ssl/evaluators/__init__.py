@@ -1,20 +1,19 @@
-"""Probes: how good are frozen features? ``PROBES`` maps names to classes; see base.py for the three interfaces.
+"""Probes: how good are frozen features? ``PROBES`` maps names to classes; to add one: a file here, a line below.
 
-``represent(backbone, images, NetworkInput.of(recipe))`` gives features of any images, nine-patch networks included.
+See base.Probe for the interface. Nothing here imports TensorFlow before it measures.
 """
 
-from revisit_ssl.evaluators.base import FeatureProbe, FeatureSplit, ImageProbe, MultiLabelProbe, ProbeScore
+from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
-from revisit_ssl.evaluators.image_probe import LinearImages
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
+from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.retrieval import Retrieval
 from revisit_ssl.evaluators.voc_svm import VOCSVM
-from revisit_ssl.features.representation import NetworkInput, represent
 
 PROBES = {
     "linear": Linear,
@@ -29,13 +28,9 @@ PROBES = {
     "voc_svm": VOCSVM,
 }
 
-__all__ = [
-    "PROBES",
-    "FeatureProbe",
-    "FeatureSplit",
-    "ImageProbe",
-    "MultiLabelProbe",
-    "NetworkInput",
-    "ProbeScore",
-    "represent",
-]
+__all__ = ["PROBES", "FeatureSplit", "Probe", "Score", "at_defaults"]
+
+
+def at_defaults(*names):
+    """{name: options at their defaults}, which suit small sets."""
+    return {name: PROBES[name]() for name in names}

@@ -1,10 +1,8 @@
-"""What every probe shares: its input, its score, its checks, top-k accuracy, the standardiser.
+"""What every probe shares: its interface, its score, its checks, top-k accuracy, the standardiser.
 
-There are three kinds of probes. A ``FeatureProbe`` sees features that were extracted once and never changes them; a
-``MultiLabelProbe`` likewise, of images with several classes each; an ``ImageProbe`` sees augmented images through the
-frozen trunk, or through a copy of it that it trains. All are frozen dataclasses of hyper-parameters only; data go to
-the call. What a probe is free to choose it chooses on the validation split, or by cross-validation; the test split is
-scored once.
+A probe is a frozen dataclass of hyper-parameters only; data go to ``measure``, through a ``Bench``. What a probe is
+free to choose it chooses on the validation split, or by cross-validation; the test split is scored once. The backbone
+is frozen and the same to the bit afterwards: a probe that trains the network trains a copy.
 """
 
 import dataclasses
@@ -13,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from revisit_ssl.errors import require
-from revisit_ssl.features.checks import blocks, check_finite
+from revisit_ssl.features.checks import blocks, check_finite, check_labels
+from revisit_ssl.recipe import ProbeOptions
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class FeatureSplit:
 
     Attributes:
         features: float32 [N, d], an array or a memory map; probes read it in blocks.
-        labels: integers [N] in [0, num_classes).
+        labels: integers [N] in [0, num_classes); or [N, C], 1 present, 0 absent, -1 difficult (``multi_labels``).
         name: what error messages call it; the endpoint, as a rule.
-        mirrored: the same of the mirrored images, where a probe asks for them (``flip``), else None.
+        mirrored: the same of the mirrored images, where a probe asks for them, else None.
     """
 
     features: np.ndarray
@@ -34,8 +33,8 @@ class FeatureSplit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeScore:
-    """What a probe found.
+class Score:
+    """What a probe found of one endpoint.
 
     Attributes:
         top1, top5: percent of the test split. top5 is None where there are fewer than 5 classes, both where the probe
@@ -46,6 +45,8 @@ class ProbeScore:
         seconds: wall time of everything the probe did, choosing included.
         converged: the optimiser's own word; None where it has none (SGD, kNN).
         extra: further facts; "val_top1" (percent) beside every top1, others as the probe's docstring says.
+        endpoint: whose features they are.
+        variant: what follows the probe's name where it gives several scores of an endpoint, as in lbfgs_paper.
     """
 
     hyperparameters: dict
@@ -56,80 +57,58 @@ class ProbeScore:
     per_class: list | None = None
     converged: bool | None = None
     extra: dict = field(default_factory=dict)
+    endpoint: str = ""
+    variant: str = ""
+
+    def of(self, endpoint):
+        """The same score, said to be of that endpoint."""
+        return dataclasses.replace(self, endpoint=endpoint)
 
 
-class FeatureProbe:
-    """``probe(train, val, test, *, num_classes, seed) -> ProbeScore``; the splits are ``FeatureSplit``s.
+@dataclass(frozen=True, kw_only=True)
+class Probe(ProbeOptions):
+    """Base of all probes: hyper-parameters as fields, and ``measure``.
 
-    ``splits`` are those that it needs; others may be None.
-
-    Raises:
-        InputError: features that are not finite (not looked for in read-only memory maps: ``extract_features`` has
-            done it) or not [N, d], labels that are missing or not in [0, num_classes).
+    To add one: a file with such a dataclass, and a line in PROBES. Its fields are its flags (``--knn.temperature``) and
+    its entry in recipe.json; bad values are refused in ``__post_init__``. TensorFlow is imported where it measures, so
+    that the command line's help need not wait for it. ``testing.check_probe`` says what it has to keep.
     """
 
-    splits = ("train", "val", "test")
+    labels = "one"
+    """Labels that it needs of an image: "one", or "several" (``Source.multi_labels``)."""
+    reads_features = True
+    """Whether it asks the bench for features, which are then extracted and stored, or only for images."""
+    quick = {}
+    """Fields that make it fit for a few small images, where the defaults would take long."""
+
+    @property
+    def passes(self):
+        """How often the training images go through the network besides the extraction of features, for plans."""
+        return 0
 
     def check(self, sources):
         """InputError for {split: Source} that it cannot use, as far as that can be known without features."""
 
-    @classmethod
-    def paper(cls):
-        """The paper's setting; the defaults where it has none of its own."""
-        return cls()
+    def measure(self, bench):
+        """Yields a Score for each of ``bench.endpoints``, or as many as it has to say.
 
+        Args:
+            bench: Bench.
 
-class MultiLabelProbe:
-    """``probe(train, test, *, class_names, seed) -> ProbeScore``; the labels of the ``FeatureSplit``s are int [N, C]: 1
-    present, 0 absent, -1 difficult (``Source.multi_labels``). ``view``: the EvalView of the images, None for that of
-    the recipe.
+        Raises:
+            InputError: features that are not finite (not looked for in read-only memory maps: ``extract_features`` has
+                done it) or not [N, d], labels that are missing or not in [0, num_classes), an unknown endpoint, images
+                of a wrong size.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it measures")
 
-    Raises:
-        InputError: as a FeatureProbe.
-    """
-
-    view = None
-
-    @classmethod
-    def paper(cls):
-        """The paper's setting; the defaults where it has none of its own."""
-        return cls()
-
-
-class ImageProbe:
-    """``probe(backbone, train, val, test, *, endpoints, network_input, num_classes, seed) -> {endpoint: ProbeScore}``.
-
-    The splits are sources of images (data.Source); ``network_input`` is a NetworkInput, what the network sees of them.
-    ``passes`` says how often the training images go through the network, for plans.
-    The backbone must be frozen and is the same to the bit afterwards.
-
-    Raises:
-        InputError: a trainable backbone, an unknown endpoint, unlabelled images, images of a wrong size.
-    """
-
-    @classmethod
-    def paper(cls):
-        """The paper's setting; the defaults where it has none of its own."""
-        return cls()
-
-
-def check_labels(labels, num_classes, name):
-    """int64 labels [N] in [0, num_classes), or an InputError that names ``name``."""
-    require(labels is not None, f"{name} has no labels; a probe needs a labelled set, give one with --probe-dataset")
-    labels = np.asarray(labels)
-    require(num_classes is not None and num_classes >= 2, f"{num_classes} classes in {name}; a probe needs at least 2")
-    require(
-        labels.ndim == 1 and len(labels) > 0 and np.issubdtype(labels.dtype, np.integer),
-        f"labels of {name} are {labels.dtype} {list(labels.shape)}; expected a non-empty list of integers",
-    )
-    low, high = int(labels.min()), int(labels.max())
-    require(low >= 0, f"{name} holds unlabelled images (label {low}); give a labelled set with --probe-dataset")
-    require(high < num_classes, f"{name} has label {high}; with {num_classes} classes labels go to {num_classes - 1}")
-    return labels.astype(np.int64)
+    def options(self, *left_out):
+        """{field: value} of its fields but those: what the hyper-parameters of its scores start from."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
 
 def check_splits(splits, num_classes):
-    """The splits with int64 labels, after all checks that every FeatureProbe makes (see there)."""
+    """The splits with int64 labels, after all checks that every probe of one label makes (``Probe.measure``)."""
     widths = {split.features.shape[1:] for split in splits}
     require(len(widths) == 1, f"the splits of {splits[0].name} have features of different shapes: {sorted(widths)}")
     checked = []
@@ -148,7 +127,7 @@ def check_splits(splits, num_classes):
 
 
 def check_multi_label_splits(splits, num_classes):
-    """The checks that every MultiLabelProbe makes of its FeatureSplits."""
+    """The checks that every probe of several labels makes of its FeatureSplits."""
     for split in splits:
         features, labels, name = split.features, np.asarray(split.labels), split.name
         require(features.ndim == 2, f"{name} has shape {list(features.shape)}; a probe expects [images, values]")
@@ -162,6 +141,12 @@ def _check_rows(features, name):
     # Read-only memory maps come from extract_features, which checked every batch; another pass takes minutes.
     if not isinstance(features, np.memmap) or features.flags.writeable:
         check_finite(features, name)
+
+
+def check_schedule(name, schedule):
+    """InputError unless the epochs of the drops and of the end ascend, the end being above 0."""
+    ascend = len(schedule) > 0 and schedule[0] >= 0 and list(schedule) == sorted(schedule) and schedule[-1] > 0
+    require(ascend, f"{name}.schedule {schedule}: epochs must ascend")
 
 
 def topk_percent(scores, labels, k):
@@ -187,7 +172,7 @@ def topk_percent(scores, labels, k):
 
 
 def accuracies(scores, labels):
-    """{"top1", "top5", "per_class"} of a ProbeScore, from class scores [N, C] and int labels [N]; see topk_percent."""
+    """{"top1", "top5", "per_class"} of a Score, from class scores [N, C] and int labels [N]; see topk_percent."""
     return {
         "top1": topk_percent(scores, labels, 1),
         "top5": topk_percent(scores, labels, 5),

@@ -3,26 +3,24 @@
 import functools
 import importlib.resources
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, check_splits
+from revisit_ssl.evaluators.base import Probe, Score, check_splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShot(FeatureProbe):
+class FewShot(Probe):
     """Episodes of a few classes of the test split: some images of each are the support, others are to be told apart.
 
     The prototype of a class is the mean of its unit support features, made unit length; a query belongs to the class
-    of the nearest one by cosine. Nothing is trained or chosen. ``ProbeScore.metrics``: few_shot_5way_1shot and so on,
+    of the nearest one by cosine. Nothing is trained or chosen. ``Score.metrics``: few_shot_5way_1shot and so on,
     mean accuracy over the episodes in percent; ``extra``: standard_error {metric: of that mean}, classes: how many are
     drawn from. All networks and seeds get the same episodes.
     """
-
-    splits = ("test",)
 
     ways: int = 5
     """Classes in an episode; 50 in the paper."""
@@ -38,20 +36,27 @@ class FewShot(FeatureProbe):
     draw: int = 0
     """Seed of the episodes."""
 
-    @classmethod
-    def obow(cls):
-        """The paper's: 50 of ImageNet's 300 classes, one query each."""
-        return cls(ways=50, queries=1, classes="novel_1")
+    def __post_init__(self):
+        """InputError for values that make no episode."""
+        require(self.ways >= 2, f"few_shot.ways {self.ways}: an episode needs at least 2 classes")
+        require(self.shots and min(self.shots) >= 1, f"few_shot.shots {self.shots}: numbers from 1 up")
+        require(self.queries >= 1, f"few_shot.queries {self.queries} must be at least 1")
+        require(self.episodes >= 2, f"few_shot.episodes {self.episodes}: their spread needs at least 2")
+
+    def measure(self, bench):
+        """See Probe; only the test split is looked at, and the seed changes nothing."""
+        for endpoint in bench.endpoints:
+            yield self.score(bench.split("test", endpoint), num_classes=bench.num_classes).of(endpoint)
 
     def check(self, sources):
-        """See FeatureProbe: as many classes, and images of each, as an episode needs."""
+        """See Probe: as many classes, and images of each, as an episode needs."""
         test = sources["test"]
         self._pool(test.labels, test.num_classes, f"{test.name} {test.split}")
 
-    def __call__(self, train, val, test, *, num_classes, seed=0):
-        """See FeatureProbe. ``train`` and ``val`` are checked and not used; ``seed`` changes nothing."""
+    def score(self, test, *, num_classes):
+        """Score of a FeatureSplit."""
         started = time.perf_counter()
-        test = check_splits([s for s in (train, val, test) if s is not None], num_classes)[-1]
+        (test,) = check_splits([test], num_classes)
         pool = self._pool(test.labels, num_classes, test.name)
         rows = {c: np.flatnonzero(test.labels == c) for c in pool}
         metrics, errors = {}, {}
@@ -61,32 +66,28 @@ class FewShot(FeatureProbe):
             name = f"few_shot_{self.ways}way_{shots}shot"
             metrics[name] = float(np.mean(found))
             errors[name] = round(float(np.std(found, ddof=1) / np.sqrt(len(found))), 3)
-        return ProbeScore(
+        return Score(
             metrics=metrics,
-            hyperparameters=asdict(self),
+            hyperparameters=self.options(),
             seconds=time.perf_counter() - started,
             extra={"standard_error": errors, "classes": len(pool)},
         )
 
     def _pool(self, labels, num_classes, name):
         """The classes to draw from, int64 ascending, or an InputError that says what is missing."""
-        require(self.ways >= 2, f"few_shot: {self.ways} ways; an episode needs at least 2 classes")
-        require(self.shots and min(self.shots) >= 1, f"few_shot: shots {self.shots}; expected numbers from 1 up")
-        require(self.queries >= 1, f"few_shot: {self.queries} queries; expected at least 1")
-        require(self.episodes >= 2, f"few_shot: {self.episodes} episodes; their spread needs at least 2")
         pool = np.arange(num_classes)
         if self.classes != "all":
             whole = num_classes == 1000
             what = f"{self.classes} are classes of ImageNet's 1,000, and {name} has {num_classes}"
-            require(whole, f"few_shot: {what}; set --few-shot-classes all")
+            require(whole, f"few_shot: {what}; set --few-shot.classes all")
             pool = low_shot_classes()[self.classes]
         enough = len(pool) >= self.ways
-        require(enough, f"few_shot: {self.ways} ways of {name}, which has {len(pool)} classes; lower --few-shot-ways")
+        require(enough, f"few_shot: {self.ways} ways of {name}, which has {len(pool)} classes; lower --few-shot.ways")
         counts, needed = np.bincount(labels[labels >= 0], minlength=num_classes)[pool], max(self.shots) + self.queries
         require(
             counts.min() >= needed,
             f"few_shot: class {pool[counts.argmin()]} of {name} has {counts.min()} images; an episode needs {needed} "
-            f"({max(self.shots)} shots, {self.queries} queries), lower --few-shot-queries or take a larger split",
+            f"({max(self.shots)} shots, {self.queries} queries), lower --few-shot.queries or take a larger split",
         )
         return pool
 

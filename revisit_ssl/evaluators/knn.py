@@ -1,29 +1,38 @@
 """Weighted nearest neighbours by cosine similarity (InstDisc, arXiv:1805.01978, section 3.4; CLD `test.py` kNN)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, accuracies, check_splits, topk_percent
-from revisit_ssl.features.neighbours import class_scores
+from revisit_ssl.evaluators.base import Probe, Score, accuracies, check_splits, topk_percent
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNN(FeatureProbe):
+class KNN(Probe):
     """The k nearest training rows vote for their class with exp(cosine / temperature); nothing is trained or chosen.
 
-    ``ProbeScore.extra``: val_top1 (if there is a val); note, where k had to be cut to the size of the gallery.
+    ``Score.extra``: val_top1 (if there is a val); note, where k had to be cut to the size of the gallery.
     """
 
     neighbours: int = 200
     """k; the number of training rows where that is smaller."""
     temperature: float = 0.1
-    """sigma; at least 0.002, below which exp(1 / sigma) overflows."""
+    """sigma; at least 0.002, below which exp(1 / sigma) overflows. The CLD scripts take that of the instance loss."""
 
-    def __call__(self, train, val, test, *, num_classes, seed=0):
-        """See FeatureProbe. ``val`` may be None; ``seed`` changes nothing."""
-        require(self.neighbours >= 1, f"knn: {self.neighbours} neighbours; expected at least 1")
-        require(self.temperature >= 0.002, f"knn: temperature {self.temperature} must be at least 0.002")
+    def __post_init__(self):
+        """InputError for values that cannot be."""
+        require(self.neighbours >= 1, f"knn.neighbours {self.neighbours} must be at least 1")
+        require(self.temperature >= 0.002, f"knn.temperature {self.temperature} must be at least 0.002")
+
+    def measure(self, bench):
+        """See Probe; the seed changes nothing."""
+        for endpoint in bench.endpoints:
+            yield self.score(*bench.three(endpoint), num_classes=bench.num_classes).of(endpoint)
+
+    def score(self, train, val, test, *, num_classes):
+        """Score of FeatureSplits; ``val`` may be None."""
+        from revisit_ssl.features.neighbours import class_scores  # TensorFlow
+
         started = time.perf_counter()
         train, *scored = check_splits([s for s in (train, val, test) if s is not None], num_classes)
         k = min(self.neighbours, len(train.features))
@@ -35,9 +44,9 @@ class KNN(FeatureProbe):
         ]
         if val is not None:
             extra["val_top1"] = topk_percent(scores[0], scored[0].labels, 1)
-        return ProbeScore(
+        return Score(
             **accuracies(scores[-1], scored[-1].labels),
-            hyperparameters=asdict(self) | {"neighbours": k},
+            hyperparameters=self.options() | {"neighbours": k},
             seconds=time.perf_counter() - started,
             extra=extra,
         )

@@ -1,35 +1,42 @@
 """Linear classifier by momentum SGD on cached features (P section 4.7; spec D.2 without its augmentation)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import tensorflow as tf
 
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, Standardizer, accuracies, check_splits, topk_percent
-from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
+from revisit_ssl.evaluators.base import (
+    Probe,
+    Score,
+    Standardizer,
+    accuracies,
+    check_schedule,
+    check_splits,
+    topk_percent,
+)
 from revisit_ssl.features.checks import blocks
-from revisit_ssl.views import draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(FeatureProbe):
+class Linear(Probe):
     """One dense layer with bias, softmax cross entropy; (lr, epochs) chosen on val.
 
-    ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}; curve [[epoch, percent on
+    ``Score.extra``: val_top1; val_top1_by_candidate {"lr 0.1, 30 epochs": percent}; curve [[epoch, percent on
     val]] of the chosen candidate.
     """
 
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Candidates, for 256 images; used times batch_size / 256. At equal accuracy on val the first wins."""
     scale_lr: bool = True
-    """Off: they are used as they are."""
+    """Off: they are used as they are, which is all that the text says of its 0.1; supplement and code scale."""
     epochs: tuple[int, ...] = (10, 30)
     """Candidates for the length."""
     decay_at: tuple[float, ...] = (3 / 7, 5 / 7)
     """Shares of the length after which the rate falls to a tenth; the paper's 30 / 50 / 70 epochs."""
+    schedule: tuple[int, ...] | None = None
+    """Instead of both: epochs of the decays and the end, such as 30 50 70, 120 140 160 or 480 500 520."""
     batch_size: int = 256
     """Rows per step; the number of training rows where that is smaller."""
     momentum: float = 0.9
@@ -43,24 +50,35 @@ class Linear(FeatureProbe):
     start: Literal["glorot", "normal"] = "glorot"
     """Initial weights: Glorot-uniform, or normal with deviation 0.01; the bias is 0."""
 
-    @classmethod
-    def paper(cls):
-        """lr 0.1 * B / 256, B 2048, 520 epochs, raw features: the paper's numbers, on features without augmentation."""
-        return cls(
-            learning_rates=(0.1,), epochs=(520,), decay_at=(480 / 520, 500 / 520), batch_size=2048, standardize=False
-        )
+    def __post_init__(self):
+        """InputError for values that cannot be."""
+        rates = self.learning_rates
+        require(rates and min(rates) > 0, f"linear.learning_rates {rates}: one or more numbers above 0")
+        require(self.epochs and min(self.epochs) >= 1, f"linear.epochs {self.epochs}: one or more numbers from 1 up")
+        require(self.batch_size >= 1, f"linear.batch_size {self.batch_size} must be at least 1")
+        require(0 <= self.weight_decay < float("inf"), f"linear.weight_decay {self.weight_decay} must be from 0 up")
+        if self.schedule is not None:
+            check_schedule("linear", self.schedule)
 
-    @classmethod
-    def obow(cls):
-        """OBoW's on a part of ImageNet: lr 10, a tenth after 15, 30 and 45 of 50 epochs, L2, raw features, flips."""
-        return cls(
-            learning_rates=(10.0,), epochs=(50,), decay_at=(0.3, 0.6, 0.9), standardize=False, weight_decay=2e-6,
-            flip=True, start="normal",
-        )  # fmt: skip
+    @property
+    def chooses(self):
+        """See ProbeOptions."""
+        return len(self.learning_rates) * (1 if self.schedule else len(self.epochs)) > 1
 
-    def __call__(self, train, val, test, *, num_classes, seed=0):
-        """See FeatureProbe."""
-        require(len(self.learning_rates) > 0 and len(self.epochs) > 0, "linear: give at least one lr and one length")
+    def measure(self, bench):
+        """See Probe."""
+        for endpoint in bench.endpoints:
+            train = bench.split("train", endpoint, mirrored=self.flip)
+            val, test = bench.split("val", endpoint), bench.split("test", endpoint)
+            yield self.score(train, val, test, num_classes=bench.num_classes, seed=bench.seed).of(endpoint)
+
+    def score(self, train, val, test, *, num_classes, seed=0):
+        """Score of FeatureSplits."""
+        if self.schedule is not None:
+            *drops, end = self.schedule
+            plain = replace(self, schedule=None, epochs=(end,), decay_at=tuple(drop / end for drop in drops))
+            found = plain.score(train, val, test, num_classes=num_classes, seed=seed)
+            return replace(found, hyperparameters=found.hyperparameters | {"schedule": self.schedule})
         started = time.perf_counter()
         train, val, test = check_splits((train, val, test), num_classes)
         mirrors = train.mirrored is not None or not self.flip
@@ -78,10 +96,10 @@ class Linear(FeatureProbe):
             f"linear: every learning rate of {self.learning_rates} diverged; give smaller ones",
         )
         scores = _scores(test.features, standardizer, kernel, bias)
-        fixed = {k: v for k, v in asdict(self).items() if k not in ("learning_rates", "epochs")}
-        return ProbeScore(
+        return Score(
             **accuracies(scores, test.labels),
-            hyperparameters=fixed | {"lr": lr, "epochs": epochs, "batch_size": batch_size},
+            hyperparameters=self.options("learning_rates", "epochs", "schedule")
+            | {"lr": lr, "epochs": epochs, "batch_size": batch_size},
             seconds=time.perf_counter() - started,
             extra={
                 "val_top1": curve[-1][1],
@@ -92,6 +110,11 @@ class Linear(FeatureProbe):
 
     def _train(self, train, val, standardizer, num_classes, batch_size, epochs, seed):
         """Kernels [G, d, C], biases [G, C] and curves [[epoch, percent on val]], one per learning rate."""
+        import tensorflow as tf
+
+        from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
+        from revisit_ssl.views import draws
+
         count = len(self.learning_rates)
         shape, key = [train.features.shape[1], num_classes], draws.as_seed(seed).key
         initial = glorot(key, [count, *shape]) if self.start == "glorot" else normal(key, [count, *shape])

@@ -1,25 +1,22 @@
 """One hidden layer on cached features (P section 4.3, supplement 2; spec D.4)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import tensorflow as tf
 
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import FeatureProbe, ProbeScore, Standardizer, accuracies, check_splits, topk_percent
-from revisit_ssl.evaluators.sgd import glorot, train_candidates
+from revisit_ssl.evaluators.base import Probe, Score, Standardizer, accuracies, check_splits, topk_percent
 from revisit_ssl.features.checks import blocks
-from revisit_ssl.views import draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP(FeatureProbe):
+class MLP(Probe):
     """Dense, ReLU, dropout, dense; penalty * sum W^2 (no half) on both kernels; (lr, penalty) chosen on val.
 
-    The defaults are for small sets; ``paper()`` is the paper's.
-    ``ProbeScore.extra``: val_top1; val_top1_by_candidate {"lr 0.01, penalty 0.0001": percent}.
+    The defaults are for small sets; the protocol revisiting has the paper's.
+    ``Score.extra``: val_top1; val_top1_by_candidate {"lr 0.01, penalty 0.0001": percent}.
     """
 
     hidden: int = 1000
@@ -31,7 +28,7 @@ class MLP(FeatureProbe):
     penalties: tuple[float, ...] | None = (1e-3, 1e-4)
     """Candidates for both kernels; None: the paper's penalty_scale / (rows * columns) for each kernel."""
     penalty_scale: float = 100.0
-    """Numerator of the paper's penalty."""
+    """Numerator of the paper's penalty; disputed as LBFGS's."""
     batch_size: int = 512
     """Rows per step; the number of training rows where that is smaller."""
     epochs: int = 20
@@ -43,16 +40,25 @@ class MLP(FeatureProbe):
     standardize: bool = True
     """Features to zero mean and unit deviation over the training split."""
 
-    @classmethod
-    def paper(cls):
-        """lr 0.01, B 512, 180 epochs with drops at 60 and 120, penalty 100 / (rows * columns), raw features."""
-        return cls(learning_rates=(0.01,), penalties=None, epochs=180, decay_epochs=(60, 120), standardize=False)
+    def __post_init__(self):
+        """InputError for values that cannot be."""
+        require(0 <= self.dropout < 1, f"mlp.dropout {self.dropout} must lie in [0, 1)")
+        require(len(self.learning_rates) > 0, "mlp.learning_rates is empty; give at least one")
+        require(self.penalties is None or len(self.penalties) > 0, "mlp.penalties is empty; give at least one, or None")
+        require(self.penalty_scale >= 0, f"mlp.penalty_scale {self.penalty_scale} must not be negative")
 
-    def __call__(self, train, val, test, *, num_classes, seed=0):
-        """See FeatureProbe."""
-        require(0 <= self.dropout < 1, f"mlp: dropout {self.dropout} must lie in [0, 1)")
-        require(len(self.learning_rates) > 0, "mlp: give at least one learning rate")
-        require(self.penalties is None or len(self.penalties) > 0, "mlp: give at least one penalty, or None")
+    @property
+    def chooses(self):
+        """See ProbeOptions."""
+        return len(self.learning_rates) * len(self.penalties or (None,)) > 1
+
+    def measure(self, bench):
+        """See Probe."""
+        for endpoint in bench.endpoints:
+            yield self.score(*bench.three(endpoint), num_classes=bench.num_classes, seed=bench.seed).of(endpoint)
+
+    def score(self, train, val, test, *, num_classes, seed=0):
+        """Score of FeatureSplits."""
         started = time.perf_counter()
         train, val, test = check_splits((train, val, test), num_classes)
         standardizer = Standardizer.fit(train.features, self.standardize)
@@ -70,11 +76,10 @@ class MLP(FeatureProbe):
         finite = all(np.isfinite(w).all() for w in own)
         require(finite, f"mlp: every learning rate of {self.learning_rates} diverged; give smaller ones")
         scores = _scores(test.features, standardizer, own)
-        fixed = {k: v for k, v in asdict(self).items() if k not in ("learning_rates", "penalties")}
         chosen = {"lr": lr, "penalty_hidden": penalty[0], "penalty_output": penalty[1], "batch_size": batch_size}
-        return ProbeScore(
+        return Score(
             **accuracies(scores, test.labels),
-            hyperparameters=fixed | chosen,
+            hyperparameters=self.options("learning_rates", "penalties") | chosen,
             seconds=time.perf_counter() - started,
             extra={
                 "val_top1": val_top1,
@@ -84,6 +89,11 @@ class MLP(FeatureProbe):
 
     def _train(self, train, standardizer, num_classes, batch_size, candidates, seed):
         """[kernel1 [G, d, h], bias1 [G, h], kernel2 [G, h, C], bias2 [G, C]] of all candidates."""
+        import tensorflow as tf
+
+        from revisit_ssl.evaluators.sgd import glorot, train_candidates
+        from revisit_ssl.views import draws
+
         count, width = len(candidates), train.features.shape[1]
         key = draws.as_seed(seed)
         variables = [

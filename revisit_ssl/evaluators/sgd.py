@@ -9,6 +9,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.training.optimizers import momentum_sgd
+
 _BLOCK_VALUES = 1 << 24  # features handed to the device at a time (64 MB)
 
 
@@ -53,9 +55,9 @@ def train_candidates(
             with tf.GradientTape() as tape:
                 # The sum: candidates share no variable, so each gets the gradient of its own loss.
                 total = tf.reduce_sum(loss(batch, target, first_step + tf.cast(i, tf.int64)))
-            for w, m, g in zip(variables, velocities, tape.gradient(total, variables), strict=True):
-                m.assign(momentum * m + g + weight_decay * w)
-                w.assign_sub(tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) * m)
+            gradients = tape.gradient(total, variables)
+            each = [tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) for w in variables]
+            descend(variables, velocities, gradients, each, momentum, weight_decay)
 
     # One trace for blocks of all lengths.
     run = run.get_concrete_function(
@@ -75,6 +77,14 @@ def train_candidates(
             run(x, y, tf.constant(epoch * steps + first, tf.int64), factor)
         if watch:
             watch(epoch + 1)
+
+
+def descend(variables, velocities, gradients, rates, momentum, weight_decay=0.0):
+    """One step of momentum SGD, in place; ``rates``: one for each variable. See ``optimizers.momentum_sgd``."""
+    for w, m, g, rate in zip(variables, velocities, gradients, rates, strict=True):
+        velocity, step = momentum_sgd(w, m, g, momentum, weight_decay)
+        m.assign(velocity)
+        w.assign_sub(rate * step)
 
 
 def curve_epochs(schedule, train_rows, val_rows):

@@ -2,16 +2,13 @@
 
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV
-from sklearn.svm import LinearSVC
 
-from revisit_ssl.data import EvalView
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import MultiLabelProbe, ProbeScore, check_multi_label_splits
+from revisit_ssl.evaluators.base import Probe, Score, check_multi_label_splits
 
 # The seven that the benchmark's command passes, then the sixteen that its code adds by itself.
 COSTS = (0.05, 0.1, 0.3, 0.5, 1.0, 3.0, 5.0, *(0.5**power for power in range(4, 20)))
@@ -19,19 +16,22 @@ FOLDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class VOCSVM(MultiLabelProbe):
+class VOCSVM(Probe):
     """One linear SVM per class on unit features; its cost is the best by cross-validated average precision.
 
     Trained on trainval and scored on test; a difficult object counts as absent in training, and its image is left out
-    in the test of its class. ``ProbeScore.metrics``: map, the mean over the classes of the average precision in percent
+    in the test of its class. ``Score.metrics``: map, the mean over the classes of the average precision in percent
     (area under the monotone envelope of the precision, at all recalls); ``extra``: ap {class: percent}, costs {class:
     chosen}, left_out: classes with too few images to be cross-validated or tested, which only samples have.
     ``converged``: whether all final fits were. The paper's setting; nothing else is chosen.
     """
 
-    view: EvalView | None = None
-    """What is cut from an image. Disputed: the benchmark scales the shorter side to 256 and then warps all to 224 x
-    224; others cut the centre. None: what the other probes of the recipe see."""
+    labels = "several"
+    quick = {"costs": (0.1, 1.0)}
+
+    crop: Literal["warp", "center"] = "warp"
+    """What is cut from an image, of a shorter side of 8/7 of its size. Disputed: the benchmark warps all of it, 256 of
+    the shorter side, to 224 x 224; later papers cut the centre."""
     costs: tuple[float, ...] = COSTS
     """Candidates; the first of equals wins."""
     max_iterations: int = 2000
@@ -39,10 +39,26 @@ class VOCSVM(MultiLabelProbe):
     jobs: int | None = None
     """Processes; None: one for up to 1,000 training images, one for each core for more."""
 
-    def __call__(self, train, test, *, class_names, seed=0):
-        """See MultiLabelProbe. ``seed`` is that of liblinear's order of images."""
+    def __post_init__(self):
+        """InputError for costs that are none."""
+        require(self.costs and min(self.costs) > 0, f"voc_svm.costs {self.costs}: numbers above 0")
+        require(self.max_iterations >= 1, f"voc_svm.max_iterations {self.max_iterations} must be at least 1")
+
+    def measure(self, bench):
+        """See Probe; the seed is that of liblinear's order of images."""
+        from revisit_ssl.data import EvalView  # TensorFlow
+
+        size = bench.view.size
+        method = {"warp": "warp", "center": "shorter_side"}[self.crop]
+        view = EvalView(size=size, resize=round(size * 256 / 224), method=method)
+        for endpoint in bench.endpoints:
+            train, test = (bench.split(split, endpoint, view=view) for split in ("train", "test"))
+            score = self.score(train, test, class_names=bench.class_names, seed=bench.seed).of(endpoint)
+            yield replace(score, hyperparameters=score.hyperparameters | {"view": asdict(view)})
+
+    def score(self, train, test, *, class_names, seed=0):
+        """Score of FeatureSplits of several labels; ``seed`` is that of liblinear's order of images."""
         started = time.perf_counter()
-        require(self.costs and min(self.costs) > 0, f"voc_svm: costs {self.costs}; expected numbers above 0")
         check_multi_label_splits((train, test), len(class_names))
         x, queries = unit(train.features), unit(test.features)
         ap, costs, left_out, converged = {}, {}, [], True
@@ -61,9 +77,9 @@ class VOCSVM(MultiLabelProbe):
             ap,
             f"voc_svm: no class has {FOLDS} images in {train.name} and one in {test.name}; the sample is too small",
         )
-        return ProbeScore(
+        return Score(
             metrics={"map": float(np.mean(list(ap.values())))},
-            hyperparameters={name: value for name, value in asdict(self).items() if name != "jobs"},
+            hyperparameters=self.options("jobs", "crop"),
             seconds=time.perf_counter() - started,
             converged=converged,
             extra={"ap": ap, "costs": costs} | ({"left_out": left_out} if left_out else {}),
@@ -77,6 +93,10 @@ class VOCSVM(MultiLabelProbe):
             present: bool [N], at least 3 of either kind.
             seed: int.
         """
+        from sklearn.exceptions import ConvergenceWarning  # here, so that help need not wait for it
+        from sklearn.model_selection import GridSearchCV
+        from sklearn.svm import LinearSVC
+
         svm = LinearSVC(
             penalty="l2", loss="squared_hinge", dual=True, tol=1e-4, intercept_scaling=1.0, class_weight={1: 2, -1: 1},
             max_iter=self.max_iterations, random_state=seed,

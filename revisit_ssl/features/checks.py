@@ -38,6 +38,21 @@ def check_finite(features, name):
             )
 
 
+def check_labels(labels, num_classes, name):
+    """int64 labels [N] in [0, num_classes), or an InputError that names ``name``."""
+    require(labels is not None, f"{name} has no labels; a probe needs a labelled set, give one with --probe-dataset")
+    labels = np.asarray(labels)
+    require(num_classes is not None and num_classes >= 2, f"{num_classes} classes in {name}; a probe needs at least 2")
+    require(
+        labels.ndim == 1 and len(labels) > 0 and np.issubdtype(labels.dtype, np.integer),
+        f"labels of {name} are {labels.dtype} {list(labels.shape)}; expected a non-empty list of integers",
+    )
+    low, high = int(labels.min()), int(labels.max())
+    require(low >= 0, f"{name} holds unlabelled images (label {low}); give a labelled set with --probe-dataset")
+    require(high < num_classes, f"{name} has label {high}; with {num_classes} classes labels go to {num_classes - 1}")
+    return labels.astype(np.int64)
+
+
 def blocks(features, values=None):
     """Yields (first row, float32 rows) of about ``values`` numbers each, so that a memory map is never read whole."""
     rows = max(1, (values or BLOCK_VALUES) // max(1, features.shape[1]))

@@ -37,6 +37,7 @@ def extract_features(
     mirror=False,
     frozen=True,
     quiet=True,
+    traced=None,
 ):
     """Pooled features of all images of a source, in the source's order.
 
@@ -57,6 +58,7 @@ def extract_features(
         mirror: of the images with left and right exchanged.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
         quiet: no progress bar.
+        traced: dict that keeps what was traced for further sources of the same network and ``batch_size``.
 
     Returns:
         {endpoint: float32 [N, d]}, a read-only np.memmap each where there is a ``cache_dir``.
@@ -98,22 +100,31 @@ def extract_features(
             _check_space(str(cache_dir), source.num_examples, {name: widths[name] for name in writers})
         batch_size = batch_size or images_at_once(backbone, view.size, network_input)
         pooled = {"max_values": max_values, "pooling": pooling}
-        found |= _extract(backbone, source, writers, view, network_input, batch_size, pooled, mirror, quiet)
+        # A traced step takes batches of one size: smaller sources are filled up to it.
+        batch_size = batch_size if traced is not None else min(batch_size, source.num_examples)
+        key = (*writers, batch_size, view.size, mirror)
+        traced = {} if traced is None else traced
+        if key not in traced:
+            traced[key] = _traced(backbone, tuple(writers), batch_size, view.size, network_input, pooled, mirror)
+        found |= _extract(traced[key], source, writers, view, batch_size, quiet)
     return {name: found[name] for name in endpoints}
 
 
-def _extract(backbone, source, writers, view, network_input, batch_size, pooled, mirror, quiet):
-    """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
+def _traced(backbone, endpoints, batch_size, side, network_input, pooled, mirror):
+    """The graph: uint8 [batch_size, side, side, 3] -> {endpoint: float32 [batch_size, d]}."""
     # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
-    trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in writers})
-    batch_size = min(batch_size, source.num_examples)
+    trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
 
     @tf.function(jit_compile=use_xla())
     def forward(images):
         images = images[:, :, ::-1] if mirror else images
         return represent(trunk, images, network_input, **pooled)
 
-    forward = forward.get_concrete_function(tf.TensorSpec([batch_size, view.size, view.size, 3], tf.uint8))
+    return forward.get_concrete_function(tf.TensorSpec([batch_size, side, side, 3], tf.uint8))
+
+
+def _extract(forward, source, writers, view, batch_size, quiet):
+    """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
     bar = None if quiet else keras.utils.Progbar(source.num_examples, unit_name="image")
     rows = 0
     try:

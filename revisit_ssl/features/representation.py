@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.features.pooling import pool_endpoint, pooled_shape
-from revisit_ssl.views.color import normalize_input
-from revisit_ssl.views.crops import to_float
 from revisit_ssl.views.patches import probe_patches
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,10 +39,10 @@ class NetworkInput:
         """What the probes of a recipe give its network."""
         v = recipe.views
         return cls(
-            normalize=v.probe_normalize or v.normalize,
+            normalize=recipe.bench.normalize or v.normalize,
             patch_grid=v.patch_grid,
             patch_size=v.patch_size,
-            combine=v.eval_combine,
+            combine=recipe.bench.combine,
         )
 
     @classmethod
@@ -67,7 +66,7 @@ class NetworkInput:
             return size
         grid, patch = self.patch_grid, self.patch_size
         fits = grid * patch <= size
-        require(fits, f"{size} pixels hold no {grid}x{grid} patches of {patch}; set --views.eval-size {grid * patch}")
+        require(fits, f"{size} pixels hold no {grid}x{grid} patches of {patch}; set --probe-size {grid * patch}")
         return patch
 
     def prepare(self, images):
@@ -153,7 +152,7 @@ def check_input(network, network_input, size):
     side, taken = network_input.side(size), tuple(network.input_shape[1:3])
     if all(own in (None, side) for own in taken):
         return
-    how = "set --views.eval-size to that"
+    how = "set --probe-size to that"
     if network_input.patch_grid > 1:
-        how = "with fully connected layers it sees patches alone, set --views.eval-combine to mean, max or concat"
+        how = "with fully connected layers it sees patches alone, set --probe-combine to mean, max or concat"
     require(False, f"{network.name} takes {taken[0]}x{taken[1]} pixels, not the {side}x{side} of the probes; {how}")

@@ -8,6 +8,8 @@ import dataclasses
 import importlib
 
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.papers.protocols import PROTOCOLS as PROTOCOLS
+from revisit_ssl.papers.protocols import with_probes
 from revisit_ssl.recipe import override
 
 # A name stands for a folder beside this file, whose parts are imported when they are asked for: a recipe needs nothing
@@ -67,7 +69,7 @@ def presets_of(name):
     return sorted(found, key=lambda preset: PRESETS.index(preset) if preset in PRESETS else len(PRESETS))
 
 
-def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
+def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None, protocol=None, **changes):
     """A recipe, with changes.
 
     Args:
@@ -75,13 +77,16 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
         preset: of PRESETS, such as "sample" (embedded data, minutes), "cifar10", "paper" or "smoke".
         width: widening factor; None takes the preset's. Given here, a preset may fit batch and steps to it.
         backbone: name in BACKBONES; None takes the preset's. Given here, a preset fits stem and strides to it.
-        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too.
+        probes: names in PROBES instead of the preset's, () for none; or {name: options}.
+        protocol: where the options of probes come from, see ``protocols.with_probes``.
+        **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too,
+            ``probes__knn__temperature=0.07`` into the options of a probe, ``bench__fraction=0.1`` into what probes see.
 
     Returns:
         Recipe, which keeps name and preset, and the name of its paper.
 
     Raises:
-        InputError: unknown name, preset, field, or a width below 1.
+        InputError: unknown name, preset, probe, protocol, field, or a width below 1.
     """
     known = presets_of(name)
     if not known:
@@ -92,8 +97,12 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, **changes):
         raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
     key = f"{name}/{preset}"
     paper = next(paper for paper in PAPERS if key in recipes_of(paper))
-    made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
-    return override(made, **changes)
+    recipe = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
+    if isinstance(probes, dict):
+        recipe = dataclasses.replace(recipe, probes=probes, protocol=protocol or recipe.protocol)
+    elif probes is not None or protocol is not None:
+        recipe = with_probes(recipe, probes, protocol)
+    return override(recipe, **changes)
 
 
 RECIPES = {key: make for paper in PAPERS for key, make in recipes_of(paper).items()}

@@ -51,7 +51,7 @@ def nearest(r):
     first = known(*found[0])
     presets = {preset for _, preset in found}
     alone = len(presets) == 1 and not least[0][0]  # a run of the preset's own data
-    return first.name, first.preset if alone else "", first.paper, first.probe_train if alone else ""
+    return first.name, first.preset if alone else "", first.paper, first.bench.train if alone else ""
 
 
 def distance(r, recipe):

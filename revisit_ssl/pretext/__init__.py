@@ -2,13 +2,11 @@
 
 import ast
 import importlib
-import importlib.util
-from collections.abc import MutableMapping
 from pathlib import Path
 
-from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import multicrop_options, options
 from revisit_ssl.recipe import TaskOptions
+from revisit_ssl.registry import Registry
 
 # name: file and class, options. A class is imported when it is first asked for: help needs none, and no TensorFlow.
 HOMES = {
@@ -29,38 +27,8 @@ HOMES = {
 }
 
 
-class Pretexts(MutableMapping):
-    """{name: class derived from Pretext}; those of this package are imported when they are asked for."""
-
-    def __init__(self, homes):
-        self.homes = homes
-        self.added = dict.fromkeys(homes)  # name: class, None while it is not imported
-
-    def __getitem__(self, name):
-        if self.added[name] is None:
-            module, _, cls = self.homes[name][0].partition(".")
-            self.added[name] = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
-        return self.added[name]
-
-    def __setitem__(self, name, pretext):
-        self.added[name] = pretext
-
-    def __delitem__(self, name):
-        del self.added[name]
-
-    def __iter__(self):
-        return iter(self.added)
-
-    def __len__(self):
-        return len(self.added)
-
-    def __contains__(self, name):
-        return name in self.added  # without importing it, as Mapping would
-
-    def options(self, name):
-        """The class of a pretext's options, without importing the pretext."""
-        known = self.added[name] is None
-        return self.homes[name][1] if known else self.added[name].Options
+class Pretexts(Registry):
+    """{name: class derived from Pretext}."""
 
     def about(self, name):
         """The first line of a pretext's docstring, without importing the pretext."""
@@ -72,7 +40,7 @@ class Pretexts(MutableMapping):
         return ast.get_docstring(node).splitlines()[0]
 
 
-PRETEXTS = Pretexts(HOMES)
+PRETEXTS = Pretexts(__name__, HOMES)
 
 __all__ = ["PRETEXTS", "Pretext", "find_options", "find_pretext"]
 
@@ -83,7 +51,7 @@ def find_pretext(name):
     Raises:
         InputError: unknown name.
     """
-    return PRETEXTS[known(name)]
+    return PRETEXTS.find(name, "pretext")
 
 
 def find_options(name):
@@ -92,14 +60,7 @@ def find_options(name):
     Raises:
         InputError: unknown name.
     """
-    return PRETEXTS.options(known(name))
-
-
-def known(name):
-    """``name``, or an InputError where no pretext has it."""
-    if name not in PRETEXTS:
-        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(PRETEXTS))}")
-    return name
+    return PRETEXTS.find_options(name, "pretext")
 
 
 def __getattr__(name):

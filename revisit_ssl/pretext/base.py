@@ -9,18 +9,12 @@ from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.distribute import replicas, step_seed
 from revisit_ssl.errors import require
 from revisit_ssl.recipe import TaskOptions, ViewSpec
-from revisit_ssl.views.color import (
-    color_jitter,
-    inception_color,
-    normalize_input,
-    random_gaussian_blur,
-    random_grayscale,
-    random_solarize,
-    to_float,
-)
+from revisit_ssl.views.blur import random_gaussian_blur
+from revisit_ssl.views.color import color_jitter, inception_color, random_grayscale, random_solarize
 from revisit_ssl.views.crops import CropSpec, cut
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import random_erasing, random_flip
+from revisit_ssl.views.pixels import normalize_input, to_float
 from revisit_ssl.views.randaugment import rand_augment
 
 
@@ -134,9 +128,14 @@ class Pretext(keras.Model):
             elif name == "color":
                 b, c, s, h = v.jitter
                 images = color_jitter(
-                    images, fold(seed, 102), brightness=b, contrast=c, saturation=s, hue=h,
+                    images,
+                    fold(seed, 102),
+                    brightness=b,
+                    contrast=c,
+                    saturation=s,
+                    hue=h,
                     probability=v.jitter_probability,
-                )  # fmt: skip
+                )
             elif name == "gray":
                 images = random_grayscale(images, fold(seed, 103), probability=v.gray_probability, mode=v.gray)
             elif name == "blur":
@@ -148,9 +147,13 @@ class Pretext(keras.Model):
                 images = random_solarize(images, fold(seed, 105), probability=of_view(v.solarize_probability, view))
             elif name == "randaugment":
                 images = rand_augment(
-                    images, fold(seed, 106), layers=v.randaugment_layers, magnitude=v.randaugment_magnitude,
-                    deviation=v.randaugment_deviation, probability=v.randaugment_probability,
-                )  # fmt: skip
+                    images,
+                    fold(seed, 106),
+                    layers=v.randaugment_layers,
+                    magnitude=v.randaugment_magnitude,
+                    deviation=v.randaugment_deviation,
+                    probability=v.randaugment_probability,
+                )
         images = normalize_input(images, v.normalize)
         if v.erasing_probability:
             images = random_erasing(
@@ -181,13 +184,13 @@ class Pretext(keras.Model):
         """Keras callbacks that the method needs during training, such as re-clustering between epochs."""
         return []
 
-    def score_view(self):
-        """EvalView of the images that ``test_step`` is scored on; None: as the probes see them.
+    def score_view(self, view):
+        """EvalView of the images that ``test_step`` is scored on; ``view``: the one of the probes.
 
         After Inception crops it is the middle 87.5 %, the paper's evaluation view of a pretext.
         """
         v = self.view_spec
-        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else None
+        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else view
 
     def pictures(self, batch):
         """[(title, float32 [n, H, W, 3] in [0, 1], names [n])]: what the pretext sees, for the report."""

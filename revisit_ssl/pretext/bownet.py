@@ -17,14 +17,14 @@ from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError, require
+from revisit_ssl.pretext.bags import CollapseAlarm
 from revisit_ssl.pretext.losses import bow_loss
 from revisit_ssl.pretext.multicrop import MultiCrop
 from revisit_ssl.pretext.multicrop_options import BoWNetOptions
 from revisit_ssl.pretext.target import make_target
-from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
-from revisit_ssl.views.color import normalize_input
-from revisit_ssl.views.crops import to_float
+from revisit_ssl.pretext.vocabulary import Vocabulary
 from revisit_ssl.views.draws import fold, integers, uniform
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 class WordHead(keras.layers.Layer):
@@ -60,14 +60,19 @@ class BoWNet(MultiCrop):
     came with. It is no part of a checkpoint: it comes from its file again, or with the seed from the same random
     numbers.
 
-    Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags, the sum over kinds of crops;
-    the entropy of the bags, target_entropy, in nats; their perplexity, that of the batch's bag (one word for all: 1),
-    that of how often each word is the nearest of a cell, the share of words in use, and gamma.
+    Reports:
+        loss: Kullback-Leibler divergence of the predicted from the true bags in nats, the sum over the kinds of crops.
+        target_entropy: of the true bags, in nats.
+        perplexity: how many words the bag of an image spreads over.
+        batch_perplexity: how many the bag of the batch spreads over; one word for all: 1.
+        usage_perplexity: the same of how often each word is the nearest of a cell.
+        used: share of the words in use, in [0, 1].
+        gamma: the factor of the logits.
 
     Args:
         options: BoWNetOptions.
         teacher: built functional model with the option's level; None: a copy of ``backbone`` as it is.
-        teacher_range: the teacher's input, as ViewSpec.normalize; None: that of ``views``.
+        teacher_range: the teacher's input, as ViewSpec.normalize; None: as ``views`` says.
 
     Raises:
         InputError: a teacher without that level, and as MultiCrop.
@@ -92,8 +97,7 @@ class BoWNet(MultiCrop):
         require(taken in (None, size), f"task.teacher takes images of {taken} pixels, not of views.size {size}")
         self.map_shape = tuple(network.compute_output_shape((1, size, size, 3))[o.level])
         pool = {"counts": "avg", "binary": "max"}[o.bag]
-        hard = {"kind": "fixed", "inv_delta": None, "sampling": "no_averaging"}
-        self.vocabulary = Vocabulary(o.words, self.map_shape[-1], pool=pool, **hard)
+        self.vocabulary = Vocabulary(o.words, self.map_shape[-1], pool=pool)
         self.head = WordHead(o.words, o.gamma)
         self.head.build(backbone.output["pre_logits"].shape)
         self.ready("loss", "target_entropy", "perplexity", "batch_perplexity", "usage_perplexity", "used", "gamma")
@@ -143,8 +147,8 @@ class BoWNet(MultiCrop):
             seed: of this step and kind of crops.
 
         Returns:
-            (float32 [B * count, s, s, 3], float32 [B * count, K]: share * bag + (1 - share) * the next image's, share
-            that of the area that is left of a crop).
+            (float32 [B * count, s, s, 3], float32 [B * count, K]: share * bag + (1 - share) * the next image's; the
+            share of the area that is left of a crop).
         """
         bags = tf.repeat(bags, count, axis=0)
         if not self.options.cutmix:

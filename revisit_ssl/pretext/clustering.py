@@ -32,7 +32,7 @@ def kmeans(x, k, iterations=5, spherical=False, points=None):
         # argmin |p - c|^2 = argmax (p - m).(c - m) - |c - m|^2 / 2, which is p.c - |c|^2 / 2 and what all c share.
         scores = tf.matmul(fixed - middle, centroids - middle, transpose_b=True)
         scores -= tf.reduce_sum(tf.square(centroids - middle), axis=1) / 2
-        if spherical:  # the cosine of unit centroids; an empty one, whose |c|^2 is 0, has lacked the half of the others
+        if spherical:  # score of an empty centroid (zero vector): subtract the 1/2 that every unit centroid lost above
             scores -= tf.where(tf.reduce_any(centroids != 0, axis=1), 0.0, 0.5)
         labels = tf.argmax(scores, axis=1, output_type=tf.int32)  # [N]
         centroids = group_means(fixed, labels, k, spherical)

@@ -4,7 +4,8 @@ dynamic prediction head of OBoW."""
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones.parts import check_choice, normalisation
+from revisit_ssl.backbones.parts import normalisation
+from revisit_ssl.errors import check_choice
 
 HEADS = ("linear", "normlinear", "mlp", "normmlp")
 
@@ -116,9 +117,18 @@ class BatchNormMLP(keras.layers.Layer):
     """
 
     def __init__(
-        self, hidden, units, last_bias=False, norm="batch", momentum=0.9, epsilon=1e-5, group=None,
-        name="batchnorm_mlp", dtype="float32", **base,
-    ):  # fmt: skip
+        self,
+        hidden,
+        units,
+        last_bias=False,
+        norm="batch",
+        momentum=0.9,
+        epsilon=1e-5,
+        group=None,
+        name="batchnorm_mlp",
+        dtype="float32",
+        **base,
+    ):
         super().__init__(name=name, dtype=dtype, **base)
         self.hidden = linear(hidden, "hidden")
         self.norm = normalisation(norm, momentum, epsilon, "hidden_norm", "float32", group)

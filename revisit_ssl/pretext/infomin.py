@@ -17,11 +17,11 @@ from revisit_ssl.pretext.losses import cld_loss, info_nce
 from revisit_ssl.pretext.options import InfoMinOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold, uniform
 from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.patches import grid_patches
+from revisit_ssl.views.pixels import normalize_input
 
 PATCHES = 9
 

@@ -3,7 +3,6 @@
 Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1, and the official self_supervision/jigsaw.py.
 """
 
-
 import numpy as np
 import tensorflow as tf
 

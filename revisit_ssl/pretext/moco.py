@@ -1,4 +1,4 @@
-"""MoCo v1 and v2: find the key among those of a queue (He et al., arXiv:1911.05722; Chen et al., arXiv:2003.04297).
+"""MoCo v1 and v2: find the key among the keys of a queue (He et al., arXiv:1911.05722; Chen et al., arXiv:2003.04297).
 
 Follows the official moco/builder.py and main_moco.py, their CIFAR-10 notebook (symmetric loss), and for CLD (Wang et
 al., arXiv:2008.03813) the released train_cifar_moco_cld.py and main_imagenet_moco_cld.py.

@@ -4,7 +4,6 @@ Neither text nor code says which of the seven crops are queries and which are ke
 crops; every crop is a query for the keys of its image that are not its own, and all these pairs count the same.
 """
 
-
 import keras
 import tensorflow as tf
 
@@ -19,7 +18,7 @@ from revisit_ssl.views.draws import fold
 
 
 class MoCoMultiCrop(MultiCrop):
-    """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among those of a queue.
+    """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among the keys of a queue.
 
     Network and head, their target, and the queue of the target's keys.
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.multicrop_options import MultiCropOptions
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.patches import overlapping_patches
+from revisit_ssl.views.pixels import normalize_input
 
 LARGE, PATCHES = "crops", "patches"  # kinds of crops
 
@@ -78,8 +78,8 @@ class MultiCrop(Pretext):
 
         Returns:
             None, or float32 [B, s, s, 3], flipped at random and else as it is; {"crops": float32 [B * n, s1, s1, 3],
-            each crop augmented by itself, "patches": float32 [B * m, s2, s2, 3], colours and flip shared by those of an
-            image and no blur}, image-major, without a kind of which there are none.
+            each crop augmented by itself, "patches": float32 [B * m, s2, s2, 3], the patches of an image share
+            colours and flip and have no blur}, image-major, without a kind of which there are none.
         """
         o, v = self.options, replace(self.view_spec, **changes)
         cut = self.cut(batch, seed)

@@ -80,6 +80,8 @@ class OBoWOptions(MultiCropOptions):
     bias_correct_mu: bool = False
     """Correct mu for its start at 0.5, which makes the assignments of the first hundreds of steps too hard or too soft;
     not in the official code."""
+    word_momentum: float = 0.99
+    """k-means: gamma, the share of a word's count and sum that a step keeps; 0.99 in the supplement."""
     rare_after: int = 1000
     """kmeans_replace: steps without use until a word is replaced; 1000 of the 81,200 steps of the official run."""
     sinkhorn_iterations: int = 3
@@ -101,8 +103,15 @@ class OBoWOptions(MultiCropOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 < self.kappa < float("inf"), f"task.kappa {self.kappa} must be above 0")
-        require(0 <= self.momentum <= 1, f"task.momentum {self.momentum} must lie in [0, 1]")
+        for name in ("words", "rare_after", "sinkhorn_iterations", "chunk"):
+            require(getattr(self, name) >= 1, f"task.{name} {getattr(self, name)} must be at least 1")
+        for name in ("inv_delta", "kappa"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < float("inf"), f"task.{name} {value} must be above 0")
+        for name in ("momentum", "mu_momentum", "word_momentum"):
+            require(0 <= getattr(self, name) <= 1, f"task.{name} {getattr(self, name)} must lie in [0, 1]")
+        corrected = not self.bias_correct_mu or self.mu_momentum < 1
+        require(corrected, "task.bias_correct_mu needs a task.mu_momentum below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +152,7 @@ class BoWNetOptions(MultiCropOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoMultiCropOptions(MultiCropOptions):
-    """Options of MoCo v2 with several crops: those of MoCo, and how an image is cut."""
+    """Options of MoCo v2 with several crops: MoCo's, and how an image is cut."""
 
     units: int = 128
     """Size of the projection."""

@@ -5,17 +5,17 @@ Follows the official obow/builder_obow.py and datasets.py, and the supplement wh
 by k-means).
 """
 
-
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import BatchNorm
-from revisit_ssl.errors import require
+from revisit_ssl.errors import check_choice, require
+from revisit_ssl.pretext.bags import CollapseAlarm
 from revisit_ssl.pretext.heads import DynamicHead, linear
 from revisit_ssl.pretext.losses import accuracy, bow_loss, cross_entropy
 from revisit_ssl.pretext.multicrop import MultiCrop
 from revisit_ssl.pretext.multicrop_options import OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update
-from revisit_ssl.pretext.vocabulary import CollapseAlarm, Vocabulary
+from revisit_ssl.pretext.vocabulary_kinds import VOCABULARIES
 from revisit_ssl.views.draws import fold
 
 LEVELS = {1: ("block4",), 2: ("block3", "block4")}
@@ -27,11 +27,18 @@ class OBoW(MultiCrop):
 
     The network (student), a dynamic head for each level, their vocabularies, and the target network (teacher).
 
-    Reports the loss: the Kullback-Leibler divergence of the predicted from the true bags of words, by levels the mean,
-    by kinds of crops the sum (``crop_loss``); each kind's loss where there are two; cross_entropy, the same with the
-    entropy of the bags in it, and that entropy, target_entropy, both in nats; of each level the perplexity of the
-    images' bags, that of the batch's (one word for all: 1), that of how often each word is the nearest of a cell, mu
-    and the share of words in use; with the monitor its cross-entropy and its accuracy in [0, 1].
+    Reports, in nats or as shares in [0, 1]:
+        loss: Kullback-Leibler divergence of the predicted from the true bags of words; the mean over the levels, the
+            sum over the kinds of crops (``crop_loss``).
+        loss_crops, loss_patches: the loss of each kind, where there are two.
+        cross_entropy: the loss with the entropy of the bags in it.
+        target_entropy: that entropy.
+        perplexity_<level>: how many words the bag of an image spreads over.
+        batch_perplexity_<level>: how many the bag of the batch spreads over; one word for all: 1.
+        usage_perplexity_<level>: the same of how often each word is the nearest of a cell.
+        mu_<level>: mean squared distance to the nearest word, a moving average.
+        used_<level>: share of the words in use.
+        monitor_loss, monitor_accuracy: cross-entropy and accuracy of the monitor.
 
     Args:
         options: OBoWOptions.
@@ -53,27 +60,27 @@ class OBoW(MultiCrop):
         self.levels = LEVELS[o.levels]
         missing = [name for name in self.levels if name not in backbone.output]
         require(not missing, f"{backbone.name} has no {' and '.join(missing)}; change task.levels or the backbone")
+        check_choice("task.vocabulary", o.vocabulary, VOCABULARIES)
         self.target = make_target(backbone)
         width = backbone.output["pre_logits"].shape[-1]
         self.vocabularies, self.heads = [], []
         for i, name in enumerate(self.levels):
             channels = backbone.output[name].shape[-1]
-            self.vocabularies.append(
-                Vocabulary(
-                    o.words, channels, kind=o.vocabulary, inv_delta=o.inv_delta, sampling=o.sampling, pool=o.pool,
-                    mu_momentum=o.mu_momentum, bias_correct_mu=o.bias_correct_mu, rare_after=o.rare_after,
-                    iterations=o.sinkhorn_iterations, start=o.start, chunk=o.chunk, seed=fold(seed, 520 + i),
-                    name=f"vocabulary_{name}",
-                )
-            )  # fmt: skip
+            named = {"seed": fold(seed, 520 + i), "name": f"vocabulary_{name}"}
+            self.vocabularies.append(VOCABULARIES[o.vocabulary](o, channels, **named))
             self.heads.append(DynamicHead(width, name=f"head_{name}"))
             self.heads[-1].build((o.words, channels))
         if o.monitor:
             require(classes, "task.monitor needs a data set with labels")
             self.monitor_norm = BatchNorm(
-                momentum=0.9, epsilon=1e-5, center=False, scale=False, synchronized=norm == "sync", dtype="float32",
+                momentum=0.9,
+                epsilon=1e-5,
+                center=False,
+                scale=False,
+                synchronized=norm == "sync",
+                dtype="float32",
                 name="monitor_norm",
-            )  # fmt: skip
+            )
             self.monitor = linear(classes, "monitor")
             for layer in (self.monitor_norm, self.monitor):
                 layer.build((None, backbone.output[self.levels[-1]].shape[-1]))
@@ -92,8 +99,7 @@ class OBoW(MultiCrop):
         shapes = self.target.compute_output_shape((1, self.view_spec.size, self.view_spec.size, 3))
         for name, vocabulary in zip(self.levels, self.vocabularies, strict=True):
             vocabulary.inner(tf.zeros((1, *shapes[name][1:])))  # refuses a map that is too small
-            if self.options.vocabulary == "queue" or self.options.start == "features":
-                vocabulary.check_batch(images * self.distribute_strategy.num_replicas_in_sync)
+            vocabulary.check_batch(images * self.distribute_strategy.num_replicas_in_sync)
 
     def callbacks(self, source):
         return [CollapseAlarm(dict(zip(self.levels, self.vocabularies, strict=True)))]

@@ -251,7 +251,7 @@ class InfoMinOptions(TaskOptions):
     shuffle_bn: bool = True
     """Encode the keys of an image among other images than its query: in other places of the global batch."""
     jigsaw_weight: float = 0.5
-    """Weight (beta) of the jigsaw branch, 1 - beta being that of the queries; 0: no such branch."""
+    """Weight (beta) of the jigsaw branch, the queries' weight being 1 - beta; 0: no such branch."""
     jigsaw_size: int | None = None
     """Side of the crop that the nine patches come from; None: 255 for views of 224 pixels, others in proportion."""
     jigsaw_scale: tuple[float, float] = (0.6, 1.0)

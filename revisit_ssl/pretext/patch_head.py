@@ -14,10 +14,11 @@ from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.options import PatchOptions
-from revisit_ssl.views.color import normalize_input, random_grayscale, to_float
-from revisit_ssl.views.crops import center_crop
+from revisit_ssl.views.color import random_grayscale
 from revisit_ssl.views.draws import dropout, fold
 from revisit_ssl.views.patches import grid_patches
+from revisit_ssl.views.pixels import normalize_input, to_float
+from revisit_ssl.views.resample import center_crop
 
 
 def concat_patches(vectors, order):
@@ -51,9 +52,12 @@ class PatchHead(keras.layers.Layer):
         super().__init__(name="patch_head", dtype="float32")
         self.rate = options.dropout
         self.hidden = keras.layers.Dense(
-            options.hidden, bias_initializer=keras.initializers.Constant(0.1),
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="hidden",
-        )  # fmt: skip
+            options.hidden,
+            bias_initializer=keras.initializers.Constant(0.1),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005),
+            dtype="float32",
+            name="hidden",
+        )
         self.norm = normalisation(norm, options.head_bn_momentum, 1e-5, "hidden_norm", "float32", group)
         self.logits = keras.layers.Dense(
             classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.005), dtype="float32", name="logits"
@@ -151,10 +155,10 @@ class PatchPretext(Pretext):
         vectors = self.embedding(self.backbone(patches, training=training)["pre_logits"])
         return tf.reshape(vectors, [-1, self.view_spec.patch_grid**2, self.options.embed_dim])
 
-    def score_view(self):
+    def score_view(self, view):
         v = self.view_spec
         # As in training, with the central crop: the probes' view has no gaps between the patches.
-        return EvalView(size=v.size, resize=max(v.size, v.resize_to or v.eval_resize or v.size), method="squash")
+        return EvalView(size=v.size, resize=max(v.size, v.resize_to or view.resize or v.size), method="squash")
 
     def spread(self, patches, order, columns):
         """Patches on a white sheet of the crop's size, for pictures.

@@ -52,7 +52,7 @@ class Queue(keras.layers.Layer):
         return self.rings.value[replica_id() if self.local else 0]
 
     def enqueue(self, keys):
-        """Writes keys over the oldest rows, in order, of a global queue those of replica 0 first.
+        """Writes keys over the oldest rows, in order; in a global queue, replica 0's first.
 
         Args:
             keys: float32 [B, units]. Rows need not divide the size: the ring goes on at its beginning.

@@ -11,8 +11,8 @@ from revisit_ssl.errors import require
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.options import PatchOptions
 from revisit_ssl.pretext.patch_head import PatchPretext, check_grid, concat_patches
-from revisit_ssl.views.crops import resize
 from revisit_ssl.views.draws import fold
+from revisit_ssl.views.resample import resize
 
 
 class RelativePatch(PatchPretext):

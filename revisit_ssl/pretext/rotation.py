@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
-from revisit_ssl.views.color import normalize_input, to_float
 from revisit_ssl.views.geometry import rotation_labels, rotations
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 class Rotation(Pretext):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
-from revisit_ssl.views.color import normalize_input, to_float
+from revisit_ssl.views.pixels import normalize_input, to_float
 
 
 class Supervised(Pretext):

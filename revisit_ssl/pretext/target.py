@@ -57,10 +57,10 @@ def cosine_momentum(base, step, total):
 
 
 def shuffled(encode, images, seed):
-    """Shuffling BN (MoCo, section 3.3): ``encode`` sees rows that are not those whose queries were seen together.
+    """Shuffling BN (MoCo, section 3.3): ``encode`` sees other rows together than the queries' network did.
 
     The images of all replicas change places, so that the statistics of a replica (and, on one device, of a ghost batch)
-    are of other images than those of the queries; the rows that come out go back.
+    are of other images than the queries'; the rows that come out go back.
 
     Args:
         encode: function of this replica's images that returns a row for each.

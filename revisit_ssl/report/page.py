@@ -136,7 +136,7 @@ def the_run(run):
     facts = [
         ("Pretext", run.name),
         ("Network", f"{recipe.backbone}, width {recipe.width}, {recipe.stem} stem, input {recipe.views.size} px"),
-        ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probe_dataset or recipe.dataset}"),
+        ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probed_dataset}"),
     ]
     if run.trains:
         epochs = f"{recipe.epochs:g} epoch{'' if recipe.epochs == 1 else 's'}"
@@ -240,11 +240,11 @@ def monitor_curves(run):
 def nearest(run):
     """Nearest test images by cosine on the last endpoint, pretrained beside untrained."""
     recipe = run.recipe
-    source = run.open(recipe.probe_dataset or recipe.dataset, "test").sample(GALLERY, recipe.seed)
+    source = run.open(recipe.probed_dataset, "test").sample(GALLERY, recipe.seed)
     networks = {run.name: run.backbone} if run.trains else {}
     if not run.trains or not run.results or any(r.weights == "random" for r in run.results):
         networks["untrained"] = freeze(build_untrained(recipe, run.data_dir))
-    endpoint = "pre_logits" if "pre_logits" in recipe.endpoints else recipe.endpoints[-1]
+    endpoint = "pre_logits" if "pre_logits" in recipe.bench.endpoints else recipe.bench.endpoints[-1]
     labels = None if source.labels is None else np.asarray(source.labels)
     features = {n: features_of(b, recipe, source, run.workdir)[endpoint] for n, b in networks.items()}
     queries = choose_queries(labels, min(GALLERY, source.num_examples))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
 from revisit_ssl.data import EvalView
-from revisit_ssl.evaluation.evaluate import check_probes, probe, probe_sources
-from revisit_ssl.evaluators import PROBES, ImageProbe
+from revisit_ssl.evaluation.sets import check_probes, probe_sources
 from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.training.build import build_pretext, check_model, open_pretraining, plan_steps, try_views
@@ -122,13 +121,13 @@ def look_at(run):
     widths, images = {}, {"train": 0}
     if recipe.probes:
         size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
-        widths = feature_widths(exported, size, known, recipe.probe_values, recipe.probe_pooling)
+        widths = feature_widths(exported, size, known, recipe.bench.values, recipe.bench.pooling)
         images = {split: source.num_examples for split, source in probe_sources(recipe, data_dir).items()}
     return Facts(
         steps=plan.total,
         state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each
         weight_bytes=4 * sum(math.prod(v.shape) for v in exported.weights),
-        widths={name: widths[name] for name in recipe.endpoints if name in widths},
+        widths={name: widths[name] for name in recipe.bench.endpoints if name in widths},
         images=sum(images.values()),
         train_images=images["train"],
     )
@@ -149,21 +148,25 @@ def planned(run, state, facts, timing):
         needed += feature_bytes(run, facts)
     if timing is None:
         return Planned(run=run, state=state, steps=steps, seconds=None, bytes=needed)
-    probes = [probe(name, recipe) for name in recipe.probes]
-    on_images = [p for p in probes if isinstance(p, ImageProbe)]
-    on_features = len(probes) - len(on_images)
+    on_images = [p for p in recipe.probes.values() if not p.reads_features]
+    on_features = len(recipe.probes) - len(on_images)
     values = facts.images * sum(facts.widths.values())
     probing = on_features * values * PROBE_SECONDS + (facts.images * timing.image if on_features else 0)
     probing += sum((p.passes * facts.train_images + facts.images) * timing.image for p in on_images)
-    networks = PRETEXTS[recipe.pretext].trains + run.untrained * (1 if recipe.norm == "none" else 2)
+    networks = PRETEXTS[recipe.pretext].trains + run.untrained * untrained_networks(recipe)
     # Each network is traced anew for its features, about as long as building and tracing the training step takes.
     seconds = PROCESS_SECONDS + (1 + networks) * timing.start + steps * timing.step + networks * probing
     return Planned(run=run, state=state, steps=steps, step_seconds=timing.step, seconds=seconds, bytes=needed)
 
 
+def untrained_networks(recipe):
+    """How many there are to probe: as initialised, and with BatchNorm statistics re-estimated."""
+    return 1 if recipe.norm == "none" or recipe.bench.untrained == "initial" else 2
+
+
 def feature_bytes(run, facts):
     """Size of the features of one network, at every endpoint; 0 where all probes see images."""
-    needed = any(not issubclass(PROBES[name], ImageProbe) for name in run.recipe.probes)
+    needed = any(p.reads_features for p in run.recipe.probes.values())
     return 4 * facts.images * sum(facts.widths.values()) if needed else 0
 
 
@@ -176,7 +179,7 @@ def untrained_bytes(plan, facts):
             recipe.backbone, recipe.width, recipe.seed, recipe.stem, recipe.root_stride, recipe.strides,
             EvalView.of(recipe), NetworkInput.of(recipe),
         )  # fmt: skip
-        sizes[same] = (1 if recipe.norm == "none" else 2) * feature_bytes(run, facts[run.setting])
+        sizes[same] = untrained_networks(recipe) * feature_bytes(run, facts[run.setting])
     return sum(sizes.values())
 
 

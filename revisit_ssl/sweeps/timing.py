@@ -23,10 +23,10 @@ import tensorflow as tf
 from revisit_ssl.data import EvalView
 from revisit_ssl.distribute import XLA, get_strategy, use_xla
 from revisit_ssl.errors import InputError, require
-from revisit_ssl.evaluation.evaluate import setting_id
 from revisit_ssl.features.extract import use_xla as compile_frozen
 from revisit_ssl.features.representation import NetworkInput, images_at_once, represent
 from revisit_ssl.recipe import to_json
+from revisit_ssl.runs.identity import setting_id
 from revisit_ssl.runs.results import provenance, write_atomically
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.training.build import (

@@ -1,19 +1,35 @@
 """What the checks run on: a network that trains in seconds, two devices where there is one CPU."""
 
-import keras
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import tensorflow as tf
 
-from revisit_ssl.backbones.parts import Parts, image_input
+from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.options import BackboneOptions
 
 
-def tiny_backbone(width=1, *, input_shape, stem="small", norm="batch", bn_momentum=0.9, bn_epsilon=1e-3):
-    """Two convolutions with the package's normalisation; arguments and endpoints as every backbone's."""
-    parts = Parts(norm, bn_momentum, bn_epsilon)
-    image = image_input(input_shape)
-    first = parts.root(image, 8 * width, stem, None, activate=True)
-    second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
-    endpoints = {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
-    return keras.Model(image, endpoints, name="tiny")
+@dataclass(frozen=True, kw_only=True)
+class TinyOptions(BackboneOptions):
+    """Options of the tiny network."""
+
+    stem: Literal["paper", "cifar", "small"] = "small"
+    """As of the ResNets."""
+
+
+class Tiny(Network):
+    """Two convolutions with the package's normalisation; endpoints as every backbone's."""
+
+    Options: ClassVar = TinyOptions
+
+    def endpoints(self, image, width, options):
+        parts = self.parts(options)
+        first = parts.root(image, 8 * width, options.stem, None, activate=True)
+        second = parts.normalise_relu(parts.conv(first, 16 * width, 3, "block4_conv", 2), "block4")
+        return {"after_root": first, "block3": first, "block4": second, "pre_logits": parts.average(second)}
+
+
+tiny_backbone = Tiny(name="tiny", bn_momentum=0.9)
 
 
 def two_devices():

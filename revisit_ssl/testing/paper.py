@@ -14,7 +14,7 @@ import tempfile
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.commands.sweep import Sweep
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import of_run
+from revisit_ssl.evaluation.rows import of_run
 from revisit_ssl.papers import PRESETS, find_paper, get_recipe, presets_of
 from revisit_ssl.papers.pages import elsewhere, write_paper_report
 from revisit_ssl.recipe import to_json

@@ -62,11 +62,11 @@ def small_recipe(name, **changes):
     """
     BACKBONES.setdefault("tiny", tiny_backbone)
     if "smoke" in presets_of(name):
-        smoke = get_recipe(name, "smoke")
+        smoke = get_recipe(name, "smoke", backbone="tiny")  # the preset fits itself to the network
     else:
-        smoke = dataclasses.replace(get_recipe("rotation", "smoke"), pretext=name, task=find_options(name)())
-    small = {"backbone": "tiny", "strides": None, "max_steps": STEPS, "batch_size": IMAGES}
-    small |= {"optimizer__warmup_epochs": 0.0}
+        smoke = get_recipe("rotation", "smoke", backbone="tiny")
+        smoke = dataclasses.replace(smoke, pretext=name, task=find_options(name)())
+    small = {"strides": None, "max_steps": STEPS, "batch_size": IMAGES, "optimizer__warmup_epochs": 0.0}
     return override(smoke, **{**small, **find_pretext(name).contract_changes, **changes})
 
 

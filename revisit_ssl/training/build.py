@@ -1,5 +1,6 @@
 """From a recipe to what is trained: data, plan, network, pretext, optimiser, and all checks that come before a step."""
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import get_backbone, load_backbone
+from revisit_ssl.backbones import BACKBONES, find_backbone, find_options, load_backbone
 from revisit_ssl.data import EvalView, open_source, steps_per_epoch
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_endpoints
@@ -39,26 +40,27 @@ def plan_steps(recipe, source):
     return Plan(per_epoch, total if recipe.max_steps is None else min(total, recipe.max_steps))
 
 
-def build_backbone(recipe, input_shape=(None, None, 3)):
+def build_backbone(recipe):
     """The recipe's network with initial weights that depend on its seed alone."""
+    network = find_backbone(recipe.backbone)
+    side = recipe.views.input_size if network.fixed_sides else None
+    options = backbone_options(recipe)
     keras.utils.set_random_seed(recipe.seed)
-    names = (
-        "stem", "bn_momentum", "bn_epsilon", "bn_group", "root_stride", "strides", "representation_size",
-        "stride_on_second", "zero_init_residual", "endpoints_after_pool", "recompute",
-    )  # fmt: skip
-    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) not in (None, False)}
-    for name in ("recompute", "representation_size", "endpoints_after_pool"):
-        if name in options and "revnet" not in recipe.backbone:
-            raise InputError(f"{name} needs a RevNet, not {recipe.backbone}; one of revnet50, revnet50_minus")
-    if recipe.backbone.startswith("vgg"):
-        # The first fully connected kernel is as large as the last map: the input size is part of the network.
-        input_shape = (recipe.views.input_size, recipe.views.input_size, 3)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return get_backbone(recipe.backbone, recipe.width, input_shape=input_shape, norm=recipe.norm, **options)
+        return network(recipe.width, options, input_shape=(side, side, 3))
     finally:
         keras.config.set_dtype_policy(previous)
+
+
+def backbone_options(recipe):
+    """The options of the recipe's network; InputError for one that is set and that the network does not have."""
+    every = {field.name for name in BACKBONES for field in dataclasses.fields(find_options(name))}
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name in every}
+    # None and False are what a recipe says where nothing is set; 0, of a momentum, is something.
+    given = {name: value for name, value in fields.items() if value is not None and value is not False}
+    return find_backbone(recipe.backbone).options(**given)
 
 
 def build_pretext(recipe, source):
@@ -69,7 +71,7 @@ def build_pretext(recipe, source):
 def build_untrained(recipe, data_dir=None):
     """What the recipe's run would export before its first step; heads only where the recipe probes one."""
     backbone = build_backbone(recipe)
-    if all(name in backbone.output for name in recipe.endpoints):
+    if all(name in backbone.output for name in recipe.bench.endpoints):
         return backbone
     return build_pretext(recipe, open_pretraining(recipe, data_dir)).exported
 
@@ -102,7 +104,7 @@ def check_model(model, recipe, plan, replicas=1):
     """
     exported = model.exported
     if recipe.probes:
-        check_endpoints(exported, recipe.endpoints)
+        check_endpoints(exported, recipe.bench.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
     size = EvalView.of(recipe).size

@@ -8,7 +8,8 @@ import numpy as np
 
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import InputError
+from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import extract_features
 from revisit_ssl.features.neighbours import class_scores
@@ -35,7 +36,12 @@ def parse_monitor(text):
 
 def watched_endpoint(recipe):
     """Whose features are looked at: projection where the recipe probes that, else pre_logits."""
-    return "projection" if "projection" in recipe.endpoints else "pre_logits"
+    return "projection" if "projection" in recipe.bench.endpoints else "pre_logits"
+
+
+def knn_temperature(recipe):
+    """The one of the recipe's knn probe where it has one, else of its instance loss as in CLD's scripts, else 0.1."""
+    return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
 
 
 class Monitor(keras.callbacks.Callback):
@@ -57,17 +63,15 @@ class Monitor(keras.callbacks.Callback):
         self.split = split
         self.last = last if split == "test" else None
         self.endpoint = watched_endpoint(recipe)
-        name = recipe.probe_dataset or recipe.dataset
         self.sources = [
-            open_source(name, part, data_dir=data_dir, seed=recipe.seed)
-            for part in (recipe.probe_train if split == "test" else "train", split)
+            open_source(recipe.probed_dataset, part, data_dir=data_dir, seed=recipe.seed)
+            for part in (recipe.bench.train if split == "test" else "train", split)
         ]
-        for source in self.sources if self.sources[0].num_classes is not None else ():
-            labelled = source.labels.min() >= 0
-            require(labelled, f"{source.name} holds unlabelled images; give a labelled set with --probe-dataset")
         if split == "val":
             gallery, queries = self.sources
             self.sources = [gallery.sample(GALLERY, recipe.seed), queries.sample(QUERIES, recipe.seed)]
+        for source in self.sources if self.sources[0].num_classes is not None else ():
+            check_labels(source.labels, source.num_classes, f"{source.name} {source.split}")
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(to_numpy(self.model.optimizer.iterations))
@@ -106,5 +110,5 @@ class Monitor(keras.callbacks.Callback):
         """Percent of the queries whose class the 200 nearest rows of the gallery vote for, as in the probe ``knn``."""
         (labels, own), classes = (s.labels for s in self.sources), self.sources[0].num_classes
         k = min(NEIGHBOURS, len(gallery))
-        scores = class_scores(queries, gallery, labels, classes, k, self.recipe.knn_temperature)
+        scores = class_scores(queries, gallery, labels, classes, k, knn_temperature(self.recipe))
         return float(100 * np.mean(np.argmax(scores, axis=1) == own))

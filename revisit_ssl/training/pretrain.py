@@ -92,9 +92,7 @@ def pretrain(
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
-        results.write_atomically(os.path.join(workdir, RECIPE), to_json(recipe))
-        environment = json.dumps(results.environment(), indent=2) + "\n"
-        results.write_atomically(os.path.join(workdir, "environment.json"), environment)
+        say_what_runs(recipe, workdir)
     if start < plan.total:
         callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
         if watched:
@@ -112,6 +110,13 @@ def pretrain(
             results.write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
         export_backbone(exported, path)
     return freeze(exported)
+
+
+def say_what_runs(recipe, workdir):
+    """Writes recipe.json and environment.json."""
+    results.write_atomically(os.path.join(workdir, RECIPE), to_json(recipe))
+    environment = json.dumps(results.environment(), indent=2) + "\n"
+    results.write_atomically(os.path.join(workdir, "environment.json"), environment)
 
 
 def export_backbone(backbone, path):
@@ -137,7 +142,7 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     except InputError as error:
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
-    view = model.score_view() or EvalView.of(recipe)
+    view = model.score_view(EvalView.of(recipe))
     step = tf.function(model.test_step, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     for batch in eval_batches(source, batch_size, view=view):

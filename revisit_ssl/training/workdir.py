@@ -7,9 +7,11 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import find_options, find_pretext
-from revisit_ssl.recipe import Recipe, build
+from revisit_ssl.recipe import Recipe
+from revisit_ssl.runs.old_recipe import upgrade
 from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
 from revisit_ssl.training.checkpoints import list_checkpoints
+from revisit_ssl.values import build
 
 RECIPE, FINISHED = "recipe.json", "finished.json"
 
@@ -20,8 +22,8 @@ def run_name(recipe, variant=""):
     return f"{variant or recipe.pretext}-{recipe.backbone}-k{recipe.width}-{data}-s{recipe.seed}"
 
 
-def read_recipe(workdir):
-    """The Recipe of the run in ``workdir``.
+def read_recipe(workdir, kinds=None):
+    """The Recipe of the run in ``workdir``; ``kinds``: of its probes, as for ``from_json``.
 
     Raises:
         InputError: no run there, or a damaged recipe.json.
@@ -29,11 +31,11 @@ def read_recipe(workdir):
     path = os.path.join(str(workdir), RECIPE)
     if not tf.io.gfile.exists(path):
         raise InputError(f"no run at {workdir}: it has no {RECIPE}; give the workdir of a finished run")
-    return read_recipe_file(path)
+    return read_recipe_file(path, kinds)
 
 
-def read_recipe_file(path):
-    """The Recipe in a file, as a run writes one into its workdir.
+def read_recipe_file(path, kinds=None):
+    """The Recipe in a file, as a run writes one into its workdir; ``kinds``: of its probes, as for ``from_json``.
 
     Raises:
         InputError: no such file, or no recipe.
@@ -41,19 +43,26 @@ def read_recipe_file(path):
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise InputError(f"no recipe at {path}; a run writes {RECIPE} into its workdir")
     with tf.io.gfile.GFile(path, "rb") as file:
-        return from_json(file.read().decode(errors="replace"), path)
+        return from_json(file.read().decode(errors="replace"), path, kinds)
 
 
-def from_json(text, path="this text"):
-    """The Recipe that ``to_json`` wrote.
+def from_json(text, path="this text", kinds=None):
+    """The Recipe that ``to_json`` wrote, also as it was written when its probes' options were fields of its own.
+
+    Args:
+        text: of recipe.json.
+        path: what an error line calls it.
+        kinds: {name: class} of the probes' options, ``evaluators.PROBES``; those of others stay plain values.
 
     Raises:
         InputError: not JSON, an unknown or a missing field, or a value of the wrong kind.
     """
     try:
-        values = json.loads(text)
+        values = upgrade(json.loads(text))
         options = find_options(values["pretext"])
         values["task"] = build(options, values.get("task", {}))
+        probes = values.get("probes", {}).items()
+        values["probes"] = {name: build(kinds[name], own) if name in (kinds or {}) else own for name, own in probes}
         return build(Recipe, values)
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
@@ -92,7 +101,7 @@ def check_workdir(recipe, workdir, *, resume):
         return "new"
     if not tf.io.gfile.exists(path):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
-    held = read_recipe_file(path)
+    held = read_recipe_file(path, {name: type(options) for name, options in recipe.probes.items()})
     if held != recipe:
         changed = difference(held, recipe)
         raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
@@ -105,16 +114,19 @@ def check_workdir(recipe, workdir, *, resume):
 def difference(held, wanted):
     """The fields in which two recipes differ, for an error line."""
     a, b = flatten(held), flatten(wanted)
+    if set(held.probes) != set(wanted.probes):  # then their names say enough
+        a, b = ({k: v for k, v in flat.items() if not k.startswith("probes.")} for flat in (a, b))
+        a["probes"], b["probes"] = (" ".join(recipe.probes) or "none" for recipe in (held, wanted))
     changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in {**a, **b} if a.get(name) != b.get(name)]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return "; ".join(changed[:3]) + more
 
 
 def flatten(value, prefix=""):
-    """{"optimizer.lr": 0.1, …} of nested dataclasses."""
+    """{"optimizer.lr": 0.1, …} of nested dataclasses and mappings."""
     flat = {}
-    for name, field in vars(value).items():
-        nested = hasattr(field, "__dataclass_fields__")
+    for name, field in (value if isinstance(value, dict) else vars(value)).items():
+        nested = hasattr(field, "__dataclass_fields__") or isinstance(field, dict)
         flat.update(flatten(field, f"{prefix}{name}.") if nested else {prefix + name: field})
     return flat
 

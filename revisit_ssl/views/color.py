@@ -1,4 +1,4 @@
-"""Colour, blur and normalisation of whole batches.
+"""Colour of whole batches.
 
 Images are float32 [B, H, W, 3] in [0, 1] unless a function says otherwise. ``adjust_*`` apply given parameters, one per
 image, and do not clip; ``random_*`` draw the parameters, apply them with a probability per image, and clip to [0, 1].
@@ -12,41 +12,24 @@ Wherever two libraries mean different things by one word, both are here under na
 Inside, colour is computed on planes [3, B, H, W]: sums and maxima over a last axis of 3 are several times slower.
 """
 
-import math
-
-import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, check_choice
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import to_float
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow; torchvision and tf.image round the first to 0.2989
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # those that every CIFAR script copies
-PADDINGS = {"REFLECT": "reflect", "SYMMETRIC": "symmetric", "CONSTANT": "constant"}  # TensorFlow's name: NumPy's
-
-__all__ = [
-    "adjust_brightness", "adjust_contrast", "adjust_hue", "adjust_saturation", "color_jitter", "gaussian_blur",
-    "gaussian_kernel", "inception_color", "normalize", "normalize_input", "random_brightness", "random_contrast",
-    "random_gaussian_blur", "random_grayscale", "random_hue", "random_saturation", "random_solarize", "solarize",
-    "standardize", "to_float", "to_gray",
-]  # fmt: skip
-
-
-# --- given parameters -------------------------------------------------------------------------------------------------
 
 
 def adjust_brightness(images, values, *, mode="scale"):
     """x * value ("scale") or x + value ("shift"); values: [B]."""
-    _check("brightness mode", mode, ("scale", "shift"))
+    check_choice("brightness mode", mode, ("scale", "shift"))
     values = _per_image(values, 4)
     return images * values if mode == "scale" else images + values
 
 
 def adjust_contrast(images, factors, *, around="gray"):
     """Scales the distance from the mean luma of the image ("gray") or the mean of each channel ("channel") by [B]."""
-    _check("contrast centre", around, ("gray", "channel"))
+    check_choice("contrast centre", around, ("gray", "channel"))
     planes = _planes(images)
     values = _luma(planes) if around == "gray" else planes
     return _images(_blend(planes, tf.reduce_mean(values, axis=(-2, -1), keepdims=True), _per_image(factors)))
@@ -54,7 +37,7 @@ def adjust_contrast(images, factors, *, around="gray"):
 
 def adjust_saturation(images, factors, *, mode="luma"):
     """Mode "luma": blend with the luma image; "hsv": S times the factor, at most 1, hue and V kept. factors: [B]."""
-    _check("saturation mode", mode, ("luma", "hsv"))
+    check_choice("saturation mode", mode, ("luma", "hsv"))
     planes, factors = _planes(images), _per_image(factors)
     if mode == "luma":
         return _images(_blend(planes, _luma(planes), factors))
@@ -64,7 +47,7 @@ def adjust_saturation(images, factors, *, mode="luma"):
 def adjust_hue(images, deltas):
     """Turns the hue of HSV by ``deltas`` [B], in turns (1 is the identity again); S and V are kept.
 
-    Values are those of ``tf.image.adjust_hue`` (the same formula is torchvision's), with one delta per image.
+    Values as of ``tf.image.adjust_hue`` (torchvision has the same formula), with one delta per image.
     """
     return _images(_turn_hue(_planes(images), deltas))
 
@@ -75,7 +58,7 @@ def to_gray(images, *, mode="luma"):
     "mean": channel mean, rounded down for integers (official ``to_gray``). "luma": ITU-R 601, for uint8 with the
     integer arithmetic of Pillow. images: [..., 3].
     """
-    _check("grey mode", mode, ("mean", "luma"))
+    check_choice("grey mode", mode, ("mean", "luma"))
     if tf.as_dtype(images.dtype).is_floating:
         weights = LUMA if mode == "luma" else (1 / 3, 1 / 3, 1 / 3)
         gray = sum(weight * images[..., i : i + 1] for i, weight in enumerate(weights))
@@ -91,100 +74,9 @@ def solarize(images, threshold=0.5):
     return tf.where(images < threshold, images, 1.0 - images)
 
 
-def gaussian_kernel(sigma, size):
-    """Normalised Gaussian weights exp(-t^2 / (2 sigma^2)).
-
-    Args:
-        sigma: float32 [...], standard deviation in pixels, > 0.
-        size: number of taps; t = 0 is tap (size - 1) // 2, so that an even size has its extra tap after the centre.
-
-    Returns:
-        float32 [..., size], summing to 1.
-    """
-    t = tf.range(size, dtype=tf.float32) - (size - 1) // 2
-    # softmax is the normalised exponential, safe for tiny sigma
-    return tf.nn.softmax(-0.5 * tf.square(t / tf.convert_to_tensor(sigma, tf.float32)[..., None]), axis=-1)
-
-
-def gaussian_blur(images, sigma, size=None, *, padding="REFLECT", constant=0.0):
-    """Separable Gaussian blur, as two products with one band matrix per image and axis.
-
-    Args:
-        images: [B, H, W, C], any real dtype and range.
-        sigma: standard deviation in pixels: a float, (vertical, horizontal), or a tensor [B], one per image.
-        size: taps: int, (vertical, horizontal), or None: out to 3 sigma, for which sigma must be Python numbers.
-        padding: "REFLECT" (edge pixel not repeated), "SYMMETRIC" (repeated) or "CONSTANT".
-        constant: value outside the image for "CONSTANT".
-
-    Returns:
-        [B, H, W, C], dtype of the images; integers are rounded down (as TensorFlow Addons does).
-
-    Raises:
-        InputError: unknown padding, a size below 1 or, for padding by reflection, wider than the image allows.
-    """
-    _check("padding", padding, tuple(PADDINGS))
-    sigmas = sigma if isinstance(sigma, (tuple, list)) else (sigma, sigma)
-    if size is None:
-        size = tuple(_taps(s) for s in sigmas)
-    sizes = size if isinstance(size, (tuple, list)) else (size, size)
-    blurred = tf.cast(images, tf.float32)
-    for equation, axis, s, taps in zip(("bih,bhwc->biwc", "bjw,biwc->bijc"), (1, 2), sigmas, sizes, strict=True):
-        side = images.shape[axis]
-        index = _padded_index(side, taps, padding)
-        weights = tf.reshape(gaussian_kernel(s, taps), [-1, taps])  # [B or 1, taps]
-        band = tf.einsum("bk,ikh->bih", weights, tf.one_hot(index, side))  # index -1, outside: no weight
-        band = tf.broadcast_to(band, [tf.shape(blurred)[0], side, side])
-        blurred = tf.einsum(equation, band, blurred)
-        if padding == "CONSTANT" and constant:
-            missing = constant * (1.0 - tf.reduce_sum(band, axis=-1))  # [B, side]
-            blurred += missing[:, :, None, None] if axis == 1 else missing[:, None, :, None]
-    return tf.cast(blurred, images.dtype)
-
-
-def standardize(images):
-    """Zero mean and unit standard deviation per image, over its last three axes [..., H, W, C].
-
-    The standard deviation is floored at 1 / sqrt(H * W * C), as in ``tf.image.per_image_standardization``. The floor
-    is absolute, so a nearly constant image depends on the range it comes in: the official patch pretexts standardise
-    0..255, Exemplar [-1, 1].
-    """
-    images = tf.cast(images, tf.float32)
-    mean, variance = tf.nn.moments(images, axes=(-3, -2, -1), keepdims=True)
-    floor = 1.0 / math.sqrt(np.prod(images.shape[-3:]))
-    return (images - mean) / tf.maximum(tf.sqrt(variance), floor)
-
-
-def normalize(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
-    """(x - mean) / std per channel."""
-    return (images - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
-
-
-def normalize_input(images, mode):
-    """What a network is given for images in [0, 1].
-
-    Args:
-        images: float32 [..., H, W, 3] in [0, 1].
-        mode: "pm1": to [-1, 1]; "standardize": zero mean, unit standard deviation per image (of 0..255, see below);
-            "imagenet", "cifar": minus mean, by standard deviation of that set's channels; "none".
-    """
-    _check("normalisation", mode, ("pm1", "standardize", "imagenet", "cifar", "none"))
-    if mode == "pm1":
-        return images * 2.0 - 1.0
-    if mode == "standardize":
-        # Deviation: the official Exemplar standardises [-1, 1], the patch tasks 0..255; here both do the latter. It
-        # matters for flat images alone: the floor of the deviation is 0.33 grey levels there, 0.0026 here (224 px).
-        return standardize(images * 255.0)
-    if mode == "cifar":
-        return normalize(images, CIFAR_MEAN, CIFAR_STD)
-    return normalize(images) if mode == "imagenet" else images
-
-
-# --- random parameters ------------------------------------------------------------------------------------------------
-
-
 def random_brightness(images, seed, *, strength, mode="scale", probability=1.0):
     """Mode "scale": x * U[1 - strength, 1 + strength] (from 0 at least); "shift": x + U[-strength, strength]."""
-    _check("brightness mode", mode, ("scale", "shift"))
+    check_choice("brightness mode", mode, ("scale", "shift"))
     interval = _interval("brightness", strength) if mode == "scale" else (-strength, strength)
     values = _draw(seed, images, interval, probability, neutral=1.0 if mode == "scale" else 0.0)
     return _clip(adjust_brightness(images, values, mode=mode))
@@ -208,9 +100,17 @@ def random_hue(images, seed, *, strength, probability=1.0):
 
 
 def color_jitter(
-    images, seed, *, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0,
-    probability=1.0, order="random", saturation_mode="luma",
-):  # fmt: skip
+    images,
+    seed,
+    *,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    hue=0.0,
+    probability=1.0,
+    order="random",
+    saturation_mode="luma",
+):
     """Brightness (scale), contrast (around grey), saturation and hue, as torchvision's ColorJitter, per image.
 
     Args:
@@ -225,12 +125,11 @@ def color_jitter(
     Returns:
         float32 [B, H, W, 3] in [0, 1]; clipped after each operation.
     """
-    _check("jitter order", order, ("random", "fixed"))
-    _check("saturation mode", saturation_mode, ("luma", "hsv"))
-    _check_probability(probability)
+    check_choice("jitter order", order, ("random", "fixed"))
+    check_choice("saturation mode", saturation_mode, ("luma", "hsv"))
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     intervals = [_interval(name, strength) for name, strength in strengths.items()]
-    batch = _batch(images)
+    batch = draws.batch_size(images)
     factors = [draws.uniform(draws.fold(seed, 1 + i), [batch], *interval) for i, interval in enumerate(intervals)]
     factors = tf.stack(factors, axis=1)  # [B, 3]
     deltas = draws.uniform(draws.fold(seed, 4), [batch], *_hue_interval(hue))  # [B]
@@ -265,34 +164,13 @@ def color_jitter(
 
 def random_grayscale(images, seed, *, probability, mode="luma"):
     """Grey with a probability per image: [B, ..., 3] of any dtype, which is kept (see ``to_gray``)."""
-    _check_probability(probability)
-    chosen = draws.bernoulli(seed, [_batch(images)], probability)
+    chosen = draws.bernoulli(seed, [draws.batch_size(images)], probability)
     return draws.select(chosen, to_gray(images, mode=mode), images)
-
-
-def random_gaussian_blur(images, seed, *, sigma=(0.1, 2.0), size=None, probability=0.5):
-    """Gaussian blur with sigma ~ U[sigma] pixels per image, with a probability per image.
-
-    Args:
-        size: taps of the kernel (static); None: out to 3 times the largest sigma, so that no draw is cut short (the
-            reflected border allows at most 2 * side - 1).
-
-    Pillow's GaussianBlur(radius) approximates the Gaussian of sigma = radius by three box blurs; this is the Gaussian.
-    """
-    _check_probability(probability)
-    if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1]:
-        raise InputError(f"sigma is a pair 0 < low <= high in pixels; got {tuple(sigma)}.")
-    if size is None:
-        size = min(_taps(sigma[1]), 2 * min(images.shape[1:3]) - 1)
-    sigmas = draws.uniform(draws.fold(seed, 0), [_batch(images)], *sigma)
-    chosen = draws.bernoulli(draws.fold(seed, 1), [_batch(images)], probability)
-    return draws.select(chosen, gaussian_blur(images, sigmas, size), images)
 
 
 def random_solarize(images, seed, *, probability, threshold=0.5):
     """Solarise with a probability per image: values at or above the threshold are inverted."""
-    _check_probability(probability)
-    chosen = draws.bernoulli(seed, [_batch(images)], probability)
+    chosen = draws.bernoulli(seed, [draws.batch_size(images)], probability)
     return draws.select(chosen, solarize(images, threshold), images)
 
 
@@ -302,17 +180,14 @@ def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5),
     In this fixed order and without a clip in between (slim ``inception_preprocessing.py``, ``fast_mode=True``); order
     "random": for each image in this one or the other, as older versions of that file.
     """
-    _check("colour order", order, ("fixed", "random"))
-    deltas = draws.uniform(draws.fold(seed, 0), [_batch(images)], -brightness, brightness)
-    factors = draws.uniform(draws.fold(seed, 1), [_batch(images)], *saturation)
+    check_choice("colour order", order, ("fixed", "random"))
+    deltas = draws.uniform(draws.fold(seed, 0), [draws.batch_size(images)], -brightness, brightness)
+    factors = draws.uniform(draws.fold(seed, 1), [draws.batch_size(images)], *saturation)
     fixed = adjust_saturation(adjust_brightness(images, deltas, mode="shift"), factors, mode="hsv")
     if order == "random":
         other = adjust_brightness(adjust_saturation(images, factors, mode="hsv"), deltas, mode="shift")
-        fixed = draws.select(draws.bernoulli(draws.fold(seed, 2), [_batch(images)], 0.5), other, fixed)
+        fixed = draws.select(draws.bernoulli(draws.fold(seed, 2), [draws.batch_size(images)], 0.5), other, fixed)
     return _clip(fixed)
-
-
-# --- pieces -----------------------------------------------------------------------------------------------------------
 
 
 def _planes(images):
@@ -381,10 +256,6 @@ def _clip(images):
     return tf.clip_by_value(images, 0.0, 1.0)
 
 
-def _batch(images):
-    return images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
-
-
 def _per_image(values, rank=3):
     """[B] -> [B, 1, 1], to go with planes [3, B, H, W], or to any other rank."""
     return tf.reshape(values, [-1] + [1] * (rank - 1))
@@ -392,8 +263,7 @@ def _per_image(values, rank=3):
 
 def _draw(seed, images, interval, probability, neutral=1.0):
     """[B] parameters, uniform in the interval with ``probability``, else neutral."""
-    _check_probability(probability)
-    batch = _batch(images)
+    batch = draws.batch_size(images)
     values = draws.uniform(draws.fold(seed, 0), [batch], *interval)
     return tf.where(draws.bernoulli(draws.fold(seed, 1), [batch], probability), values, neutral)
 
@@ -411,29 +281,3 @@ def _hue_interval(strength):
     if not -0.5 <= low <= high <= 0.5:
         raise InputError(f"hue is a strength in [0, 0.5] turns or a pair -0.5 <= low <= high <= 0.5; got {strength}.")
     return low, high
-
-
-def _taps(sigma):
-    """Odd number of taps that reaches 3 sigma on both sides."""
-    return 2 * math.ceil(3 * sigma) + 1
-
-
-def _padded_index(side, taps, padding):
-    """int [side, taps]: which pixel tap k of output i reads; -1 is outside."""
-    before, after = (taps - 1) // 2, taps // 2
-    widest = {"REFLECT": side - 1, "SYMMETRIC": side, "CONSTANT": math.inf}[padding]
-    if taps < 1 or after > widest:
-        raise InputError(f"{taps} blur taps do not fit {side} pixels padded by {padding}; 1 to {2 * widest + 1} do.")
-    options = {"constant_values": -1} if padding == "CONSTANT" else {}
-    padded = np.pad(np.arange(side), (before, after), mode=PADDINGS[padding], **options)
-    return np.lib.stride_tricks.sliding_window_view(padded, taps).copy()
-
-
-def _check(what, value, choices):
-    if value not in choices:
-        raise InputError(f"Unknown {what} {value!r}; one of {', '.join(choices)}.")
-
-
-def _check_probability(probability):
-    if not 0 <= probability <= 1:
-        raise InputError(f"A probability lies in [0, 1]; got {probability}.")

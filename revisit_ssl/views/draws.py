@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import require
 
 ALGORITHM = "philox"
 
@@ -79,7 +79,8 @@ def normal(seed, shape, mean=0.0, stddev=1.0):
 
 
 def bernoulli(seed, shape, probability):
-    """bool of ``shape``, True with ``probability`` in [0, 1] (0 never, 1 always)."""
+    """bool of ``shape``, True with ``probability``, a float in [0, 1] (0 never, 1 always); else InputError."""
+    require(0 <= probability <= 1, f"A probability lies in [0, 1]; got {probability}.")
     return uniform(seed, shape) < probability
 
 
@@ -97,8 +98,7 @@ def dropout(x, rate, seed):
     Raises:
         InputError: rate outside [0, 1).
     """
-    if not 0 <= rate < 1:
-        raise InputError(f"A dropout rate lies in [0, 1); got {rate}.")
+    require(0 <= rate < 1, f"A dropout rate lies in [0, 1); got {rate}.")
     if rate == 0:
         return x
     shape = [tf.shape(x)[i] if side is None else side for i, side in enumerate(x.shape)]
@@ -112,6 +112,11 @@ def select(chosen, yes, no):
     The row form of Select copies whole rows; on the CPU it is seven times faster than tf.where with broadcasting.
     """
     return tf.raw_ops.Select(condition=chosen, x=yes, y=no)
+
+
+def batch_size(images):
+    """B of images [B, ...]: an int where it is static, else an int32 scalar tensor."""
+    return tf.shape(images)[0] if images.shape[0] is None else images.shape[0]
 
 
 def _key(seed):

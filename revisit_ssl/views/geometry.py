@@ -4,20 +4,17 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import erasing_boxes
+from revisit_ssl.views.boxes import erasing_boxes
 
 
 def random_flip(images, seed, *, probability=0.5):
     """Mirrors left and right with a probability per image: [B, H, W, C], any dtype."""
-    if not 0 <= probability <= 1:
-        raise InputError(f"A probability lies in [0, 1]; got {probability}.")
-    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
-    chosen = draws.bernoulli(seed, [batch], probability)
+    chosen = draws.bernoulli(seed, [draws.batch_size(images)], probability)
     return draws.select(chosen, tf.reverse(images, [2]), images)
 
 
 def random_erasing(images, seed, *, area=(0.02, 0.33), ratio=(0.3, 3.3), probability=1.0, value=0.0):
-    """Sets one random box per image to ``value``, with a probability per image (law: ``crops.erasing_boxes``).
+    """Sets one random box per image to ``value``, with a probability per image (law: ``boxes.erasing_boxes``).
 
     Args:
         images: float32 [B, H, W, C], any range; H and W static.
@@ -33,12 +30,10 @@ def random_erasing(images, seed, *, area=(0.02, 0.33), ratio=(0.3, 3.3), probabi
     Raises:
         InputError: probability outside [0, 1], or a range that is none.
     """
-    if not 0 <= probability <= 1:
-        raise InputError(f"A probability lies in [0, 1]; got {probability}.")
     if not (0 < area[0] <= area[1] <= 1 and 0 < ratio[0] <= ratio[1]):
         raise InputError(f"Pairs 0 < low <= high, area at most 1; got area {area}, ratio {ratio}.")
     height, width = images.shape[1:3]
-    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    batch = draws.batch_size(images)
     chosen = draws.bernoulli(draws.fold(seed, 0), [batch], probability)
     boxes = erasing_boxes([batch], height, width, seed, area=area, ratio=ratio)
     top, left, h, w = (boxes[:, i, None] for i in range(4))
@@ -66,7 +61,7 @@ def rotations(images):
         raise InputError(f"Rotations need square images [B, H, H, C]; got shape {tuple(images.shape)}.")
     transposed = tf.transpose(images, [0, 2, 1, 3])
     turned = [images, tf.reverse(transposed, [1]), tf.reverse(images, [1, 2]), tf.reverse(transposed, [2])]
-    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    batch = draws.batch_size(images)
     return tf.reshape(tf.stack(turned, axis=1), [4 * batch, side, side, images.shape[3]])
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import center_crop, slice_boxes
+from revisit_ssl.views.resample import center_crop, slice_boxes
 
 
 def grid_patches(images, seed=None, *, grid=3, cell, size):
@@ -30,7 +30,7 @@ def grid_patches(images, seed=None, *, grid=3, cell, size):
             f"A {grid}x{grid} grid of {cell}-pixel cells needs images [B, {grid * cell}, {grid * cell}, C]; "
             f"got shape {tuple(images.shape)}; crop first."
         )
-    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    batch = draws.batch_size(images)
     channels = images.shape[3]
     cells = tf.reshape(images, [batch, grid, cell, grid, cell, channels])
     cells = tf.transpose(cells, [0, 1, 3, 2, 4, 5])  # [B, grid, grid, cell, cell, C]

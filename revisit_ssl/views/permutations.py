@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 
-LARGEST = 9  # positions; those of a 4x4 grid have 16! = 2e13 orders
+LARGEST = 9  # positions; a 4x4 grid has 16! = 2e13 orders
 
 
 @functools.cache

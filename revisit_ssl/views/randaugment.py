@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
-from revisit_ssl.views.color import IMAGENET_MEAN, to_gray
+from revisit_ssl.views.color import to_gray
+from revisit_ssl.views.pixels import IMAGENET_MEAN
 
 TABLES = ("auto_contrast", "equalize", "invert", "posterize", "solarize", "solarize_add")
 BLENDS = ("contrast", "brightness", "color", "sharpness")
@@ -53,7 +54,7 @@ def rand_augment(
             f"RandAugment has one layer or more, a magnitude in [0, 10], a deviation >= 0, a probability in [0, 1]; "
             f"got {layers}, {magnitude}, {deviation}, {probability}."
         )
-    batch = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    batch = draws.batch_size(images)
     numbers = tf.constant([OPERATIONS.index(name) for name in operations])
     for layer in range(layers):
         key = draws.fold(seed, layer)
@@ -99,7 +100,7 @@ def _pick(operation, choices):
 
 
 def _by_table(images, operation, level):
-    batch, side = tf.shape(images)[0] if images.shape[0] is None else images.shape[0], images.shape[1:3]
+    batch, side = draws.batch_size(images), images.shape[1:3]
     values = tf.cast(tf.floor(images * 255.0 + 0.5), tf.int32)
     rows = 3 * tf.range(batch)[:, None, None, None] + tf.range(3)  # one histogram per image and channel
     bins = tf.reshape(256 * rows + values, [-1])

@@ -316,9 +316,12 @@ def test_deepercluster_vgg16(kind):
             assert value.shape == tuple(data[f"{kind}_shapes_nhwc"][j - 1])
             atol = 10 * data[f"{prefix}_float32_deviation"][j - 1]
             for part, ours in {
-                "mean": value.mean(dtype=np.float64), "std": value.std(dtype=np.float64), "max": value.max(),
-                "first16": value.ravel()[:16], "last16": value.ravel()[-16:],
-            }.items():  # fmt: skip
+                "mean": value.mean(dtype=np.float64),
+                "std": value.std(dtype=np.float64),
+                "max": value.max(),
+                "first16": value.ravel()[:16],
+                "last16": value.ravel()[-16:],
+            }.items():
                 np.testing.assert_allclose(
                     ours, data[f"{prefix}_{part}"][j - 1], rtol=0, atol=atol, err_msg=f"{part} {j}"
                 )

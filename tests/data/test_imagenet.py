@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from revisit_ssl.data import DATASETS, EvalView, eval_batches, imagenet, open_source, sources, train_batches
+from revisit_ssl.data import DATASETS, EvalView, TfdsSet, eval_batches, imagenet, open_source, sources, train_batches
+from revisit_ssl.data.imagenet_lists import read_entries
 from revisit_ssl.errors import InputError
 from revisit_ssl.views.crops import CropSpec
 
@@ -91,15 +92,13 @@ def place(request, monkeypatch):
     """Where ImageNet lies, in one form or the other; of 24 training images, 20 train and 4 validate."""
     open_source.cache_clear()
     slices = {"train": "train[:20]", "val": "train[20:]", "trainval": "train", "test": "validation"}
-    for name in ("imagenet2012", "imagenet100", "imagenet20"):
-        monkeypatch.setitem(DATASETS, name, type(DATASETS[name])("imagenet2012", slices))
+    monkeypatch.setitem(DATASETS, "imagenet2012", TfdsSet("imagenet2012", slices))
     monkeypatch.setattr(imagenet, "HELD", 0.2)
     monkeypatch.setattr(imagenet, "imagenet100_classes", lambda: KEPT)
     if "larger" in request.param:
         monkeypatch.setattr(sources, "MAX_BYTES", 0)
     yield request.getfixturevalue("folder_dir" if request.param == "folders" else "tfds_dir")
     open_source.cache_clear()
-    sources._column.cache_clear()
 
 
 def classes_seen(source):
@@ -243,17 +242,17 @@ def test_semi_supervised_list(place, tmp_path):
 def test_published_lists_can_be_read(real_data):
     lists = pathlib.Path(real_data).parent / "lists" / "imagenet"
     for name, count in (("1percent.txt", 12_811), ("10percent.txt", 128_116)):
-        entries = imagenet.read_entries(str(lists / name), "trainval")
+        entries = read_entries(str(lists / name), "trainval")
         assert len(entries.names) == count and len(entries.class_names) == len(set(entries.labels)) == 1000
-    train, val = (imagenet.read_entries(str(lists / "1percent.txt"), split) for split in ("train", "val"))
+    train, val = (read_entries(str(lists / "1percent.txt"), split) for split in ("train", "val"))
     assert len(train.names) + len(val.names) == 12_811 and not set(train.names) & set(val.names)
     assert np.bincount(val.labels).tolist() == [1] * 1000
-    tail = imagenet.read_entries(str(lists / "imageNet_100_LT_train.txt.gz"), "trainval")
+    tail = read_entries(str(lists / "imageNet_100_LT_train.txt.gz"), "trainval")
     assert len(tail.names) == 12_205 and tail.class_names == imagenet.imagenet100_classes()
     counts = np.bincount(tail.labels)
     assert (counts.max(), counts.min()) == (1280, 6)
     for name, each in (("ImageNet_LT_val.txt.gz", 20), ("ImageNet_LT_test.txt.gz", 50)):
-        entries = imagenet.read_entries(str(lists / name), "trainval")
+        entries = read_entries(str(lists / name), "trainval")
         with gzip.open(lists / name, "rt") as file:  # the label of a list is the place of its class
             assert [int(line.split()[1]) for line in file] == entries.labels.tolist()
         assert np.bincount(entries.labels).tolist() == [each] * 1000
@@ -288,9 +287,7 @@ def test_what_is_wrong_is_said(folder_dir, tfds_dir, tmp_path, monkeypatch):
     assert "is too short to hold out a val split" in message(f"imagenet_list:{path}", "val")
     path.write_text("n01440764_99.JPEG\n")
     assert "n01440764_99.JPEG is missing, the first of" in message(f"imagenet_list:{path}", "trainval")
-    monkeypatch.setitem(
-        DATASETS, "imagenet2012", type(DATASETS["imagenet2012"])("imagenet2012", {"trainval": "train"} | dict(test="x"))
-    )
+    monkeypatch.setitem(DATASETS, "imagenet2012", TfdsSet("imagenet2012", {"trainval": "train", "test": "x"}))
     assert "imagenet2012 lacks 1 of the 1 images" in message(f"imagenet_list:{path}", "trainval", tfds_dir)
     path.write_text("\n")
     assert "names no images" in message(f"imagenet_list:{path}")

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from revisit_ssl.data import DATASETS, kitchen_hc, open_source
+from revisit_ssl.data import DATASETS, kitchen_hc_builder, open_source
 from revisit_ssl.errors import InputError
 
 HEIGHT, WIDTH, FRAMES = 40, 60, 3
@@ -122,7 +122,7 @@ def test_boxes_are_clipped_and_slivers_left_out(tmp_path):
     ]
     text = XML.format(frame="x", boxes="".join(BOX.format(*o) for o in objects))
     (folder / "Annotations" / "rgb_10.xml").write_text(text)
-    frames = kitchen_hc.read_scene(str(folder))
+    frames = kitchen_hc_builder.read_scene(str(folder))
     assert [path.rpartition("/")[2] for path, _ in frames] == ["rgb_9.png", "rgb_10.png", "rgb_11.png"]
     assert frames[0][1] == boxes_of(1, 0)
     assert frames[1][1] == [("a", (0, 0, 10, 8)), ("b", (55, 30, 60, 40)), ("d", (4, 4, 6, 6))]
@@ -131,7 +131,7 @@ def test_boxes_are_clipped_and_slivers_left_out(tmp_path):
 def test_nine_scenes_are_split_as_published():
     """Against all 504 splits of five, one and three scenes, by brute force."""
     counts = np.random.default_rng(0).integers(150, 700, (9, 11))
-    train, val, test = kitchen_hc.split_scenes(counts)
+    train, val, test = kitchen_hc_builder.split_scenes(counts)
     assert (len(train), len(val), len(test)) == (5, 1, 3) and sorted(train + val + test) == list(range(9))
     sizes = counts.sum(1)
 
@@ -149,7 +149,7 @@ def test_classes_are_seen_in_training_where_that_can_be():
     counts[:, 1] = 0
     counts[4, 1] = 1  # one scene alone has the second class
     for shift in range(9):
-        train, _, _ = kitchen_hc.split_scenes(np.roll(counts, shift, 0))
+        train, _, _ = kitchen_hc_builder.split_scenes(np.roll(counts, shift, 0))
         assert (4 + shift) % 9 in train
 
 
@@ -212,7 +212,7 @@ def test_frames_without_boxes_are_counted(tmp_path, capsys):
     folder = film(tmp_path) / "gmu_scene_001"
     (folder / "Annotations" / "rgb_9.xml").unlink()
     (folder / "Images" / "rgb_11.png").unlink()
-    assert [path[-10:] for path, _ in kitchen_hc.read_scene(str(folder))] == ["rgb_10.png"]
+    assert [path[-10:] for path, _ in kitchen_hc_builder.read_scene(str(folder))] == ["rgb_10.png"]
     assert "2 frames or annotations without the other are left out" in capsys.readouterr().err
 
 

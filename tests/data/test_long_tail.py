@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from revisit_ssl.data import DATASETS, long_tail, open_source, sources, splits
+from revisit_ssl.data import DATASETS, TfdsSet, long_tail, open_source, splits
 from revisit_ssl.errors import InputError
+from revisit_ssl.testing import check_dataset
 
 EACH, TESTS = 60, 3  # training and test images of each class of the small stand-in
 
@@ -59,7 +60,7 @@ def stub_dir(tmp_path_factory):
 @pytest.fixture
 def stub(stub_dir, monkeypatch):
     slices = {"train": "train[:540]", "val": "train[540:]", "trainval": "train", "test": "test"}
-    monkeypatch.setitem(DATASETS, "cifar10", type(DATASETS["cifar10"])("cifar_stub", slices))
+    monkeypatch.setitem(DATASETS, "cifar10", TfdsSet("cifar_stub", slices))
     open_source.cache_clear()
     yield stub_dir
     open_source.cache_clear()
@@ -120,6 +121,11 @@ def test_source(stub, name, factor):
     assert len({source.fingerprint for source in found.values()}) == 4
     again = open_source(name, "trainval", data_dir=stub, seed=5)
     assert again.fingerprint == found["trainval"].fingerprint  # the draw is the set's, not the run's
+
+
+def test_contract(stub, monkeypatch):
+    monkeypatch.setitem(DATASETS, "cifar10_lt", long_tail.LongTail("cifar10", EACH, 10 * TESTS, 10, (4, 4, 3)))
+    check_dataset("cifar10_lt:5", stub)
 
 
 def test_default_factor_parts_and_seeds(stub):
@@ -197,7 +203,7 @@ def test_real_cifar10(real_data):
     np.testing.assert_array_equal(np.bincount(found.labels), long_tail.class_counts(5000, 10, 100))
     pixels = {image.tobytes(): row for row, image in enumerate(whole.images)}
     stored = [pixels[image.tobytes()] for image in found.images]
-    official = np.array([int(text[6:]) for text in sources._column("cifar10", "trainval", real_data, "id")])
+    official = np.array([int(text[6:]) for text in whole.text("id")])
     np.testing.assert_array_equal(labels[official], whole.labels)
     np.testing.assert_array_equal(np.sort(official[stored]), ldam_draw(labels, 100))
     path = lists / "cifar10_sdclr_longtail_index_splits.npz"

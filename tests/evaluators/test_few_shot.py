@@ -9,6 +9,7 @@ from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import FeatureSplit
 from revisit_ssl.evaluators.few_shot import FewShot, cosines, low_shot_classes, prototypes
+from revisit_ssl.papers import PROTOCOLS
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "obow"
 
@@ -46,7 +47,7 @@ def test_an_episode_equals_a_loop(monkeypatch):
     data, seen = split(2.0), []
     real = np.unique
     monkeypatch.setattr(np, "unique", lambda images, **k: seen.append(images) or real(images, **k))
-    score = FewShot(ways=4, shots=(3,), queries=2, episodes=10)(None, None, data, num_classes=12)
+    score = FewShot(ways=4, shots=(3,), queries=2, episodes=10).score(data, num_classes=12)
     accuracies = []
     for images in seen:  # [4, 3 + 2] rows of the test features, support first
         right, means = 0, []
@@ -63,15 +64,15 @@ def test_an_episode_equals_a_loop(monkeypatch):
 
 
 def test_perfect_on_separable_features_and_chance_on_noise():
-    perfect, chance = (FewShot()(None, None, split(s), num_classes=12) for s in (20.0, 0.0))
+    perfect, chance = (FewShot().score(split(s), num_classes=12) for s in (20.0, 0.0))
     assert list(perfect.metrics) == ["few_shot_5way_1shot", "few_shot_5way_5shot"] and perfect.top1 is None
     assert min(perfect.metrics.values()) > 99
     for name, value in chance.metrics.items():
         assert abs(value - 20) < 4 * chance.extra["standard_error"][name] + 1, name
-    again = FewShot(shots=(5,))(None, None, split(0.0), num_classes=12, seed=3)
+    again = FewShot(shots=(5,)).score(split(0.0), num_classes=12)
     name = "few_shot_5way_5shot"
     assert again.metrics[name] == chance.metrics[name], "all seeds and choices of shots get the same episodes"
-    assert FewShot(shots=(5,), draw=1)(None, None, split(0.0), num_classes=12).metrics != again.metrics
+    assert FewShot(shots=(5,), draw=1).score(split(0.0), num_classes=12).metrics != again.metrics
 
 
 def test_support_and_queries_are_different_images():
@@ -79,7 +80,7 @@ def test_support_and_queries_are_different_images():
     labels = np.tile(np.arange(6), 7)
     data = FeatureSplit(np.eye(42, dtype="f4"), labels)
     for ways in (2, 6):
-        score = FewShot(ways=ways, shots=(5,), queries=2, episodes=30)(None, None, data, num_classes=6)
+        score = FewShot(ways=ways, shots=(5,), queries=2, episodes=30).score(data, num_classes=6)
         assert list(score.metrics.values()) == [pytest.approx(100 / ways)]
 
 
@@ -91,7 +92,7 @@ def test_papers_classes():
     labels = np.repeat(np.arange(1000), 6)
     features = np.eye(1000, dtype="f4")[labels]
     features[np.isin(labels, list(first), invert=True)] = np.nan  # none of them is looked at
-    probe, seen = FewShot.obow(), set()
+    probe, seen = PROTOCOLS["obow"]["few_shot"], set()
     assert (probe.ways, probe.shots, probe.queries, probe.episodes) == (50, (1, 5), 1, 200)
     rows = {c: np.flatnonzero(labels == c) for c in probe._pool(labels, 1000, "test")}
     assert set(rows) == first
@@ -103,15 +104,15 @@ def test_papers_classes():
 def test_refusals():
     data = split(1.0)
     for changes, message in (
-        ({"ways": 13}, "13 ways of pre_logits of test, which has 12 classes; lower --few-shot-ways"),
-        ({"ways": 1}, "1 ways; an episode needs at least 2"),
+        ({"ways": 13}, "13 ways of pre_logits of test, which has 12 classes; lower --few-shot.ways"),
+        ({"ways": 1}, "ways 1: an episode needs at least 2"),
         ({"shots": (1, 20)}, r"class 0 of pre_logits of test has 30 images; an episode needs 35 \(20 shots, 15 quer"),
-        ({"shots": (0,)}, "expected numbers from 1 up"),
-        ({"queries": 0}, "0 queries"),
-        ({"episodes": 1}, "1 episodes"),
+        ({"shots": (0,)}, "numbers from 1 up"),
+        ({"queries": 0}, "queries 0 must be at least 1"),
+        ({"episodes": 1}, "episodes 1: their spread"),
         ({"classes": "novel_1"}, "novel_1 are classes of ImageNet's 1,000, and pre_logits of test has 12; set --few"),
     ):
         with pytest.raises(InputError, match=message):
-            FewShot(**changes)(None, None, data, num_classes=12)
+            FewShot(**changes).score(data, num_classes=12)
     with pytest.raises(InputError, match="11 ways of digits test, which has 10 classes"):
         FewShot(ways=11).check({"test": open_source("digits", "test")})

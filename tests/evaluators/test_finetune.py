@@ -7,18 +7,19 @@ import keras
 import numpy as np
 import pytest
 
-from revisit_ssl.data import EvalView, Source
+from revisit_ssl.data import Source
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.evaluate import evaluate, probe
+from revisit_ssl.evaluation.evaluate import evaluate
+from revisit_ssl.evaluators import augment, tuning
 from revisit_ssl.evaluators import finetune as module
-from revisit_ssl.evaluators.finetune import Finetune, Trained
-from revisit_ssl.features.representation import NetworkInput
-from revisit_ssl.papers import get_recipe
+from revisit_ssl.evaluators.bench import Bench
+from revisit_ssl.evaluators.finetune import Finetune
+from revisit_ssl.evaluators.tuning import Trained, Tuning
+from revisit_ssl.papers import PROTOCOLS, get_recipe
+from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec
 from revisit_ssl.training.build import build_backbone, freeze
 
-PM1 = NetworkInput(normalize="pm1")
-CALL = {"endpoints": ("block1",), "network_input": PM1, "num_classes": 3}
-FAST = Finetune(size=8, batch_size=16, epochs=2, eval_view=EvalView(size=8))
+FAST = Finetune(batch_size=16, epochs=2)
 
 
 def source(split, count=48):
@@ -31,6 +32,19 @@ def source(split, count=48):
         name="rgb", split=split, kind="memory", num_examples=count, fingerprint=f"rgb-{split}",
         class_names=("r", "g", "b"), known_labels=labels, images=images,
     )  # fmt: skip
+
+
+def bench_of(backbone, fraction=None):
+    """A bench of 8 x 8 pixels, whose endpoint is not the one that is tuned."""
+    spec = BenchSpec(endpoints=("block1",), method="none", fraction=fraction)
+    recipe = Recipe(pretext="rotation", views=ViewSpec(size=8, normalize="pm1"), bench=spec)
+    return Bench(backbone, {"train": source("train"), "val": source("val", 24), "test": source("test", 50)}, recipe)
+
+
+def measured(probe, backbone):
+    """The one Score of the probe."""
+    (score,) = probe.measure(bench_of(backbone))
+    return score
 
 
 def linear_trunk():
@@ -66,11 +80,11 @@ def test_a_copy_is_trained_and_the_network_is_the_same_to_the_bit(monkeypatch):
             super().__init__(*a)
             copies.append(self)
 
-    monkeypatch.setattr(module, "Trained", Kept)
-    scores = FAST(backbone, source("train"), source("val", 24), source("test", 50), **CALL)
+    monkeypatch.setattr(tuning, "Trained", Kept)
+    score = measured(FAST, backbone)
     for old, new in zip(before, backbone.weights, strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))
-    assert not backbone.trainable_variables and list(scores) == ["pre_logits"]
+    assert not backbone.trainable_variables and score.endpoint == "pre_logits"
     (copy,) = copies
     assert {w.path.split("/")[0] for w in copy.network.weights} == {"conv", "norm"}, "the head is dropped"
     pairs = zip(copy.network.weights, copy.start[0], strict=True)
@@ -80,20 +94,21 @@ def test_a_copy_is_trained_and_the_network_is_the_same_to_the_bit(monkeypatch):
 
 
 def test_steps_equal_numpy(monkeypatch):
-    seen, real = [], module.train_batches
+    seen, real = [], augment.train_batches
 
     def recorded(*args, **kwargs):
         for batch in real(*args, **kwargs):
             seen.append(batch["index"].numpy())
             yield batch
 
-    monkeypatch.setattr(module, "train_batches", recorded)
+    monkeypatch.setattr(augment, "train_batches", recorded)
     backbone, train = linear_trunk(), source("train")
     tuned = dataclasses.replace(FAST, epochs=5, weight_decay=0.05)
-    network = Trained(backbone, PM1, 3, 0)
+    tune = Tuning(tuned, bench_of(backbone))
+    network = tune.network
     (w, b), (k, c) = ([v.numpy().astype(np.float64) for v in part] for part in (network.trunk, network.head))
     assert np.std(k) == pytest.approx(0.01, rel=0.5) and not c.any()
-    tuned._train(tuned._step(network, 0), train, 16, 0.1, 3.0, 0)
+    tune.train(0.1, 3.0)
     x = train.images[:, 0, 0].astype(np.float64) / 127.5 - 1
     values, buffers = [w, b, k, c], [0.0, 0.0, 0.0, 0.0]
     assert len(seen) == 5 * 3
@@ -118,73 +133,55 @@ def test_steps_equal_numpy(monkeypatch):
 
 def test_greedy_tries_the_rates_then_the_multipliers_and_scores_the_best_on_val(monkeypatch):
     fits = []
-    monkeypatch.setattr(Finetune, "_train", lambda self, step, source, size, *candidate: fits.append(candidate[:2]))
+    monkeypatch.setattr(Tuning, "train", lambda self, *candidate: fits.append(candidate))
     percent = {(0.1, 10): 50.0, (0.01, 10): 40.0, (0.001, 10): 50.0, (0.001, 1): 60.0, (0.001, 100): 60.0}
     scored = []
 
-    def scorer(self, network, view, batch_size):
+    def score(self, source):
         # The network is marked by the number of the fit, to see whose is scored on test.
-        def score(source):
-            scored.append((source.split, float(network.bias.numpy()[0])))
-            network.bias.assign([float(len(fits)), 0.0, 0.0])
-            return np.zeros((source.num_examples, 3), np.float32)
+        scored.append((source.split, float(self.network.bias.numpy()[0])))
+        self.network.bias.assign([float(len(fits)), 0.0, 0.0])
+        return np.zeros((source.num_examples, 3), np.float32)
 
-        return score
-
-    monkeypatch.setattr(Finetune, "_scorer", scorer)
+    monkeypatch.setattr(Tuning, "score", score)
     monkeypatch.setattr(module, "topk_percent", lambda scores, labels, k: percent[fits[-1]])
-    data = source("train"), source("val", 24), source("test", 50)
-    score = FAST(linear_trunk(), *data, **CALL)["pre_logits"]
+    score = measured(FAST, linear_trunk())
     assert fits == [(0.001, 10), (0.01, 10), (0.1, 10), (0.001, 1), (0.001, 100)]
     assert (score.hyperparameters["lr"], score.hyperparameters["head_multiplier"]) == (0.001, 1), "the first of equals"
     assert [split for split, _ in scored] == ["val"] * 5 + ["test"] and scored[-1][1] == 4, "test once, by the best"
     fits.clear()
     monkeypatch.setattr(module, "topk_percent", lambda scores, labels, k: float(len(fits)))
-    grid = dataclasses.replace(FAST, search="grid")(linear_trunk(), *data, **CALL)["pre_logits"]
+    grid = measured(dataclasses.replace(FAST, search="grid"), linear_trunk())
     assert len(fits) == 9 == len(grid.extra["val_top1_by_candidate"]) and fits[-1] == (0.1, 100)
     assert (FAST.passes, dataclasses.replace(FAST, search="grid").passes) == (3 * 2 * 5, 3 * 2 * 9)
 
 
 def test_candidates_do_not_hang_together():
-    data = source("train"), source("val", 24), source("test", 50)
     both = dataclasses.replace(FAST, learning_rates=(0.1, 1e-4), head_multipliers=(1.0,))
-    chosen = both(linear_trunk(), *data, **CALL)["pre_logits"]
+    chosen = measured(both, linear_trunk())
     alone = dataclasses.replace(both, learning_rates=(chosen.hyperparameters["lr"],))
-    alone = alone(linear_trunk(), *data, **CALL)["pre_logits"]
+    alone = measured(alone, linear_trunk())
     assert (chosen.top1, chosen.extra["val_top1"]) == (alone.top1, alone.extra["val_top1"])
     values = list(chosen.extra["val_top1_by_candidate"].values())
     assert chosen.extra["val_top1"] == max(values) > min(values)
 
 
-def test_what_the_recipe_says():
-    recipe = get_recipe("rotation", "smoke", finetune_weight_decay=5e-4)
-    found = probe("finetune", recipe)
-    assert (found.size, found.eval_view.size, found.weight_decay, found.batch_size) == (32, 32, 5e-4, 256)
-    assert (found.learning_rates, found.head_multipliers, found.epochs) == ((0.001, 0.01, 0.1), (1, 10, 100), 20)
-    one = probe("finetune", get_recipe("rotation", "paper"))
-    assert (one.learning_rates, one.head_multipliers, one.batch_size, one.weight_decay) == ((0.01,), (100,), 256, 1e-4)
+def test_settings_of_papers():
+    cld, obow = PROTOCOLS["moco"]["finetune"], PROTOCOLS["obow"]["finetune"]
+    assert (cld.learning_rates, cld.head_multipliers, cld.batch_size, cld.weight_decay) == ((0.01,), (100,), 256, 1e-4)
+    assert (cld.epochs, cld.length(bench_of(linear_trunk(), 0.01)), cld.chooses) == (20, 20, False)
+    (lr,), (multiplier,) = obow.learning_rates, obow.head_multipliers
+    assert (lr, lr * multiplier, obow.weight_decay, obow.batch_size, obow.factor) == (2e-4, 0.5, 0.0, 256, 0.2)
+    for fraction, epochs, drops in ((0.01, 40, [24, 32]), (0.1, 20, [12, 16]), (None, 20, [12, 16])):
+        assert obow.length(bench_of(linear_trunk(), fraction)) == epochs
+        assert [share * epochs for share in obow.decay_at] == pytest.approx(drops)
+    assert Finetune().chooses and Finetune().learning_rates == (0.001, 0.01, 0.1)
 
 
-def test_settings_of_obow():
-    one = probe("finetune", get_recipe("rotation", "paper", probe_setting="obow", probe_fraction=0.01))
-    ten = probe("finetune", get_recipe("rotation", "paper", probe_setting="obow", probe_fraction=0.1))
-    for found, epochs, drops in ((one, 40, [24, 32]), (ten, 20, [12, 16])):
-        (lr,), (multiplier,) = found.learning_rates, found.head_multipliers
-        assert (lr, lr * multiplier, found.weight_decay, found.batch_size) == (2e-4, 0.5, 0.0, 256)
-        assert (found.epochs, found.factor) == (epochs, 0.2)
-        assert [share * epochs for share in found.decay_at] == pytest.approx(drops)
-    # A published list is no share of the labels: its length is said. Other rates, of the network and of the new layer.
-    said = get_recipe("rotation", "paper", probe_setting="obow", finetune_epochs=40, finetune_rates=(0.01, 0.3))
-    found = probe("finetune", said)
-    assert (found.epochs, found.learning_rates, found.head_multipliers) == (40, (0.01,), (pytest.approx(30),))
-
-
-def test_from_a_recipe_to_a_line(tmp_path, monkeypatch):
-    real = Finetune.paper
-    monkeypatch.setattr(Finetune, "paper", classmethod(lambda cls: dataclasses.replace(real(), epochs=1)))
+def test_from_a_recipe_to_a_line(tmp_path):
     recipe = get_recipe(
-        "rotation", "smoke", backbone="tiny", probes=("finetune",), probe_fraction=0.1, probe_balanced=True,
-        probe_setting="paper", endpoints=("block4", "pre_logits"),
+        "rotation", "smoke", backbone="tiny", probes=("finetune",), protocol="moco", probes__finetune__epochs=1,
+        bench__fraction=0.1, bench__balanced=True, bench__endpoints=("block4", "pre_logits"),
     )  # fmt: skip
     evaluate(freeze(build_backbone(recipe)), recipe, workdir=tmp_path, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
@@ -195,20 +192,19 @@ def test_from_a_recipe_to_a_line(tmp_path, monkeypatch):
 
 
 def test_refusals():
-    data = source("train"), source("val", 24), source("test", 50)
     backbone = linear_trunk()
     for bad, message in (
-        ({"epochs": 0}, "0 epochs; expected at least 1"),
-        ({"learning_rates": ()}, "at least one lr"),
-        ({"eval_view": EvalView(size=16)}, "trained on 8 pixels, scored on 16"),
+        ({"epochs": 0}, "finetune.epochs 0 must be at least 1"),
+        ({"learning_rates": ()}, "learning_rates .*one or more numbers above 0"),
+        ({"weight_decay": float("inf")}, "weight_decay inf must be a finite number"),
         ({"learning_rates": (1e30,), "head_multipliers": (1e8,)}, "every candidate diverged .1 of them."),
     ):
         with pytest.raises(InputError, match=message):
-            dataclasses.replace(FAST, **bad)(backbone, *data, **CALL)
+            measured(dataclasses.replace(FAST, **bad), backbone)
     backbone.trainable = True
     with pytest.raises(InputError, match="trainable variables"):
-        FAST(backbone, *data, **CALL)
+        measured(FAST, backbone)
     only = keras.Model(backbone.input, {"block1": backbone.output["block1"]})
     only.trainable = False
     with pytest.raises(InputError, match="no endpoint 'pre_logits'"):
-        FAST(only, *data, **CALL)
+        measured(FAST, only)

@@ -24,7 +24,7 @@ def test_scores_and_ranking_equal_cld(k, sigma):
     np.testing.assert_array_equal(scores.argmax(axis=1), CLD[f"{name}_ranking"][:, 0])
     gallery = FeatureSplit(CLD["gallery_features"], CLD["gallery_labels"])
     queries = FeatureSplit(CLD["test_features"], CLD["test_labels"])
-    score = KNN(neighbours=k, temperature=sigma)(gallery, None, queries, num_classes=classes)
+    score = KNN(neighbours=k, temperature=sigma).score(gallery, None, queries, num_classes=classes)
     assert score.top1 == pytest.approx(100 * CLD[f"{name}_top1"])
     assert score.top5 == pytest.approx(100 * CLD[f"{name}_top5"])
 
@@ -58,14 +58,14 @@ def test_blocks_give_what_one_sort_gives(monkeypatch):
 
 def test_more_neighbours_than_images_are_cut_with_a_note():
     split = FeatureSplit(CLD["gallery_features"], CLD["gallery_labels"])
-    score = KNN()(split, split, split, num_classes=6)
+    score = KNN().score(split, split, split, num_classes=6)
     assert score.hyperparameters["neighbours"] == 60 and "60 training rows" in score.extra["note"]
-    assert "note" not in KNN(neighbours=60)(split, split, split, num_classes=6).extra
+    assert "note" not in KNN(neighbours=60).score(split, split, split, num_classes=6).extra
 
 
 def test_bad_settings():
     split = FeatureSplit(CLD["gallery_features"], CLD["gallery_labels"])
     with pytest.raises(InputError, match="at least 1"):
-        KNN(neighbours=0)(split, split, split, num_classes=6)
-    with pytest.raises(InputError, match="temperature 0"):
-        KNN(temperature=0)(split, split, split, num_classes=6)
+        KNN(neighbours=0).score(split, split, split, num_classes=6)
+    with pytest.raises(InputError, match="temperature 0 must be at least"):
+        KNN(temperature=0).score(split, split, split, num_classes=6)

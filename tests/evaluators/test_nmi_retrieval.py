@@ -64,7 +64,7 @@ def test_perfect_on_separable_features_and_chance_on_noise(name):
     for metric, value in chance.metrics.items():
         assert abs(value - expected[metric][0]) < expected[metric][1], metric
     assert perfect.top1 is None and perfect.top5 is None and perfect.per_class is None
-    again = PROBES[name]()(None, None, split(0.0), num_classes=6, seed=1)
+    again = PROBES[name]().score(split(0.0), num_classes=6, seed=1)
     assert again.metrics == chance.metrics and again.seconds > 0
 
 
@@ -76,7 +76,7 @@ def test_retrieval_equals_a_loop():
         others = sorted((j for j in range(60) if j != i), key=lambda j: -float(unit[i] @ unit[j]))
         for k in hits:
             hits[k] += any(data.labels[j] == data.labels[i] for j in others[:k])
-    score = Retrieval(ranks=(1, 3, 10))(None, None, data, num_classes=6)
+    score = Retrieval(ranks=(1, 3, 10)).score(data, num_classes=6)
     assert score.metrics == {f"recall{k}": pytest.approx(100 * n / 60) for k, n in hits.items()}
 
 
@@ -86,7 +86,7 @@ def test_an_image_does_not_find_itself_even_among_equals():
     assert rows.shape == (7, 3) and not (rows == np.arange(7)[:, None]).any()
     assert recall(rows, np.arange(7), 3) == 0 and nearest_others(same[:2], 10).tolist() == [[1], [0]]
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
-    score = NMI()(None, None, FeatureSplit(same, labels), num_classes=2)  # one cluster is all there is to find
+    score = NMI().score(FeatureSplit(same, labels), num_classes=2)  # one cluster is all there is to find
     assert score.metrics == {"nmi": 0.0}
 
 

@@ -120,9 +120,9 @@ def test_refusals():
     image = keras.Input((8, 8, 3), name="image")
     fixed = keras.Model(image, {"pre_logits": keras.layers.Dense(2)(keras.layers.Flatten()(image))}, name="vgg")
     check_input(fixed, NINE, 24)
-    with pytest.raises(InputError, match="vgg takes 8x8 pixels, not the 24x24 .*--views.eval-combine to mean"):
+    with pytest.raises(InputError, match="vgg takes 8x8 pixels, not the 24x24 .*--probe-combine to mean"):
         check_input(fixed, dataclasses.replace(NINE, combine="whole"), 24)
-    with pytest.raises(InputError, match="vgg takes 8x8 pixels, not the 24x24 .*--views.eval-size"):
+    with pytest.raises(InputError, match="vgg takes 8x8 pixels, not the 24x24 .*--probe-size"):
         represent(fixed, np.zeros((1, 24, 24, 3), np.uint8), NetworkInput(normalize="pm1"))
-    with pytest.raises(InputError, match="23 pixels hold no 3x3 patches of 8; set --views.eval-size 24"):
+    with pytest.raises(InputError, match="23 pixels hold no 3x3 patches of 8; set --probe-size 24"):
         represent(network(), np.zeros((1, 23, 23, 3), np.uint8), NINE)

@@ -9,6 +9,7 @@ from revisit_ssl.evaluators.base import FeatureSplit, Standardizer
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
+from revisit_ssl.papers import PROTOCOLS
 
 
 def gaussians(rows, seed, width=8, classes=3, signal=1.0):
@@ -89,39 +90,41 @@ def test_mirrored_features_and_weight_decay_equal_numpy(monkeypatch):
 
 
 def test_linear_of_obow():
-    probe = Linear.obow()
+    probe = PROTOCOLS["obow"]["linear"]
     assert (probe.learning_rates, probe.epochs, probe.batch_size) == ((10.0,), (50,), 256)
     assert [share * 50 for share in probe.decay_at] == pytest.approx([15, 30, 45])
     assert (probe.weight_decay, probe.flip, probe.standardize, probe.start) == (2e-6, True, False, "normal")
-    assert not Linear().flip and not Linear().weight_decay and not Linear.paper().flip
+    assert not Linear().flip and not Linear().weight_decay and not PROTOCOLS["revisiting"]["linear"].flip
     train, other = gaussians(300, 0), gaussians(300, 5)
     with pytest.raises(InputError, match="flip needs features of the mirrored images, and features has none"):
-        probe(train, train, train, num_classes=3)
+        probe.score(train, train, train, num_classes=3)
     twice = FeatureSplit(train.features, train.labels, mirrored=-other.features)
     fast = Linear(learning_rates=(0.3,), epochs=(5,), flip=True)
-    flipped = fast(twice, train, train, num_classes=3).extra["curve"]
-    plain = Linear(learning_rates=(0.3,), epochs=(5,))(twice, train, train, num_classes=3).extra["curve"]
+    flipped = fast.score(twice, train, train, num_classes=3).extra["curve"]
+    plain = Linear(learning_rates=(0.3,), epochs=(5,)).score(twice, train, train, num_classes=3).extra["curve"]
     assert flipped != plain, "mirrored features are used, and by none but those who ask for them"
     short = FeatureSplit(train.features, train.labels, mirrored=other.features[:10])
     with pytest.raises(InputError, match=r"has \[300, 8\] features and \[10, 8\] of the mirrored images"):
-        fast(short, train, train, num_classes=3)
+        fast.score(short, train, train, num_classes=3)
     kernels = normal((1, 2), [3, 300, 100]).numpy()
     assert kernels.std() == pytest.approx(0.01, rel=0.02) and np.array_equal(kernels[0], kernels[2])
 
 
 def test_a_candidate_is_not_disturbed_by_its_neighbours():
     train, val = gaussians(200, 0), gaussians(200, 1)
-    together = Linear(learning_rates=(0.1, 1e9), batch_size=64, epochs=(3,))(train, val, val, num_classes=3, seed=0)
-    alone = Linear(learning_rates=(0.1,), batch_size=64, epochs=(3,))(train, val, val, num_classes=3, seed=0)
+    settings = {"batch_size": 64, "epochs": (3,)}
+    together = Linear(learning_rates=(0.1, 1e9), **settings).score(train, val, val, num_classes=3, seed=0)
+    alone = Linear(learning_rates=(0.1,), **settings).score(train, val, val, num_classes=3, seed=0)
     name = "lr 0.1, 3 epochs"
     assert together.extra["val_top1_by_candidate"][name] == alone.extra["val_top1_by_candidate"][name]
     with pytest.raises(InputError, match="every learning rate .* diverged"):
-        Linear(learning_rates=(1e39,), epochs=(5,))(train, val, val, num_classes=3, seed=0)
+        Linear(learning_rates=(1e39,), epochs=(5,)).score(train, val, val, num_classes=3, seed=0)
 
 
 def test_linear_reports_what_it_chose():
     train, val, test = gaussians(300, 0), gaussians(300, 1), gaussians(300, 2)
-    score = Linear(learning_rates=(1e-6, 0.3), epochs=(1, 20), batch_size=32)(train, val, test, num_classes=3, seed=0)
+    probe = Linear(learning_rates=(1e-6, 0.3), epochs=(1, 20), batch_size=32)
+    score = probe.score(train, val, test, num_classes=3, seed=0)
     candidates = score.extra["val_top1_by_candidate"]
     assert len(candidates) == 4 and score.extra["val_top1"] == max(candidates.values())
     chosen = f"lr {score.hyperparameters['lr']:g}, {score.hyperparameters['epochs']} epochs"
@@ -133,12 +136,12 @@ def test_linear_reports_what_it_chose():
 def test_the_curve_of_the_chosen_candidate():
     train, val, test = gaussians(300, 0), gaussians(300, 1), gaussians(300, 2)
     probe = Linear(learning_rates=(1e-6, 0.03), epochs=(5,), decay_at=(0.4, 0.8), batch_size=32)
-    score = probe(train, val, test, num_classes=3, seed=0)
+    score = probe.score(train, val, test, num_classes=3, seed=0)
     curve = score.extra["curve"]
     assert [epoch for epoch, _ in curve] == [2, 4, 5] and curve[-1][1] == score.extra["val_top1"]
     # A run that ends after four epochs, with the same drops, scores what the curve says.
     short = Linear(learning_rates=(0.03,), epochs=(4,), decay_at=(0.5, 1.0), batch_size=32)
-    assert short(train, val, test, num_classes=3, seed=0).extra["val_top1"] == curve[1][1]
+    assert short.score(train, val, test, num_classes=3, seed=0).extra["val_top1"] == curve[1][1]
     assert len({top1 for _, top1 in curve}) > 1
 
 
@@ -155,8 +158,8 @@ def test_looks_at_val_are_few_and_hold_the_drops(schedule):
 def test_unscaled_rates():
     train, val = gaussians(200, 0), gaussians(200, 1)
     settings = {"batch_size": 64, "epochs": (3,)}
-    plain = Linear(learning_rates=(0.025,), scale_lr=False, **settings)(train, val, val, num_classes=3, seed=0)
-    scaled = Linear(learning_rates=(0.1,), **settings)(train, val, val, num_classes=3, seed=0)
+    plain = Linear(learning_rates=(0.025,), scale_lr=False, **settings).score(train, val, val, num_classes=3, seed=0)
+    scaled = Linear(learning_rates=(0.1,), **settings).score(train, val, val, num_classes=3, seed=0)
     assert plain.extra["curve"] == scaled.extra["curve"] and plain.top1 == scaled.top1
 
 
@@ -167,19 +170,19 @@ def test_mlp_solves_what_no_linear_probe_can():
 
     train, val, test = rings(2000, 0), rings(500, 1), rings(500, 2)
     settings = {"hidden": 64, "epochs": 15, "batch_size": 64, "learning_rates": (0.1,), "penalties": (1e-5,)}
-    mlp = MLP(**settings)(train, val, test, num_classes=2, seed=0)
-    linear = Linear(epochs=(5,))(train, val, test, num_classes=2, seed=0)
+    mlp = MLP(**settings).score(train, val, test, num_classes=2, seed=0)
+    linear = Linear(epochs=(5,)).score(train, val, test, num_classes=2, seed=0)
     assert mlp.top1 > 93 and linear.top1 < 65
 
 
 def test_mlp_penalty_is_without_half_and_per_kernel_in_the_papers_setting():
     data = gaussians(64, 0)
-    paper = MLP.paper()
+    paper = PROTOCOLS["revisiting"]["mlp"]
     assert (paper.hidden, paper.dropout, paper.batch_size) == (1000, 0.5, 512)
     assert (paper.epochs, paper.decay_epochs) == (180, (60, 120))
     assert paper.learning_rates == (0.01,) and paper.momentum == 0.9 and not paper.standardize
     fast = MLP(hidden=10, epochs=1, penalties=None, learning_rates=(0.01,))
-    chosen = fast(data, data, data, num_classes=3, seed=0).hyperparameters
+    chosen = fast.score(data, data, data, num_classes=3, seed=0).hyperparameters
     assert chosen["penalty_hidden"] == 100 / (8 * 10) and chosen["penalty_output"] == 100 / (10 * 3)
     # One step of one batch on zero features: only the penalty acts on the first kernel, w <- w - lr * 2 penalty w.
     zeros = FeatureSplit(np.zeros((64, 8), "f4"), data.labels)

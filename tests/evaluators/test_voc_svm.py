@@ -39,7 +39,7 @@ def test_fits_equal_the_official_ones(golden):
 def test_map_equals_the_official_one(golden):
     train = FeatureSplit(golden["train_features"], golden["train_labels"])
     test = FeatureSplit(golden["test_features"], golden["test_labels"])
-    score = VOCSVM()(train, test, class_names=tuple("abcd"))
+    score = VOCSVM().score(train, test, class_names=tuple("abcd"))
     assert score.metrics == {"map": pytest.approx(100 * float(golden["test_map"]), abs=0.1)}
     np.testing.assert_allclose(list(score.extra["ap"].values()), 100 * golden["test_ap"], rtol=0, atol=0.1)
     assert list(score.extra["costs"].values()) == golden["chosen_cost"].tolist() and "left_out" not in score.extra
@@ -76,7 +76,7 @@ def test_classes_of_too_few_images_are_left_out():
     tested = np.zeros((8, 4), int)
     tested[:2, 0] = tested[:2, 1] = tested[:2, 3] = 1
     tested[0, 2] = -1
-    score = VOCSVM(costs=(1.0,))(noise(12, labels), noise(8, tested), class_names=("a", "b", "c", "d"))
+    score = VOCSVM(costs=(1.0,)).score(noise(12, labels), noise(8, tested), class_names=("a", "b", "c", "d"))
     assert list(score.extra["ap"]) == ["a"] and score.extra["left_out"] == ["b", "c", "d"]
     assert score.metrics["map"] == score.extra["ap"]["a"]
 
@@ -85,10 +85,10 @@ def test_refusals():
     good, names = noise(12, np.eye(12, 3, dtype=int)), ("a", "b", "c")
     for train, changes, message in (
         (good, {}, "no class has 3 images in trainval"),
-        (good, {"costs": ()}, "expected numbers above 0"),
+        (good, {"costs": ()}, "numbers above 0"),
         (noise(12, np.full((12, 3), 2)), {}, "must be 1 .present., 0 .absent., -1 .difficult."),
         (noise(12, np.zeros(12, int)), {}, r"12 rows of 3 classes and labels \[12\]"),
         (FeatureSplit(np.full((12, 5), np.nan, "f4"), np.zeros((12, 3), int), "x"), {}, "not finite"),
     ):
         with pytest.raises(InputError, match=message):
-            VOCSVM(**changes)(train, good, class_names=names)
+            VOCSVM(**changes).score(train, good, class_names=names)

@@ -8,7 +8,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext import Pretext
 from revisit_ssl.recipe import ViewSpec
-from revisit_ssl.views import color, geometry, randaugment
+from revisit_ssl.views import blur, color, geometry, randaugment
 from revisit_ssl.views.draws import fold
 
 IMAGES = np.random.default_rng(0).random((40, 12, 12, 3), np.float32)
@@ -18,7 +18,7 @@ STEPS = {
     "flip": lambda x: geometry.random_flip(x, fold(SEED, 101)),
     "color": lambda x: color.color_jitter(x, fold(SEED, 102), **JITTER, probability=0.8),
     "gray": lambda x: color.random_grayscale(x, fold(SEED, 103), probability=0.2),
-    "blur": lambda x: color.random_gaussian_blur(x, fold(SEED, 104), sigma=(0.1, 2.0), probability=0.5),
+    "blur": lambda x: blur.random_gaussian_blur(x, fold(SEED, 104), sigma=(0.1, 2.0), probability=0.5),
     "solarize": lambda x: color.random_solarize(x, fold(SEED, 105), probability=0.3),
     "randaugment": lambda x: randaugment.rand_augment(x, fold(SEED, 106), layers=1),
 }
@@ -42,9 +42,15 @@ def augment(spec, view=0, **changes):
 )
 def test_operations_run_in_the_order_of_the_spec(order):
     spec = ViewSpec(
-        order=order, color="jitter", jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
-        solarize_probability=(0.3,), randaugment_layers=1, normalize="cifar",
-    )  # fmt: skip
+        order=order,
+        color="jitter",
+        jitter_probability=0.8,
+        gray_probability=0.2,
+        blur_probability=(0.5,),
+        solarize_probability=(0.3,),
+        randaugment_layers=1,
+        normalize="cifar",
+    )
     expected = tf.constant(IMAGES)
     for name in order:
         expected = STEPS[name](expected)

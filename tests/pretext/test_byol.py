@@ -180,7 +180,7 @@ def test_a_shared_branch_is_the_projection():
 
 
 def test_what_is_exported_and_what_is_refused():
-    model = BYOL(tiny_backbone(input_shape=(12, 12, 3)), options=BYOLOptions(hidden=8, units=4))
+    model = BYOL(tiny_backbone(1, input_shape=(12, 12, 3)), options=BYOLOptions(hidden=8, units=4))
     images = tf.random.stateless_uniform([2, 12, 12, 3], [1, 2])
     out = model.exported(images)
     projection = model.projector(out["pre_logits"])

@@ -64,13 +64,19 @@ def identity(inputs):
 def test_the_steps_with_cld_are_the_official_ones(case):
     g = np.load(GOLDENS / "infomin_cld_steps.npz")
     cld = CLDSpec(
-        weight=float(g["lambda_cld"]), groups=int(g["k"]), iterations=int(g["n_iter"]),
+        weight=float(g["lambda_cld"]),
+        groups=int(g["k"]),
+        iterations=int(g["n_iter"]),
         temperature=float(g["temperature_group"]),
-    )  # fmt: skip
+    )
     options = InfoMinOptions(
-        units=8, temperature=float(g["temperature_instance"]), jigsaw_weight=float(g["beta"]), queue_size=10, cld=cld,
+        units=8,
+        temperature=float(g["temperature_instance"]),
+        jigsaw_weight=float(g["beta"]),
+        queue_size=10,
+        cld=cld,
         legacy_double_enqueue=case == "legacy",
-    )  # fmt: skip
+    )
     model = InfoMin(identity(12), options=options, views=ViewSpec(size=32))
     model.jigsaw_head = official_head(g, "normmlp", "jig_param_")
     model.queue.rings.assign(g["queue_initial"][None])
@@ -162,7 +168,7 @@ def test_what_is_exported_and_what_is_refused():
     cld = CLDSpec(weight=0.5, groups=2)
     views = ViewSpec(size=32)
     model = InfoMin(
-        tiny_backbone(input_shape=(None, None, 3)), options=InfoMinOptions(units=4, queue_size=8), views=views
+        tiny_backbone(1, input_shape=(None, None, 3)), options=InfoMinOptions(units=4, queue_size=8), views=views
     )
     images = tf.random.stateless_uniform([2, 32, 32, 3], [1, 2])
     out = model.exported(images)
@@ -178,4 +184,4 @@ def test_what_is_exported_and_what_is_refused():
     with pytest.raises(InputError, match="patch_size 20 is more than the 12 pixels of a cell"):
         InfoMin(identity(3), options=InfoMinOptions(queue_size=8, patch_size=20), views=views)
     with pytest.raises(InputError, match="takes images of 32 pixels alone"):
-        InfoMin(tiny_backbone(input_shape=(32, 32, 3)), options=InfoMinOptions(queue_size=8), views=views)
+        InfoMin(tiny_backbone(1, input_shape=(32, 32, 3)), options=InfoMinOptions(queue_size=8), views=views)

@@ -68,8 +68,9 @@ def assert_close(variables, golden, atol):
 
 
 MLP = {"hidden/kernel": "dense1_kernel", "hidden/bias": "dense1_bias"} | {
-    "branch1/kernel": "dense2_kernel", "branch1/bias": "dense2_bias"
-}  # fmt: skip
+    "branch1/kernel": "dense2_kernel",
+    "branch1/bias": "dense2_bias",
+}
 TRUNK = {"trunk/kernel": "trunk_kernel"} | {
     f"bn/{name}": f"bn_{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")
 }
@@ -159,9 +160,11 @@ def test_the_notebook_s_step_is_the_official_one(case):
 def test_the_steps_with_cld_are_the_official_ones():
     g = np.load(GOLDENS / "cld" / "moco_cld_steps.npz")
     cld = CLDSpec(
-        weight=float(g["lambda_cld"]), groups=int(g["k"]), iterations=int(g["n_iter"]),
+        weight=float(g["lambda_cld"]),
+        groups=int(g["k"]),
+        iterations=int(g["n_iter"]),
         temperature=float(g["temperature_group"]),
-    )  # fmt: skip
+    )
     options = MoCoOptions(units=8, temperature=float(g["temperature_instance"]), queue_size=20, cld=cld)
     model = MoCo(identity(8), options=options)
     model.queue.rings.assign(g["queue_initial"][None])
@@ -275,12 +278,15 @@ def test_bad_options():
     with pytest.raises(InputError, match="16 keys of a step do not fit into task.queue_size 8"):
         model.check_batch(16)
     assert [MoCoOptions(**o).views for o in ({}, {"cld": CLD}, {"crops": 3}, {"symmetric": True, "cld": CLD})] == [
-        2, 3, 3, 2
-    ]  # fmt: skip
+        2,
+        3,
+        3,
+        2,
+    ]
 
 
 def test_what_is_exported_has_the_projection():
-    model = MoCo(tiny_backbone(input_shape=(12, 12, 3)), options=MoCoOptions(head="normmlp", units=4, cld=CLD))
+    model = MoCo(tiny_backbone(1, input_shape=(12, 12, 3)), options=MoCoOptions(head="normmlp", units=4, cld=CLD))
     images = tf.random.stateless_uniform([2, 12, 12, 3], [1, 2])
     out = model.exported(images)
     np.testing.assert_allclose(np.linalg.norm(out["projection"], axis=1), 1.0, atol=1e-5)

@@ -39,8 +39,9 @@ def test_shapes_and_order_of_the_views():
     model = multicrop(crops=2, patches=5)
     target, views = model.views({"image": tf.constant(ramp(3, 40))}, (0, 1))
     assert target.shape == (3, 32, 32, 3) and {k: v.shape for k, v in views.items()} == {
-        "crops": (6, 24, 24, 3), "patches": (15, 16, 16, 3)
-    }  # fmt: skip
+        "crops": (6, 24, 24, 3),
+        "patches": (15, 16, 16, 3),
+    }
     for images, n in ((views["crops"], 2), (views["patches"], 5)):  # an image's crops together
         np.testing.assert_allclose(images[:, 0, 0, 2], np.repeat(np.arange(3) / 3, n), atol=1e-5)
     assert set(multicrop(patches=0).views({"image": tf.constant(ramp(3, 40))}, 0)[1]) == {"crops"}
@@ -75,9 +76,16 @@ def test_large_crops_and_patches_are_drawn_by_their_laws():
 
 def test_colours_and_flip_are_shared_by_patches_and_drawn_for_each_crop():
     strong = ViewSpec(
-        crop="resized", size=32, scale=(0.9999, 1.0), ratio=(0.9999, 1.0001), color="jitter",
-        jitter=(0.4, 0.0, 0.0, 0.0), blur_probability=(1.0,), blur_sigma=(1.9, 2.0), normalize="imagenet",
-    )  # fmt: skip
+        crop="resized",
+        size=32,
+        scale=(0.9999, 1.0),
+        ratio=(0.9999, 1.0001),
+        color="jitter",
+        jitter=(0.4, 0.0, 0.0, 0.0),
+        blur_probability=(1.0,),
+        blur_sigma=(1.9, 2.0),
+        normalize="imagenet",
+    )
     model = multicrop(strong, crops=2, patches=9, patch_scale=(0.9999, 1.0), patch_jitter=0)
     image = np.full((64, 32, 32, 3), 0.4, np.float32)
     image[:, :, 16:] = 0.5  # the right half is brighter, so that a flip shows
@@ -87,9 +95,9 @@ def test_colours_and_flip_are_shared_by_patches_and_drawn_for_each_crop():
     flipped = target[:, 0, 0, 0] > 0.45
     assert set(np.round(np.unique(target[:, 0, [0, -1]]), 4)) == {0.4, 0.5} and 0.3 < flipped.mean() < 0.7
     crops, patches = (
-        (views[k].numpy() * std + mean).reshape(64, n, side, side, 3) for k, n, side in
-        (("crops", 2, 24), ("patches", 9, 16))
-    )  # fmt: skip
+        (views[k].numpy() * std + mean).reshape(64, n, side, side, 3)
+        for k, n, side in (("crops", 2, 24), ("patches", 9, 16))
+    )
     total = crops[:, :, 5, 0, 0] + crops[:, :, 5, -1, 0]  # both halves: brightness times 0.9
     assert abs(np.corrcoef(total.T)[0, 1]) < 0.5
     left, right = patches[:, ::3, 8, 0, 0], patches[:, 2::3, 8, -1, 0]

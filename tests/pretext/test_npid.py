@@ -72,13 +72,19 @@ def test_one_view_is_the_official_linear_average(backbone):
 def test_two_views_with_cld_are_the_official_script(semantics, jit, backbone):
     g = np.load(GOLDENS / "npid_softmax_two_views.npz")
     cld = CLDSpec(
-        weight=float(g["lambda_cld"]), groups=int(g["k"]), iterations=int(g["n_iter"]),
+        weight=float(g["lambda_cld"]),
+        groups=int(g["k"]),
+        iterations=int(g["n_iter"]),
         temperature=float(g["temperature_group"]),
-    )  # fmt: skip
+    )
     model = npid(
-        backbone, g["bank_initial"], temperature=float(g["temperature_instance"]), cld=cld,
-        bank_momentum=float(g["bank_momentum"]), bank_semantics=semantics,
-    )  # fmt: skip
+        backbone,
+        g["bank_initial"],
+        temperature=float(g["temperature_instance"]),
+        cld=cld,
+        bank_momentum=float(g["bank_momentum"]),
+        bank_semantics=semantics,
+    )
     for i in range(3):
         features = [g["inst_view1"][i], g["inst_view2"][i]]
         groups = [g["group_view1"][i], g["group_view2"][i]]
@@ -288,8 +294,10 @@ def test_options_that_no_run_can_use(options, words):
 
 def test_two_views_are_taken_with_cld_or_where_asked_for(backbone):
     for options, count in [
-        (NPIDOptions(), 1), (NPIDOptions(crops=2), 2), (NPIDOptions(cld=CLDSpec(weight=0.1)), 2),
-    ]:  # fmt: skip
+        (NPIDOptions(), 1),
+        (NPIDOptions(crops=2), 2),
+        (NPIDOptions(cld=CLDSpec(weight=0.1)), 2),
+    ]:
         assert NPID(backbone, 10, options=options, views=VIEWS).crops["image"].count == count
 
 

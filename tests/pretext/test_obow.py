@@ -1,6 +1,7 @@
 """OBoW's whole steps against the official numbers: losses, gradients, both networks, vocabularies, monitor; schedules;
 what its options change; a run killed and resumed."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -14,7 +15,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.obow import OBoW, OBoWOptions
 from revisit_ssl.pretext.target import cosine_momentum
-from revisit_ssl.pretext.vocabulary import Vocabulary
+from revisit_ssl.pretext.vocabulary_kinds import Queue
 from revisit_ssl.recipe import ViewSpec
 from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
 from revisit_ssl.training.optimizers import MomentumSGD
@@ -35,7 +36,7 @@ class OfCrops(OBoW):
         return super().objective(logits, bags)
 
 
-class AtPlaces(Vocabulary):
+class AtPlaces(Queue):
     """A vocabulary that takes its words at the places of ``taken``, one row for each step."""
 
     def places(self, seed, images, cells):
@@ -81,8 +82,9 @@ def state(model):
     networks = {"student": model.backbone, "teacher": model.target}
     found = {
         f"{role}_{name}": the(network.weights, end)
-        for role, network in networks.items() for name, end in network_names().items()
-    }  # fmt: skip
+        for role, network in networks.items()
+        for name, end in network_names().items()
+    }
     for level, (head, vocabulary) in enumerate(zip(model.heads, model.vocabularies, strict=True)):
         found |= {f"head_level{level}_{name}": the(head.weights, end) for name, end in HEAD.items()}
         found |= {f"vocabulary_level{level}": vocabulary.words, f"mu_level{level}": vocabulary.mu}
@@ -99,14 +101,22 @@ def assert_close(ours, theirs, name, tolerance=2e-5):
 def test_three_steps_are_the_official_ones():
     g = np.load(GOLDENS / "full_training_3_steps.npz")
     options = OBoWOptions(
-        levels=2, words=12, crops=2, patches=3, inv_delta=float(g["settings_inv_delta"]), momentum=0.99, monitor=True,
-        kappa=float(g["settings_kappa"]), pool="max",
-    )  # fmt: skip
+        levels=2,
+        words=12,
+        crops=2,
+        patches=3,
+        inv_delta=float(g["settings_inv_delta"]),
+        momentum=0.99,
+        monitor=True,
+        kappa=float(g["settings_kappa"]),
+        pool="max",
+    )
     assert tuple(g["settings_crops_per_image"]) == (2, 3) and g["settings_alpha_base"] == 0.99
     model = OfCrops(toy((4, 6, 12)), options=options, classes=5)
     sizes = [g[f"initial_vocabulary_level{level}"].shape for level in (0, 1)]
     model.vocabularies = [
-        AtPlaces(*size, inv_delta=options.inv_delta, name=f"level{i}") for i, size in enumerate(sizes)
+        AtPlaces(dataclasses.replace(options, words=words), channels, name=f"level{i}")
+        for i, (words, channels) in enumerate(sizes)
     ]
     for level, vocabulary in enumerate(model.vocabularies):
         vocabulary.taken = g[f"steps_picked_location_level{level}"]
@@ -375,7 +385,9 @@ def test_bad_options():
     with pytest.raises(InputError, match="monitor needs a data set with labels"):
         OBoW(network, options=OBoWOptions(words=8, monitor=True))
     with pytest.raises(InputError, match="task.words 0"):
-        OBoW(network, options=OBoWOptions(words=0))
+        OBoWOptions(words=0)
+    with pytest.raises(InputError, match="task.vocabulary 'kmean'; one of 'queue', 'kmeans'"):
+        OBoW(network, options=OBoWOptions(vocabulary="kmean"))
     without = keras.Model(network.input, {name: network.output[name] for name in ("block4", "pre_logits")})
     with pytest.raises(InputError, match="has no block3; change task.levels or the backbone"):
         OBoW(without, options=OBoWOptions(words=8))

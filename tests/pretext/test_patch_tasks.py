@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy import stats
 
 from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.data import EvalView
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.jigsaw import Jigsaw, JigsawOptions
@@ -18,8 +19,8 @@ from revisit_ssl.pretext.relative_patch import RelativePatch, direction, neighbo
 from revisit_ssl.recipe import ViewSpec
 from revisit_ssl.training.optimizers import MomentumSGD, l2_loss
 from revisit_ssl.views import crops
-from revisit_ssl.views.color import normalize_input
 from revisit_ssl.views.draws import Seed
+from revisit_ssl.views.pixels import normalize_input
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting"
 VIEWS = ViewSpec(
@@ -194,10 +195,13 @@ def test_initial_head_golden():
         assert kernel.max() == pytest.approx(g["head__initial_kernel_max_abs"][i], rel=0.01)
         assert np.abs(kernel).max() <= 0.01
     assert [v.path for v in head.trainable_variables] == [
-        "patch_head/hidden/kernel", "patch_head/hidden/bias",
-        "patch_head/hidden_norm/gamma", "patch_head/hidden_norm/beta",
-        "patch_head/logits/kernel", "patch_head/logits/bias",
-    ]  # fmt: skip
+        "patch_head/hidden/kernel",
+        "patch_head/hidden/bias",
+        "patch_head/hidden_norm/gamma",
+        "patch_head/hidden_norm/beta",
+        "patch_head/logits/kernel",
+        "patch_head/logits/bias",
+    ]
 
 
 def test_dropout_is_of_hidden_units_in_training_alone():
@@ -316,9 +320,9 @@ def test_each_patch_is_standardised_alone():
 
 def test_evaluation_patches_golden():
     g = golden("patch_preprocessing")
-    views = get_recipe("jigsaw", "paper").views
-    model = make("jigsaw", views)
-    view = model.score_view()
+    recipe = get_recipe("jigsaw", "paper")
+    model = make("jigsaw", recipe.views)
+    view = model.score_view(EvalView.of(recipe))
     assert (view.size, view.resize, view.method) == (255, 292, "squash")
     spec = crops.CropSpec(size=view.size, resize_to=view.resize, method="center")
     image = crops.cut(g["image"][None], spec, 0)[:, 0]
@@ -328,9 +332,10 @@ def test_evaluation_patches_golden():
 
 
 def test_scored_images_are_not_enlarged():
-    small = make("jigsaw", get_recipe("jigsaw", "smoke").views).score_view()
+    recipe = get_recipe("jigsaw", "smoke")
+    small = make("jigsaw", recipe.views).score_view(EvalView.of(recipe))
     assert (small.size, small.resize, small.method) == (30, 32, "squash")
-    alone = make("jigsaw").score_view()
+    alone = make("jigsaw").score_view(EvalView(size=30))
     assert (alone.size, alone.resize) == (30, 30)
 
 

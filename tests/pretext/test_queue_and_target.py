@@ -141,7 +141,7 @@ def test_momentum_update_is_the_official_one(case):
 
 
 def backbone_of(norm="batch", **options):
-    return tiny_backbone(input_shape=(16, 16, 3), norm=norm, **options)
+    return tiny_backbone(1, input_shape=(16, 16, 3), norm=norm, **options)
 
 
 @pytest.mark.parametrize("make", [backbone_of, lambda: BatchNormMLP(8, 4), lambda: ProjectionHead("normmlp", 4, 8, 2)])

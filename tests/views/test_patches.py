@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from revisit_ssl.errors import InputError
-from revisit_ssl.views import color, crops, patches
+from revisit_ssl.views import color, patches, pixels, resample
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "patch_preprocessing.npz"
 OVERLAPPING = pathlib.Path(__file__).parents[1] / "goldens" / "obow" / "patch_grid.npz"
@@ -19,7 +19,7 @@ def places(height, width):
 
 def test_pretext_geometry_golden():
     golden = np.load(GOLDEN)
-    ours = patches.grid_patches(crops.center_crop(places(292, 292), 255), cell=85, size=64)[0]
+    ours = patches.grid_patches(resample.center_crop(places(292, 292), 255), cell=85, size=64)[0]
     np.testing.assert_array_equal(ours[:, 0, 0], golden["pretext_292_255_jitter21__top_left_yx"])
     np.testing.assert_array_equal(ours[:, -1, -1], golden["pretext_292_255_jitter21__bottom_right_yx_inclusive"])
 
@@ -37,8 +37,8 @@ def test_probe_geometry_golden():
 )
 def test_pretext_pixels_golden(gray, kernel, name):
     golden = np.load(GOLDEN)
-    image = crops.resize(crops.to_float(golden["image"][None]), (292, 292), kernel=kernel)
-    image = crops.center_crop(color.to_gray(image, mode="mean") if gray else image, 255)
+    image = resample.resize(pixels.to_float(golden["image"][None]), (292, 292), kernel=kernel)
+    image = resample.center_crop(color.to_gray(image, mode="mean") if gray else image, 255)
     raw = patches.grid_patches(image, cell=85, size=64)[0] * 255
     if kernel == "bilinear":
         np.testing.assert_allclose(raw[:, ::7, ::7], golden[f"{name}__raw_half_pixel_every_7th_pixel"], atol=5e-3)
@@ -46,7 +46,7 @@ def test_pretext_pixels_golden(gray, kernel, name):
     np.testing.assert_allclose(raw[:, ::7, ::7], golden[f"{name}__raw_patches_every_7th_pixel"], atol=5e-3)
     np.testing.assert_allclose(tf.reduce_mean(raw, (1, 2, 3)), golden[f"{name}__raw_patch_mean"], atol=5e-3)
     np.testing.assert_allclose(tf.math.reduce_std(raw, (1, 2, 3)), golden[f"{name}__raw_patch_std"], atol=5e-3)
-    ours = color.standardize(raw)[:, ::7, ::7]
+    ours = pixels.standardize(raw)[:, ::7, ::7]
     np.testing.assert_allclose(ours, golden[f"{name}__standardised_every_7th_pixel"], atol=1e-3)
 
 

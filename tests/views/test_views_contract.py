@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.views import color, crops, draws, geometry, patches, randaugment
+from revisit_ssl.views import blur, color, crops, draws, geometry, patches, pixels, randaugment, resample
 
 BATCH, SIDE = 6, 18
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "probability": 0.8}
@@ -18,7 +18,7 @@ VIEWS = {
     "jitter": lambda x, s: color.color_jitter(x, s, **JITTER),
     "jitter_hsv": lambda x, s: color.color_jitter(x, s, **JITTER, saturation_mode="hsv"),
     "grayscale": lambda x, s: color.random_grayscale(x, s, probability=0.5),
-    "blur": lambda x, s: color.random_gaussian_blur(x, s, sigma=(0.1, 2.0), probability=0.7),
+    "blur": lambda x, s: blur.random_gaussian_blur(x, s, sigma=(0.1, 2.0), probability=0.7),
     "solarize": lambda x, s: color.random_solarize(x, s, probability=0.5),
     "inception_color": color.inception_color,
     "flip": geometry.random_flip,
@@ -32,21 +32,21 @@ VIEWS = {
 } | {
     f"cut_{method}": lambda x, s, method=method: crops.cut(x, crops.CropSpec(size=9, count=2, method=method), s)
     for method in ("resized", "inception", "random")
-}  # fmt: skip
+}
 
 FIXED = {
     "rotations": geometry.rotations,
-    "standardize": color.standardize,
-    "imagenet": lambda x: color.normalize_input(x, "imagenet"),
-    "cifar": lambda x: color.normalize_input(x, "cifar"),
-    "center_crop": lambda x: crops.center_crop(x, 9),
-    "central_fraction": crops.central_fraction,
-    "resize": lambda x: crops.resize_shorter_side(x, 11),
-    "antialias": lambda x: crops.resize(x, (7, 5), kernel="antialias"),
-    "area": lambda x: crops.resize(x, (7, 5), kernel="area"),
+    "standardize": pixels.standardize,
+    "imagenet": lambda x: pixels.normalize_input(x, "imagenet"),
+    "cifar": lambda x: pixels.normalize_input(x, "cifar"),
+    "center_crop": lambda x: resample.center_crop(x, 9),
+    "central_fraction": resample.central_fraction,
+    "resize": lambda x: resample.resize_shorter_side(x, 11),
+    "antialias": lambda x: resample.resize(x, (7, 5), kernel="antialias"),
+    "area": lambda x: resample.resize(x, (7, 5), kernel="area"),
     "probe_patches": lambda x: patches.probe_patches(x, size=5),
     "cut_center": lambda x: crops.cut(x, crops.CropSpec(size=9, method="center"), 0),
-}  # fmt: skip
+}
 
 IMAGES = np.random.default_rng(0).random((BATCH, SIDE, SIDE, 3), np.float32)
 

@@ -26,11 +26,13 @@ there the one without is the baseline that the paper prints, and the control is 
 
 import dataclasses
 
+from revisit_ssl.evaluators import at_defaults
+from revisit_ssl.papers.cld.protocols import PROTOCOLS
 from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS, ORDER, has_last_scales
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
 from revisit_ssl.pretext.cld import CLDSpec
-from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
+from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe, ViewSpec
 
 PRETEXT_OF = {
     "npid": "npid",
@@ -58,14 +60,13 @@ ENDPOINTS = ("projection", "pre_logits")
 # Augmentations of the paper and its base methods, each in the order of its code.
 CIFAR = ViewSpec(
     crop="resized", size=32, scale=(0.2, 1.0), color="jitter", jitter=(0.4, 0.4, 0.4, 0.4), gray_probability=0.2,
-    order=ORDER, normalize="cifar", eval_method="none",
+    order=ORDER, normalize="cifar",
 )  # fmt: skip
 CIFAR_PLUS = dataclasses.replace(
     CIFAR, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
 )  # as MoCo v2
 NO_FLIP = dataclasses.replace(CIFAR, flip=False)  # NPID's own script has the line commented out
 STL = dataclasses.replace(CIFAR, size=96, normalize="pm1")
-KITCHEN = dataclasses.replace(CIFAR, eval_method="squash", eval_resize=32, eval_size=32)
 INFOMIN = dataclasses.replace(  # "D" of InfoMin's code
     IMAGENET, order=("flip", "color", "blur", "randaugment", "gray", "solarize"), jitter=(0.8, 0.8, 0.8, 0.2),
     jitter_probability=0.8, blur_probability=(0.5,), blur_taps=23, randaugment_layers=2,
@@ -89,6 +90,12 @@ SCRIPT = OptimizerSpec(
 STEPS = OptimizerSpec(
     lr=0.03, milestones=(120, 160), first_step_drops=True, warmup_epochs=0, weight_decay=1e-4, decay="all"
 )
+
+
+# What probes see: small images as they are, of ImageNet the middle.
+AS_THEY_ARE = BenchSpec(method="none", train="trainval", endpoints=ENDPOINTS)
+SQUASHED = dataclasses.replace(AS_THEY_ARE, method="squash", resize=32, size=32, train="train")
+MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
 
 
 def plus(name, **changes):
@@ -136,14 +143,23 @@ def published(name, dataset, width, backbone, *, task, views, optimizer, batch_s
         epochs=200,
         optimizer=optimizer,
         # Official kNN: all labelled training images in the test transform, K 200, sigma as T_I, the last epoch here.
-        probes=("knn", "linear", "nmi", "retrieval") if small else ("linear_images",),
-        probe_setting="paper" if small else "moco",
-        probe_train="trainval",
-        knn_temperature=getattr(task, "temperature", 0.1),
-        endpoints=ENDPOINTS if small else ("pre_logits",),
+        bench=AS_THEY_ARE if small else MIDDLE,
+        probes=small_probes(getattr(task, "temperature", 0.1)) if small else on_images("moco"),
+        protocol="moco",
         source=f"{source}; published: {numbers or 'none that we know of'}",
     )
     return dataclasses.replace(recipe, **changes)
+
+
+def small_probes(temperature):
+    """The probes of small images, kNN with that sigma."""
+    probes = {name: PROTOCOLS["moco"][name] for name in ("knn", "linear", "nmi", "retrieval")}
+    return probes | {"knn": dataclasses.replace(probes["knn"], temperature=temperature)}
+
+
+def on_images(protocol, **changes):
+    """Linear classifiers on augmented images by MoCo's script or InfoMin's."""
+    return {"linear_images": dataclasses.replace(PROTOCOLS[protocol]["linear_images"], **changes)}
 
 
 def cifar(name, dataset, width, backbone, *, first=False):
@@ -229,7 +245,7 @@ def supplement(name, width, backbone):
         recipe,
         task=dataclasses.replace(recipe.task, temperature=0.2, cld=cld),
         optimizer=dataclasses.replace(recipe.optimizer, lr=0.03, weight_decay=1e-4),
-        knn_temperature=0.2,
+        probes=small_probes(0.2),
         source="supplement, sections 2 and 6 (the best of Tables A.3 and A.4); what it does not say is the script's; "
         f"published: {expected(name, 'cifar10', 'Table A.2', 'cld.branch=separate cld.cross=yes')}",
     )
@@ -251,7 +267,8 @@ def stl10(name, width, backbone):
     """Supplement, section 2.3: 105,000 images at 96 px. Groups, temperatures, weight and epochs are not stated."""
     return published(
         name, "stl10_all", width, backbone, task=as_stated(name, 128, 1.0), views=STL, batch_size=256,
-        optimizer=dataclasses.replace(SCRIPT, lr=0.03, weight_decay=1e-4), probe_dataset="stl10",
+        optimizer=dataclasses.replace(SCRIPT, lr=0.03, weight_decay=1e-4),
+        bench=dataclasses.replace(AS_THEY_ARE, dataset="stl10"),
         source="supplement, section 2.3; two GPUs there; temperatures, groups, weight and epochs as for CIFAR-10, the "
         "schedule as in the scripts: not stated. The average is over the whole map; the official code's covers its "
         "top left 7x7 of 12x12",
@@ -261,8 +278,8 @@ def stl10(name, width, backbone):
 def kitchen_hc(name, width, backbone):
     """Supplement, sections 1, 2.2 and Table A.1: the 10 groups of its best row. T and weight are not stated."""
     return published(
-        name, "kitchen_hc", width, backbone, task=as_stated(name, 10, 1.0), views=KITCHEN, batch_size=256, epochs=80,
-        optimizer=dataclasses.replace(SCRIPT, lr=0.03, weight_decay=1e-4), split="train", probe_train="train",
+        name, "kitchen_hc", width, backbone, task=as_stated(name, 10, 1.0), views=CIFAR, batch_size=256, epochs=80,
+        optimizer=dataclasses.replace(SCRIPT, lr=0.03, weight_decay=1e-4), split="train", bench=SQUASHED,
         source="supplement, sections 1, 2.2 and Table A.1; one GPU there; temperatures and weight as for CIFAR-10, the "
         "schedule as in the scripts: not stated",
         numbers=expected(name, "kitchen_hc", "Table A.1", "cld.clustering=kmeans cld.groups=10"),
@@ -281,8 +298,8 @@ def imagenet100(name, width, backbone):
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
         bn_group=64 if PRETEXT_OF[name] == "moco" else None,  # of each of 8 GPUs, as in the preset paper
-        optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False), probe_lr=(10.0, 30.0),
-        probe_train="train",
+        optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False),
+        probes=on_images("moco", learning_rates=(10.0, 30.0)), bench=dataclasses.replace(MIDDLE, train="train"),
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
         "stated, as in the ImageNet scripts; the probe's rate by CMC, who found 10 better than MoCo's 30",
         numbers=expected(*row),
@@ -332,7 +349,7 @@ def paper(name, width, backbone):
     elif name == "infomin":
         task, views = options(name), INFOMIN
         optimizer = dataclasses.replace(EPOCH_COSINE, schedule="infomin", floor=3e-5)
-        changes = {"epochs": 100, "probe_setting": "infomin"}
+        changes = {"epochs": 100, "probes": on_images("infomin"), "protocol": "infomin"}
         source = "InfoMin of PyContrast; 8 GPUs there"
     elif name == "infomin_cld":
         task = options(name, head="normmlp", cld=term(name, 0.25, temperature=0.8, **cld))
@@ -340,7 +357,7 @@ def paper(name, width, backbone):
         optimizer = dataclasses.replace(
             EPOCH_COSINE, schedule="infomin", lr=0.2, scale_lr=False, floor=2e-4, warmup_epochs=5, warmup_from=0.05
         )
-        changes = {"epochs": 100, "probe_setting": "infomin"}
+        changes = {"epochs": 100, "probes": on_images("infomin"), "protocol": "infomin"}
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
     if PRETEXT_OF[name] == "moco":
         # Shuffling BatchNorm hides a key's statistics only where groups of a batch are normalised apart: 8 GPUs there.
@@ -448,8 +465,8 @@ def sample(name, width, backbone):
             weight_decay=weight_decay,
             decay="all",
         ),
-        probes=("linear", "knn"),
-        endpoints=ENDPOINTS,
+        bench=BenchSpec(method="none", endpoints=ENDPOINTS),
+        probes=at_defaults("linear", "knn"),
         source="our own; a few settings of each were tried by hand (BYOL: ten), and the accuracies looked at were "
         "those of the test split, for BYOL's last six of the validation split as well (it has the same best for all)",
     )
@@ -484,8 +501,8 @@ def small(name, width, backbone):
             weight_decay=5e-4,
             decay="all",
         ),
-        probes=("linear", "knn", "nmi", "retrieval"),
-        endpoints=ENDPOINTS,
+        bench=BenchSpec(method="none", endpoints=ENDPOINTS),
+        probes=at_defaults("linear", "knn", "nmi", "retrieval"),
         source="our own: NPID's the second, InfoMin's the tenth setting tried, by the training loss and by kNN on the "
         "test split (validation ranks alike those that were probed); the other methods' the first, CLD's weight and "
         "groups never tried",
@@ -512,13 +529,13 @@ def smoke(name, width, backbone):
         stem=None if (backbone or "").startswith("vgg") else "small",
         bn_momentum=0.9,
         dataset="digits",
-        views=ViewSpec(crop="resized", size=32, scale=(0.6, 1.0), color="none", flip=False, eval_method="none"),
+        views=ViewSpec(crop="resized", size=32, scale=(0.6, 1.0), color="none", flip=False),
         batch_size=32,
         epochs=1,
         max_steps=12,
         optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
-        probes=("linear", "knn"),
-        endpoints=("projection", "pre_logits"),
+        bench=BenchSpec(method="none", endpoints=ENDPOINTS),
+        probes=at_defaults("linear", "knn"),
         source="small enough for a test",
     )
 

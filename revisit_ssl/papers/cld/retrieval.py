@@ -1,6 +1,5 @@
 """Pictures of CLD's supplement that need images: retrieval by two networks (Figure A.3), a sheet of classes (A.1)."""
 
-import dataclasses
 import os
 
 import numpy as np
@@ -9,9 +8,11 @@ import tensorflow as tf
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.data.decoding import decode
 from revisit_ssl.errors import require
-from revisit_ssl.evaluation.evaluate import features_of, labelled_sources
+from revisit_ssl.evaluation.evaluate import features_of
+from revisit_ssl.evaluation.sets import labelled_sources
 from revisit_ssl.features.neighbours import nearest
 from revisit_ssl.papers.methods import method_name
+from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run, choose_queries, images_at
 from revisit_ssl.runs.results import write_atomically
@@ -49,7 +50,7 @@ def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     shown = images_at(test, view, set(map(int, rows)))
     found, same, hits = {}, {}, []
     for run, name in zip(runs, block_names(runs), strict=True):
-        recipe = dataclasses.replace(run.recipe, endpoints=common[:1])
+        recipe = override(run.recipe, bench__endpoints=common[:1])
         features = [features_of(run.backbone, recipe, source, run.workdir)[common[0]] for source in (test, gallery)]
         _, ranked = nearest(*features, min(neighbours, gallery.num_examples))  # [test images, neighbours]
         right = gallery.labels[ranked] == test.labels[:, None]

@@ -21,10 +21,12 @@ smoke       our own: digits, a few steps, for tests of the machinery. Its featur
 
 import dataclasses
 
+from revisit_ssl.evaluators import at_defaults
 from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET_PLUS, has_last_scales
+from revisit_ssl.papers.obow.protocols import PROTOCOLS
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
-from revisit_ssl.recipe import OptimizerSpec, Recipe, ViewSpec
+from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe, ViewSpec
 
 PRETEXT_OF = {
     "obow": "obow",
@@ -42,8 +44,10 @@ ABOUT = {
 VIEWS = ViewSpec(
     crop="resized", size=224, scale=(0.08, 0.6), order=("color", "gray", "blur", "flip", "solarize", "randaugment"),
     color="jitter", jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
-    normalize="imagenet", eval_method="shorter_side", eval_resize=256, eval_size=224,
+    normalize="imagenet",
 )  # fmt: skip
+# What probes see at published scale.
+MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
 
 # PyTorch's SGD: the decay is of every parameter. Rates change once an epoch.
 RESNET18 = OptimizerSpec(
@@ -84,10 +88,9 @@ def paper(name, width, backbone):
         batch_size=256,
         epochs=200,
         optimizer=RESNET50,
-        probes=("linear_images",),
-        probe_setting="obow",
-        probe_train="trainval",
-        endpoints=("pre_logits",),
+        bench=MIDDLE,
+        probes={"linear_images": PROTOCOLS["obow"]["linear_images"]},
+        protocol="obow",
         source="supplement C.3 and C.4, ResNet50_OBoW_full; four GPUs there; published: 73.8 (linear on ImageNet)",
     )
 
@@ -118,10 +121,9 @@ def imagenet20(name, width, backbone):
         views=views,
         epochs=80,
         optimizer=optimizer,
-        probes=("linear", "few_shot"),
-        probe_setting="obow",
-        probe_train="trainval",
-        endpoints=("pre_logits",),
+        bench=MIDDLE,
+        probes={probe: PROTOCOLS["obow"][probe] for probe in ("linear", "few_shot")},
+        protocol="obow",
         source=f"{source}; published: {expected(name.removesuffix('_plain'), 'Table 1')}",
         **changes,
     )
@@ -140,6 +142,7 @@ def contrastive(name, **memory):
 # have maps of 8 x 8 cells (the specification's scaling has 16 x 16 in conv4), and BoWNet has no CutMix.
 # The last block keeps its map at 8 x 8 cells: of four the border and the mean of 3 x 3 would leave none.
 STRIDES = (2, 2, 1)
+AS_THEY_ARE = BenchSpec(method="none", endpoints=("pre_logits",))  # what probes see of small images
 
 
 def network(backbone, width, stem):
@@ -184,8 +187,7 @@ def views(size, **changes):
     """Views of small images, of all methods alike: moco_v2_plain differs in the number and the sizes of its crops."""
     # Of 32 pixels the official crops, of 0.08 to 0.6 of the image, show next to nothing.
     small = {"scale": (0.2, 1.0), "blur_probability": (0.0,)}
-    evaluation = {"eval_method": "none", "eval_resize": None, "eval_size": None}
-    return dataclasses.replace(VIEWS, size=size, **small | evaluation | changes)
+    return dataclasses.replace(VIEWS, size=size, **small | changes)
 
 
 def sides(name, size):
@@ -214,15 +216,15 @@ def sample(name, width, backbone):
         batch_size=32,
         epochs=12,
         optimizer=rate(name),
-        probes=("linear", "few_shot"),
-        endpoints=("pre_logits",),
+        bench=AS_THEY_ARE,
+        probes=at_defaults("linear", "few_shot"),
         source="our own; four settings of OBoW were tried by hand, judged by kNN on the validation split and, the "
         "test split in sight too, by the linear probe (both have the same best); the other "
         "methods have the same but for MoCo's rate",
     )
 
 
-def study(name, width, backbone, *, size, stem, task, **changes):
+def study(name, width, backbone, *, size, stem, task, bench, **changes):
     """What imagenette and cifar10 share."""
     return Recipe(
         pretext=PRETEXT_OF[name],
@@ -231,9 +233,8 @@ def study(name, width, backbone, *, size, stem, task, **changes):
         batch_size=32,
         epochs=8,
         optimizer=rate(name),
-        probes=("linear", "few_shot", "knn"),
-        probe_fraction=0.25,
-        endpoints=("pre_logits",),
+        bench=dataclasses.replace(bench, fraction=0.25),
+        probes=at_defaults("linear", "few_shot", "knn"),
         source="our own: the schedule of OBoW's ResNet18 and its decay for all methods alike, K and length as the set "
         "is small; MoCo's momentum 0.99, its queue as many keys as there are words. Rates and inv_delta as on "
         "toy_scenes; of three settings of vanilla OBoW (crops' scale and batch; the network's first scales) the best "
@@ -247,14 +248,14 @@ def imagenette(name, width, backbone):
     return study(
         name, width, backbone, size=64, stem="small", dataset="imagenette_subset160",
         task={} if name == "moco_v2_plain" else {"resize_to": 72},
-        views=views(64, eval_method="shorter_side", eval_resize=72, eval_size=64),
+        bench=BenchSpec(method="shorter_side", resize=72, size=64, endpoints=("pre_logits",)), views=views(64),
     )  # fmt: skip
 
 
 def cifar10(name, width, backbone):
     """10,000 images of CIFAR-10, 3x3 stem: crops of 24, patches of 16."""
     return study(
-        name, width, backbone, size=32, stem="cifar", dataset="cifar10", task={},
+        name, width, backbone, size=32, stem="cifar", dataset="cifar10", task={}, bench=AS_THEY_ARE,
         fraction=2 / 9,  # of the 45,000 images that are not for validation
         views=views(32, normalize="cifar"),
     )  # fmt: skip
@@ -272,13 +273,13 @@ def smoke(name, width, backbone):
         **network(backbone, width, "cifar"),
         task=task,
         dataset="digits",
-        views=ViewSpec(crop="resized", size=32, scale=(0.3, 1.0), color="none", flip=False, eval_method="none"),
+        views=ViewSpec(crop="resized", size=32, scale=(0.3, 1.0), color="none", flip=False),
         batch_size=32,
         epochs=1,
         max_steps=12,
         optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
-        probes=("linear", "knn"),
-        endpoints=("pre_logits",),
+        bench=AS_THEY_ARE,
+        probes=at_defaults("linear", "knn"),
         source="small enough for a test",
     )
 

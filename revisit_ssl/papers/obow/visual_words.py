@@ -24,8 +24,7 @@ from revisit_ssl.report.pages import write_page
 from revisit_ssl.training.build import load_pretext, open_pretraining
 from revisit_ssl.training.progress import read_log
 from revisit_ssl.training.workdir import read_recipe
-from revisit_ssl.views.color import CIFAR_MEAN, IMAGENET_MEAN, normalize_input
-from revisit_ssl.views.crops import to_float
+from revisit_ssl.views.pixels import CIFAR_MEAN, IMAGENET_MEAN, normalize_input, to_float
 
 IMAGES, WORDS, PATCHES = 5000, 60, 8
 SHARE = 64 / 224  # of the side of a view, that of a patch

@@ -1,0 +1,173 @@
+"""Data sets by name, and opening one. To add one: a file here, a line in DATASETS.
+
+Or from outside: ``DATASETS["mine"] = Mine()``, Mine being a ``Dataset``; ``testing.check_dataset("mine")`` checks it.
+"""
+
+import functools
+import os
+
+from revisit_ssl.data import splits
+from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
+from revisit_ssl.data.embedded import Digits, ToyScenes
+from revisit_ssl.data.folders import Folder
+from revisit_ssl.data.imagenet import ImageNet20, ImageNet100
+from revisit_ssl.data.imagenet_lists import ImageNetList, ImageNetLT
+from revisit_ssl.data.kitchen_hc import KitchenHC
+from revisit_ssl.data.long_tail import LongTail
+from revisit_ssl.data.places import Places205
+from revisit_ssl.data.sources import keep_if_small
+from revisit_ssl.data.tfds_sets import TfdsSet, divided
+from revisit_ssl.data.voc import VOC
+from revisit_ssl.errors import InputError, require
+
+KEPT = 8  # sources remembered: train, val and test of a pretext's and of a probe's data set, and what these are part of
+
+_CIFAR = divided("train", ":45000", "45000:", "test")
+_CIFAR_SIZES, _CIFAR_SHAPE = sizes_of(45_000, 5_000, 10_000), (32, 32, 3)
+_STL_SHAPE = (96, 96, 3)
+_TENTH = divided("train", ":90%", "90%:", "validation")  # a tenth of train validates
+_OWN_VAL = {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"}
+_IMAGENET = divided("train", ":1231121", "1231121:", "validation")  # 984 and 40 of the official 1,024 shards
+_IMAGENET_TAR = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (image-net.org)"
+
+DATASETS = {
+    "toy_scenes": ToyScenes(
+        "toy_scenes/full", divided("train", ":5400", "5400:", "test"), sizes_of(5_400, 600, 2_000), 10, (64, 64, 3)
+    ),
+    "toy_scenes_tiny": ToyScenes(
+        "toy_scenes/tiny", divided("train", ":500", "500:", "test"), sizes_of(500, 100, 200), 10, (64, 64, 3)
+    ),
+    "digits": Digits(),
+    "cifar10": TfdsSet("cifar10", _CIFAR, _CIFAR_SIZES, 10, _CIFAR_SHAPE),
+    "cifar100": TfdsSet("cifar100", _CIFAR, _CIFAR_SIZES, 100, _CIFAR_SHAPE),
+    "cifar10_lt": LongTail("cifar10", 5_000, 10_000, 10, _CIFAR_SHAPE),
+    "cifar100_lt": LongTail("cifar100", 500, 10_000, 100, _CIFAR_SHAPE),
+    "stl10": TfdsSet("stl10", divided("train", ":4500", "4500:", "test"), sizes_of(4_500, 500, 8_000), 10, _STL_SHAPE),
+    # "trainval": the 105,000 that CLD trains on, most without a label, so none is given; gallery and test: stl10.
+    # Deviation: CLD's supplement counts 5,000 test images; the set has 8,000, and all of them test.
+    "stl10_all": TfdsSet(
+        "stl10",
+        {"train": "train[:4500]+unlabelled", "val": "train[4500:]", "trainval": "train+unlabelled", "test": "test"},
+        sizes_of(104_500, 500, 8_000),
+        image_shape=_STL_SHAPE,
+        label=None,
+    ),
+    "stl10_unlabelled": TfdsSet(
+        "stl10",
+        divided("unlabelled", ":95000", "95000:", "test"),
+        sizes_of(95_000, 5_000, 8_000),
+        image_shape=_STL_SHAPE,
+        label=None,
+    ),
+    "imagenet2012": TfdsSet(
+        "imagenet2012", _IMAGENET, sizes_of(1_231_121, 50_046, 50_000), 1000, by_hand=_IMAGENET_TAR
+    ),
+    "imagenet100": ImageNet100(),
+    "imagenet20": ImageNet20(),
+    "imagenet_lt": ImageNetLT(),
+    "imagenet_list": ImageNetList(),
+    "imagenet2012_subset": TfdsSet(
+        "imagenet2012_subset/10pct", _TENTH, sizes_of(115_304, 12_812, 50_000), 1000, by_hand=_IMAGENET_TAR
+    ),
+    "imagenet2012_subset_1pct": TfdsSet(
+        "imagenet2012_subset/1pct", _TENTH, sizes_of(11_530, 1_281, 50_000), 1000, by_hand=_IMAGENET_TAR
+    ),
+    "imagenette": TfdsSet("imagenette/full-size-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
+    "imagenette_160px": TfdsSet("imagenette/160px-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
+    "imagenette_subset160": TfdsSet(
+        "imagenette_subset160",
+        divided("train", ":4500", "4500:", "validation"),
+        sizes_of(4_500, 500, 1_000),
+        10,
+        public=False,
+    ),
+    "kitchen_hc": KitchenHC("kitchen_hc", _OWN_VAL),
+    "places205": Places205(),
+    "places365_small": TfdsSet(
+        "places365_small",
+        divided("train", ":-50000", "-50000:", "validation"),
+        sizes_of(1_753_460, 50_000, 36_500),
+        365,
+    ),
+    "voc": VOC("voc/2007", _OWN_VAL, sizes_of(2_501, 2_510, 4_952)),
+    "coco": TfdsSet(
+        "coco/2017", divided("train", ":-5000", "-5000:", "validation"), sizes_of(113_287, 5_000, 5_000), label=None
+    ),
+}
+
+
+def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, seed=0):
+    """One split of a data set, ready to read. Nothing is ever downloaded.
+
+    The last KEPT sources are remembered: opening one again gives the same object, whose arrays must not be written to.
+    Files that change while the process runs are noticed after ``open_source.cache_clear()``.
+
+    Args:
+        name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``). Some take more behind a
+            colon: "cifar10_lt:50" or "cifar100_lt:/path/indices.npy" (``long_tail.split_rows``; default: factor 100),
+            "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet_lists.read_entries``),
+            "voc:/path/VOCdevkit" (``voc.list_split``; default: VOCdevkit in ``data_dir``, else TFDS's voc/2007).
+        split: "train", "val", "trainval" or "test".
+        data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
+            draws itself there at its first use, and kitchen_hc cuts itself out of what lies in downloads/manual. Parts
+            of ImageNet are read from its folder imagenet (train/<class>/, val/<class>/), or else from imagenet2012.
+        fraction: keep only this share of the images, in (0, 1]; ``seed`` draws which.
+        balanced: the same number of each class.
+
+    Returns:
+        ``Source``. Small images are decoded into memory, sets up to 1 GiB are kept encoded in memory.
+
+    Raises:
+        InputError: unknown name or split; a set that is not there; bad fraction; balanced without labels.
+    """
+    require(split in SPLITS, f"unknown split {split!r}; one of {', '.join(SPLITS)}")
+    require(fraction is None or 0 < fraction <= 1, f"a subset fraction must lie in (0, 1]; got {fraction}")
+    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
+    place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+    return _open(name, split, place) if fraction in (None, 1) else _open(name, split, place, fraction, balanced, seed)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _open(name, split, place, fraction=None, balanced=False, seed=0):
+    """``open_source`` of checked arguments; ``place`` is the image folder or that of the TFDS data sets."""
+    if fraction is not None:
+        source = _open(name, split, place)
+        require(not balanced or source.num_classes, f"{name} has no labels to balance; take a random subset")
+        rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
+        return keep_if_small(source.subset(rows))
+    dataset, argument = find_dataset(name)
+    key = name.partition(":")[0]
+    require(split in dataset.splits, f"{key} has no split {split!r}; one of {', '.join(dataset.splits)}")
+    refusal = f"data set {key} takes nothing behind its name, but {name!r} has {argument!r}"
+    require(dataset.argument or not argument, refusal)
+    return dataset.open(
+        Request(name=name, split=split, place=place, other=lambda name, split: _open(name, split, place))
+    )
+
+
+open_source.cache_clear = _open.cache_clear
+
+
+def find_dataset(name):
+    """(the ``Dataset`` of that name, what follows the colon); InputError where there is none."""
+    key, _, argument = name.partition(":")
+    if key in DATASETS:
+        return DATASETS[key], argument
+    if name.startswith("folder:"):
+        return Folder(), argument
+    raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
+
+
+def known_size(name, split):
+    """How many images ``open_source(name, split)`` has, where that is known without the set; else None.
+
+    Raises:
+        InputError: unknown name.
+    """
+    dataset, argument = find_dataset(name)
+    return dataset.known_sizes(argument).get(split)
+
+
+def resolve_data_dir(data_dir=None):
+    """The folder of TFDS data sets: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")

@@ -1,0 +1,76 @@
+"""What a data set is: which splits it has, what may follow its name, how it is had, and how a split is opened."""
+
+import dataclasses
+from collections.abc import Callable
+
+SPLITS = ("train", "val", "trainval", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """A split of a data set that is to be opened.
+
+    Attributes:
+        name: as typed, with what follows the colon: "cifar10_lt:50".
+        split: one of the set's splits.
+        place: folder of the TFDS data sets, absolute or gs://; of folder:/path that folder.
+        other: function (name, split) -> Source of another set in the same place, remembered as this one will be.
+    """
+
+    name: str
+    split: str
+    place: str
+    other: Callable
+
+    @property
+    def argument(self):
+        """What follows the colon; "" where there is none."""
+        return self.name.partition(":")[2]
+
+
+class Dataset:
+    """A data set: what stands behind a name in DATASETS. A subclass says how a split of it is opened.
+
+    What is known of a set without opening it is there for plans, and ``testing.check_dataset`` holds the set to it.
+
+    Attributes:
+        splits: names of the splits that there are; a mapping where each stands for a part of something.
+        argument: what may follow the name and a colon; "" where nothing may.
+        sizes: {split: number of images}, as far as it is the same for all who have the set.
+        num_classes: number of classes; None where images have no single class, or where that is not known.
+        image_shape: (H, W, 3) where all images have one size, else None.
+    """
+
+    splits = SPLITS
+    argument = ""
+    sizes = {}
+    num_classes = None
+    image_shape = None
+
+    def open(self, request):
+        """The split that is asked for.
+
+        Args:
+            request: ``Request``, whose split is one of ``splits`` and whose argument is "" where there is no
+                ``argument``.
+
+        Returns:
+            ``Source`` with the request's name and split. Nothing is downloaded.
+
+        Raises:
+            InputError: the set is not there, or is damaged; an argument that cannot be used.
+        """
+        raise NotImplementedError
+
+    def how_to_get(self, place):
+        """How the set is had where it is not in the folder ``place``, for an error line; "": it is always there."""
+        return ""
+
+    def known_sizes(self, argument=""):
+        """``sizes`` with that argument behind the name: {} where they are then not known."""
+        return {} if argument else self.sizes
+
+
+def sizes_of(train, val, test):
+    """{split: number of images} of a set whose train and val make trainval."""
+    return {"train": train, "val": val, "trainval": train + val, "test": test}

@@ -1,0 +1,93 @@
+"""The labelled sets of probes: opened as the bench's spec says, and refused where a probe cannot use them."""
+
+import numpy as np
+
+from revisit_ssl.data import open_source
+from revisit_ssl.errors import InputError, require
+from revisit_ssl.evaluators import PROBES, Probe
+from revisit_ssl.evaluators.base import class_groups
+
+
+def labelled_sources(recipe, data_dir=None):
+    """{"train", "val", "test"} of the probe set; with probe_train trainval "val" is in "train" and measures nothing.
+
+    Raises:
+        InputError: it has no labels.
+    """
+    name, spec = recipe.probed_dataset, recipe.bench
+    sources = {
+        "train": open_source(
+            name, spec.train, data_dir=data_dir, fraction=spec.fraction, balanced=spec.balanced, seed=recipe.seed
+        ),
+        "val": open_source(name, "val", data_dir=data_dir, seed=recipe.seed),
+        "test": open_source(name, spec.split, data_dir=data_dir, seed=recipe.seed),
+    }
+    if sources["train"].num_classes is None:
+        several = sources["train"].multi_labels is not None
+        what = "has several for each image, --probes voc_svm is for that" if several else "has none"
+        raise InputError(f"probes need labels and {name} {what}; add --probe-dataset NAME, or --probes with none")
+    return sources
+
+
+def multi_label_sources(recipe, data_dir=None):
+    """{"train", "test"} of a probe set with several labels for each image: trainval and test, or train and val where
+    the recipe scores val.
+
+    Raises:
+        InputError: it is no such set.
+    """
+    name, spec = recipe.probed_dataset, recipe.bench
+    options = {"data_dir": data_dir, "seed": recipe.seed}
+    sources = {
+        "train": open_source(name, fitted_on(recipe), fraction=spec.fraction, **options),
+        "test": open_source(name, spec.split, **options),
+    }
+    if sources["train"].multi_labels is None:
+        probe = next(name for name, p in recipe.probes.items() if p.labels == "several")
+        raise InputError(f"{probe} needs several labels for each image and {name} has none; add --probe-dataset voc")
+    return sources
+
+
+def probe_sources(recipe, data_dir=None):
+    """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
+    return (multi_label_sources if takes_several(recipe) else labelled_sources)(recipe, data_dir)
+
+
+def takes_several(recipe):
+    """Whether the recipe's probes are for images with several labels each."""
+    return any(p.labels == "several" for p in recipe.probes.values())
+
+
+def fitted_on(recipe):
+    """The split that the recipe's probes are fitted on."""
+    if takes_several(recipe):
+        return "train" if recipe.bench.split == "val" else "trainval"
+    return recipe.bench.train
+
+
+def training_groups(recipe, source, data_dir=None):
+    """``class_groups`` of the probes' training split, counted before any share of its labels is drawn."""
+    if source.num_classes is None:
+        return {}
+    if recipe.bench.fraction not in (None, 1):
+        source = open_source(recipe.probed_dataset, recipe.bench.train, data_dir=data_dir, seed=recipe.seed)
+    return class_groups(np.bincount(source.labels[source.labels >= 0], minlength=source.num_classes))
+
+
+def check_probes(recipe, data_dir=None):
+    """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
+    for name, probe in recipe.probes.items():
+        what = f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}"
+        if name in PROBES:
+            what = f"the options of {name} are plain values; read the recipe with read_recipe(workdir, PROBES)"
+        require(isinstance(probe, Probe), what)
+    by_labels = {probe.labels: name for name, probe in reversed(recipe.probes.items())}
+    if len(by_labels) > 1:
+        raise InputError(
+            f"{by_labels['several']} needs a set with several labels for each image, {by_labels['one']} one with a "
+            "single label; probe one after the other: evaluate.py WORKDIR --probes … --probe-dataset …"
+        )
+    if recipe.probes:
+        sources = probe_sources(recipe, data_dir)
+        for probe in recipe.probes.values():
+            probe.check(sources)

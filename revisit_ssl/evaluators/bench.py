@@ -1,0 +1,88 @@
+"""What probes measure on: a frozen network and labelled images, whose features are extracted once."""
+
+from revisit_ssl.data import EvalView
+from revisit_ssl.evaluators.base import FeatureSplit
+from revisit_ssl.features.checks import check_endpoints, check_frozen
+from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.representation import NetworkInput, images_at_once
+
+
+class Bench:
+    """A frozen network and the splits of a labelled set.
+
+    Args:
+        backbone: frozen keras.Model with named endpoints.
+        sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
+        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, and the seed.
+        cache_dir: local folder of features, which several benches may share; None keeps them in memory.
+
+    Attributes:
+        backbone, sources, endpoints, seed: as given.
+        spec: BenchSpec.
+        view: EvalView, what is cut from an image.
+        network_input: NetworkInput, what the network sees of that.
+        num_classes, class_names: of the labels, one for each image or several.
+
+    Raises:
+        InputError: a trainable backbone, an unknown endpoint.
+    """
+
+    def __init__(self, backbone, sources, recipe, cache_dir=None):
+        check_frozen(backbone)
+        check_endpoints(backbone, recipe.bench.endpoints)
+        self.backbone = backbone
+        self.sources = sources
+        self.spec = recipe.bench
+        self.endpoints = recipe.bench.endpoints
+        self.seed = recipe.seed
+        self.view = EvalView.of(recipe)
+        self.network_input = NetworkInput.of(recipe)
+        train = sources["train"]
+        several = train.multi_labels is not None
+        self.class_names = train.multi_label_names if several else train.class_names
+        self.num_classes = len(train.multi_label_names) if several else train.num_classes
+        self._cache_dir = cache_dir
+        self._extracted = {}
+        self._traced = {}  # one graph for all splits
+        self._largest = max(source.num_examples for source in sources.values())
+
+    def images(self, split):
+        """The data.Source of a split."""
+        return self.sources[split]
+
+    def labels(self, split):
+        """int [N], or int8 [N, C] of a set with several labels for each image: 1 present, 0 absent, -1 difficult."""
+        source = self.sources[split]
+        return source.labels if source.multi_labels is None else source.multi_labels
+
+    def features(self, split, endpoint, *, view=None, mirror=False):
+        """float32 [N, d], read-only where there is a ``cache_dir``; all endpoints are extracted in one pass.
+
+        Args:
+            split, endpoint: names.
+            view: EvalView instead of the bench's own.
+            mirror: of the images with left and right exchanged.
+        """
+        key = split, view or self.view, mirror
+        if key not in self._extracted:
+            size = (view or self.view).size
+            self._extracted[key] = extract_features(
+                self.backbone, self.sources[split], endpoints=self.endpoints, view=view or self.view,
+                network_input=self.network_input, cache_dir=self._cache_dir, max_values=self.spec.values,
+                pooling=self.spec.pooling, mirror=mirror, traced=self._traced,
+                batch_size=min(self._largest, images_at_once(self.backbone, size, self.network_input)),
+            )  # fmt: skip
+        return self._extracted[key][endpoint]
+
+    def split(self, split, endpoint, *, view=None, mirrored=False):
+        """FeatureSplit: features and labels of a split; ``mirrored``: features of the mirrored images too."""
+        return FeatureSplit(
+            self.features(split, endpoint, view=view),
+            self.labels(split),
+            f"{endpoint} of {split}",
+            self.features(split, endpoint, view=view, mirror=True) if mirrored else None,
+        )
+
+    def three(self, endpoint):
+        """The FeatureSplits of train, val and test."""
+        return tuple(self.split(split, endpoint) for split in ("train", "val", "test"))

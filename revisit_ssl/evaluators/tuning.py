@@ -1,0 +1,128 @@
+"""Training of a copy of a whole network with a new last layer: the arithmetic of ``Finetune``."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from revisit_ssl.data import steps_per_epoch
+from revisit_ssl.evaluators.augment import crop_and_flip, crop_batches
+from revisit_ssl.evaluators.sgd import descend
+from revisit_ssl.features.extract import padded_batches, use_xla
+from revisit_ssl.features.representation import check_input
+from revisit_ssl.views import draws
+from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.pixels import to_float
+
+ENDPOINT = "pre_logits"
+
+
+class Tuning:
+    """The network of a bench and what trains and scores a copy of it.
+
+    Args:
+        options: Finetune.
+        bench: Bench.
+
+    Attributes:
+        network: Trained.
+        epochs, batch_size: as used on this bench.
+    """
+
+    def __init__(self, options, bench):
+        self.options = options
+        self.source = bench.images("train")
+        self.seed = bench.seed
+        self.view = bench.view
+        self.epochs = options.length(bench)
+        self.batch_size = min(options.batch_size, self.source.num_examples)
+        self.crop = CropSpec(method="resized", size=bench.view.size, scale=options.scale)
+        check_input(bench.backbone, bench.network_input, bench.view.size)
+        self.network = Trained(bench.backbone, bench.network_input, bench.num_classes, bench.seed)
+        self._step = self._compiled_step()
+        self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
+
+        @tf.function(jit_compile=use_xla())
+        def logits(images):
+            return self.network.logits(to_float(images), training=False)
+
+        self._logits = logits
+
+    def train(self, lr, multiplier):
+        """One candidate from the probed network on; every candidate sees the same images."""
+        self.network.restart()
+        per_epoch = steps_per_epoch(self.source, self.batch_size)
+        batches = crop_batches(self.source, self.crop, self.batch_size, self.seed)
+        drops = [round(share * self.epochs, 6) for share in self.options.decay_at]
+        for epoch in range(self.epochs):
+            rate = lr * self.options.factor ** sum(epoch >= drop for drop in drops)
+            rates = tf.constant(rate, tf.float32), tf.constant(rate * multiplier, tf.float32)
+            for i in range(per_epoch):
+                self._step(*next(batches), tf.constant(epoch * per_epoch + i, tf.int64), *rates)
+
+    def score(self, source):
+        """Logits float32 [N, C] of the present network on the images that the bench's view gives."""
+        batches = padded_batches(source, self._eval_batch_size, self.view)
+        return np.concatenate([self._logits(images).numpy()[:n] for images, n in batches])
+
+    def _compiled_step(self):
+        """Function (images, labels, step int64, lr of the trunk, lr of the head): one step, in place."""
+        network, options = self.network, self.options
+
+        @tf.function(jit_compile=use_xla())
+        def step(images, labels, number, lr, head_lr):
+            images = crop_and_flip(images, self.crop, self.seed, number)
+            with tf.GradientTape() as tape:
+                logits = network.logits(images, training=True)
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            rates = [lr] * len(network.trunk) + [head_lr] * len(network.head)
+            variables = network.trunk + network.head
+            gradients = tape.gradient(loss, variables)
+            descend(variables, network.velocities, gradients, rates, options.momentum, options.weight_decay)
+
+        return step
+
+
+class Trained:
+    """A trainable copy of a network up to pre_logits, and a linear layer on it; starts anew for each candidate.
+
+    Attributes:
+        trunk, head: tf.Variables that are trained.
+        velocities: those of the SGD, in the order of trunk, then head.
+    """
+
+    def __init__(self, backbone, network_input, num_classes, seed):
+        whole = keras.Model(backbone.input, {ENDPOINT: backbone.output[ENDPOINT]})  # without the heads
+        self.network = keras.models.clone_model(whole)
+        # Not network.trainable = True: a clone's layers are frozen like the originals', and Keras does not tell them.
+        for layer in self.network._flatten_layers():
+            layer.trainable = True
+        self.network_input = network_input
+        width = whole.output[ENDPOINT].shape[-1] * (network_input.rows if network_input.combine == "concat" else 1)
+        key = draws.fold(seed, 1).key
+        self.kernel = tf.Variable(tf.random.stateless_normal([width, num_classes], key, stddev=0.01))
+        self.bias = tf.Variable(tf.zeros([num_classes]))
+        self.trunk = [v.value for v in self.network.trainable_variables]
+        self.head = [self.kernel, self.bias]
+        self.velocities = [tf.Variable(tf.zeros_like(v)) for v in self.trunk + self.head]
+        self.start = [v.numpy() for v in whole.weights], [v.numpy() for v in self.head]
+        self.restart()
+
+    def logits(self, images, training):
+        """float images [B, s, s, 3] in [0, 1] -> float32 [B, C]"""
+        values = self.network(self.network_input.prepare(images), training=training)[ENDPOINT]
+        return tf.matmul(self.network_input.join(tf.cast(values, tf.float32)), self.kernel) + self.bias
+
+    def restart(self):
+        """The probed network's weights and statistics, the first head, no velocity."""
+        self.assign(self.start)
+        for v in self.velocities:
+            v.assign(tf.zeros_like(v))
+
+    def values(self):
+        """What ``assign`` takes."""
+        return [w.numpy() for w in self.network.weights], [v.numpy() for v in self.head]
+
+    def assign(self, values):
+        for own, given in zip((self.network.weights, self.head), values, strict=True):
+            for v, value in zip(own, given, strict=True):
+                v.assign(value)

@@ -1,0 +1,53 @@
+"""Which recipes train the same weights, and which lines of results are draws of one thing: hashes of recipes."""
+
+import dataclasses
+import hashlib
+import json
+
+from revisit_ssl.recipe import Pretraining
+
+TOLD = ("dataset", "fraction", "split", "endpoints")  # fields of BenchSpec that a Result says of itself
+
+
+def recipe_id(recipe):
+    """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
+    return digest(chosen(recipe, Pretraining))
+
+
+def setting_id(recipe):
+    """Eight hex digits that the seeds of one setting share, whatever else its Result says of data, split and probe.
+
+    Of what trains the weights, how the bench cuts and pools images, and how options of probes differ from their
+    defaults. Taken of what is not at its default, so that a field that a class gets later, or one more probe at its
+    defaults, does not part old runs from new.
+    """
+    values = {name: value for name, value in chosen(recipe, Pretraining).items() if name != "seed"}
+    bench = {name: value for name, value in chosen(recipe.bench).items() if name not in TOLD}
+    probes = {name: chosen(options) for name, options in recipe.probes.items()}
+    # A Result says the schedule among its hyper-parameters.
+    probes = {name: {k: v for k, v in own.items() if k != "schedule"} for name, own in probes.items()}
+    return digest(values | {"bench": bench, "probes": {name: own for name, own in probes.items() if own}})
+
+
+def digest(values):
+    """Eight hex digits of plain values, whatever their order."""
+    values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def chosen(spec, kind=None):
+    """{field: value} of a dataclass where the value is not the default; nested ones likewise.
+
+    Args:
+        spec: an instance.
+        kind: a class that it derives from, whose fields alone count; None: its own.
+    """
+    values = {}
+    for f in dataclasses.fields(kind or spec):
+        value = getattr(spec, f.name)
+        default = f.default
+        if dataclasses.is_dataclass(value):
+            value, default = chosen(value), {}
+        if value != default:
+            values[f.name] = value
+    return values

@@ -1,0 +1,84 @@
+"""Dataclasses and plain values: built from JSON with every kind checked, changed by the names of their fields."""
+
+import dataclasses
+import types
+import typing
+from typing import Literal
+
+from revisit_ssl.errors import InputError, require
+
+
+def override(spec, **changes):
+    """A copy of a recipe, or of any of its parts, with fields replaced; ``optimizer__lr=0.1`` reaches into nested ones,
+    ``probes__knn__temperature=0.07`` into the options of a probe that it has.
+
+    Raises:
+        InputError: no such field, or a value of the wrong kind.
+    """
+    mapping = isinstance(spec, dict)
+    known = list(spec) if mapping else [f.name for f in dataclasses.fields(spec)]
+    nested, flat = {}, {}
+    for name, value in changes.items():
+        head, _, rest = name.partition("__")
+        if head not in known:
+            what = "this recipe has no probe" if mapping else f"{type(spec).__name__} has no field"
+            raise InputError(f"{what} {head!r}; it has {', '.join(known)}")
+        if rest:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            flat[name] = tuple(value) if isinstance(value, list) else value
+    if not mapping:
+        hints = typing.get_type_hints(type(spec))
+        for name, value in flat.items():
+            expected = f"{type(spec).__name__}.{name} is {value!r}; expected {name_of(hints[name])}"
+            require(fits(value, hints[name]), expected)
+    for head, inner in nested.items():
+        flat[head] = override(flat.get(head, spec[head] if mapping else getattr(spec, head)), **inner)
+    return {**spec, **flat} if mapping else dataclasses.replace(spec, **flat)
+
+
+def build(cls, values):
+    """A dataclass from plain JSON values: lists become tuples, mappings become the annotated dataclass.
+
+    Raises:
+        InputError: an unknown field, or a value of the wrong kind.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    require(not unknown, f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(value, list):
+            value = tuple(value)
+        elif isinstance(value, dict) and dataclasses.is_dataclass(hint):
+            value = build(hint, value)
+        require(fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {name_of(hint)}")
+        built[name] = value
+    return cls(**built)
+
+
+def fits(value, hint):
+    """Whether a value is of the kind that a type hint names; an integer is a float too, a truth value no number."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in typing.get_args(hint))
+    if origin in (tuple, dict):
+        return isinstance(value, origin)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def name_of(hint):
+    """What an error line calls a type hint."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(name_of(part) for part in typing.get_args(hint))
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))

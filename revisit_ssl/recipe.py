@@ -327,6 +327,12 @@ class Recipe(Pretraining):
     """{name in PROBES: its options}. Plain values where the recipe was read without PROBES, as training reads it."""
     protocol: Annotated[str, tyro.conf.Suppress] = "select"
     """Name in papers.PROTOCOLS: where the options of a probe come from that is only named."""
+    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
+    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Where the values come from, before any were changed."""
+    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
+    """Whose recipe it is: name in PAPERS."""
     source: str = ""
     """Where the numbers come from: paper and table, official file, or who chose them and how."""
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from revisit_ssl.evaluation.sets import fitted_on
 from revisit_ssl.runs import results
 from revisit_ssl.runs.identity import recipe_id, setting_id
 
@@ -41,6 +42,7 @@ def of_probing(recipe, backbone, weights, steps):
         "representation_size": representation_size(backbone),
         "weights": weights,
         "probe_dataset": recipe.probed_dataset,
+        "probe_train": fitted_on(recipe),
         "labels": recipe.bench.fraction or 1.0,
         "split": recipe.bench.split,
     }

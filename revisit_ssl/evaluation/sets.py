@@ -50,13 +50,17 @@ def multi_label_sources(recipe, data_dir=None):
 
 def probe_sources(recipe, data_dir=None):
     """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
-    several = any(probe.labels == "several" for probe in recipe.probes.values())
-    return (multi_label_sources if several else labelled_sources)(recipe, data_dir)
+    return (multi_label_sources if takes_several(recipe) else labelled_sources)(recipe, data_dir)
+
+
+def takes_several(recipe):
+    """Whether the recipe's probes are for images with several labels each."""
+    return any(p.labels == "several" for p in recipe.probes.values())
 
 
 def fitted_on(recipe):
     """The split that the recipe's probes are fitted on."""
-    if any(probe.labels == "several" for probe in recipe.probes.values()):
+    if takes_several(recipe):
         return "train" if recipe.bench.split == "val" else "trainval"
     return recipe.bench.train
 

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class DataNotHere(InputError):
+    """A data set that is not where it was looked for."""
+
+
 class TrainingDiverged(InputError):
     """The loss or a weight is not finite, or the target network gives one feature everywhere."""
 

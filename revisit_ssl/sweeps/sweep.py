@@ -11,7 +11,7 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import known_source, open_source
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.papers import sweeps
 from revisit_ssl.papers.spec import Variant
@@ -54,7 +54,7 @@ def sweep(options, overrides, *, parse, runner, command):
     for run in runs:
         if run.setting not in facts:
             with named(run.setting):
-                facts[run.setting] = look_at(run)
+                facts[run.setting] = look_at(run, known_source if options.plan else open_source)
     open_source.cache_clear()  # the images are the runs' business
     with contextlib.ExitStack() as stack:
         if not options.plan:

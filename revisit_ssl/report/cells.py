@@ -1,4 +1,4 @@
-"""One number a cell: which of our runs stands in it, and which had to stay out."""
+"""Choosing the run that is shown in the cell of a table, and naming those left out."""
 
 import statistics
 from dataclasses import dataclass

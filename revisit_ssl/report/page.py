@@ -99,7 +99,7 @@ class Run:
 
     @property
     def name(self):
-        """What run.py calls the recipe."""
+        """What the command calls the recipe."""
         return self.recipe.name or self.recipe.pretext
 
     @property
@@ -167,7 +167,7 @@ def command(text):
 
 def accuracy(run):
     """Table of every probe and endpoint, bars, details of each probe."""
-    require(run.results, "no results.jsonl; probe the backbone with experiments/evaluate.py")
+    require(run.results, "no results.jsonl; probe the backbone with revisit-ssl evaluate")
     blocks = []
     for heading, table in tables.result_table(run.results):
         blocks += [Text(f"{heading}. Whatever a probe chooses it chose on the validation split."), table]

@@ -155,7 +155,16 @@ def name_of(r):
 
 
 def grouped(results):
-    """[Setting] of trained and of untrained networks, in order of appearance."""
+    """Results as settings, each with its seeds.
+
+    Args:
+        results: [Result], of any settings, seeds, probes and endpoints.
+
+    Returns:
+        [Setting] of trained and of untrained networks, in order of appearance: lines that agree in ``shared`` and in
+        their setting stand in one, ``lines`` by Measure and seed. Its ``recipe`` is "" where nothing but that parts it
+        from the others.
+    """
     recipes, schedules = {}, {}
     for r in results:
         schedules.setdefault(r.probe, set()).add(r.schedule)

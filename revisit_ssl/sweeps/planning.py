@@ -100,7 +100,7 @@ class Planned:
     bytes: int = 0
 
 
-def look_at(run, opened=open_source):
+def facts_of(run, opened=open_source):
     """Facts of a run's setting, with all checks that need no values of the network.
 
     Args:

@@ -24,7 +24,7 @@ from revisit_ssl.data import EvalView, known_source
 from revisit_ssl.data.known import stand_in
 from revisit_ssl.distribute import XLA, get_strategy, use_xla
 from revisit_ssl.errors import InputError, require
-from revisit_ssl.features.extract import use_xla as compile_frozen
+from revisit_ssl.features.extract import compile_frozen
 from revisit_ssl.features.representation import NetworkInput, images_at_once, represent
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.identity import setting_id

@@ -75,7 +75,7 @@ def pretrain(
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
     path = os.path.join(workdir, "backbone.keras")
-    if check_workdir(recipe, workdir, resume=resume) == "finished":
+    if check_workdir(recipe, workdir, resume=resume) == "trained":
         return freeze(load_backbone(path))
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla

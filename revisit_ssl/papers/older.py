@@ -66,5 +66,3 @@ def distance(r, recipe):
 @functools.cache
 def known(name, preset):
     return get_recipe(name, preset)
-
-

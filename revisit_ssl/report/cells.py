@@ -104,5 +104,3 @@ def described(cell, other):
     parts += [probe_name(cell.probe)] if cell.probe != other.probe else []
     parts += [f"recipe {mine}"] if mine and mine != its and s.steps == o.steps else []
     return ", ".join(parts) or "a run from elsewhere"
-
-

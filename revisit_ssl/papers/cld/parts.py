@@ -47,6 +47,7 @@ DEMO = dataclasses.replace(
     CIFAR, scale=(0.08, 1.0), order=ViewSpec().order, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8
 )
 
+
 def plus(name, **changes):
     """Views of small images: as of MoCo v2, or of InfoMin."""
     fields = ("order", "jitter", "jitter_probability", "blur_probability", "randaugment_layers")

@@ -81,8 +81,17 @@ def expected(name, dataset, table, setting=None):
     return "; ".join(f"{row['value']} ({', '.join(filter(None, (row['table'], row['setting'])))})" for row in rows)
 
 
-def published(name, dataset, width, backbone, *, task, views, optimizer, batch_size, source, numbers="", **changes):
-    """A recipe at published scale: all training images, the official evaluation; ``numbers``: what is published."""
+def published(name, dataset, width, backbone, *, task, source, numbers="", **fields):
+    """A recipe at published scale: all training images, the official evaluation.
+
+    Args:
+        name, dataset: of PRETEXT_OF and DATASETS.
+        width, backbone: None: the paper's.
+        task: options of the pretext.
+        source: where the values come from.
+        numbers: what is published of it.
+        fields: further fields of the Recipe, which replace those here.
+    """
     small = dataset.startswith(("cifar", "stl10", "kitchen"))
     recipe = Recipe(
         pretext=PRETEXT_OF[name],
@@ -91,17 +100,14 @@ def published(name, dataset, width, backbone, *, task, views, optimizer, batch_s
         task=task,
         dataset=dataset,
         split="trainval",
-        views=views,
-        batch_size=batch_size,
         epochs=200,
-        optimizer=optimizer,
         # Official kNN: all labelled training images in the test transform, K 200, sigma as T_I, the last epoch here.
         bench=AS_THEY_ARE if small else MIDDLE,
         probes=small_probes(getattr(task, "temperature", 0.1)) if small else on_images("moco"),
         protocol="moco",
         source=f"{source}; published: {numbers or 'none that we know of'}",
     )
-    return dataclasses.replace(recipe, **changes)
+    return dataclasses.replace(recipe, **fields)
 
 
 def small_probes(temperature):

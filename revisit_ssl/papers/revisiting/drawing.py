@@ -19,6 +19,7 @@ SPARE = ("#7A4FBF", "#9C6B30", "#B2182B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
+
 @dataclass(frozen=True)
 class Point:
     """A network and its width; of a run in the scatter also its place."""

@@ -129,27 +129,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.2, 3.1 * len(panels)), 3.0), layout="constrained")
         for panel, (data, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-            sizes = set()
-            for k, points in lines.items():
-                x = sorted(points)
-                sizes |= set(x)
-                means = [statistics.fmean(points[d]) for d in x]
-                errors = [statistics.stdev(points[d]) if len(points[d]) > 1 else 0 for d in x]
-                panel.errorbar(x, means, yerr=errors, capsize=2, linewidth=1.5, markersize=5, **looks[k])
-            if data[0] == data[1] == "imagenet2012":
-                for k, points in theirs.items():
-                    x, y = zip(*sorted(points), strict=True)
-                    sizes |= set(x)
-                    look = {"color": looks[k]["color"], "linestyle": ":", "marker": "D", "markerfacecolor": "white"}
-                    panel.plot(x, y, linewidth=1.2, markersize=7, **look)
-            panel.set_xscale("log", base=2)
-            panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.set_xticklabels([f"{d:,}" for d in sorted(sizes)], rotation=45, ha="right")
-            panel.margins(0.12)
-            panel.set_title(names.data_name(*data))
-            panel.set_xlabel("size of pre_logits (values)")
-            panel.set_ylabel("top-1 (%)")
+            draw_sizes(panel, data, lines, theirs if data[0] == data[1] == "imagenet2012" else {}, looks)
         drawn = {k for lines in panels.values() for k in lines}
         handles = [Line2D([], [], linewidth=1.5, markersize=5, label=f"{k}x", **looks[k]) for k in widths if k in drawn]
         handles += [
@@ -169,6 +149,38 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     if not drawn:
         caption += " Nothing of ours was run."
     return Picture("width_and_size", picture, caption, FOLDER)
+
+
+def draw_sizes(panel, data, lines, theirs, looks):
+    """A panel of ``width_figure``.
+
+    Args:
+        panel: Axes.
+        data: (pretext's set, probe's set, share of labels).
+        lines: {width: {size: [percent of each seed]}}.
+        theirs: {width: [(size, percent)]} of the paper.
+        looks: {width: colour and marker}.
+    """
+    sizes = set()
+    for k, points in lines.items():
+        x = sorted(points)
+        sizes |= set(x)
+        means = [statistics.fmean(points[d]) for d in x]
+        errors = [statistics.stdev(points[d]) if len(points[d]) > 1 else 0 for d in x]
+        panel.errorbar(x, means, yerr=errors, capsize=2, linewidth=1.5, markersize=5, **looks[k])
+    for k, points in theirs.items():
+        x, y = zip(*sorted(points), strict=True)
+        sizes |= set(x)
+        look = {"color": looks[k]["color"], "linestyle": ":", "marker": "D", "markerfacecolor": "white"}
+        panel.plot(x, y, linewidth=1.2, markersize=7, **look)
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticklabels([f"{d:,}" for d in sorted(sizes)], rotation=45, ha="right")
+    panel.margins(0.12)
+    panel.set_title(names.data_name(*data))
+    panel.set_xlabel("size of pre_logits (values)")
+    panel.set_ylabel("top-1 (%)")
 
 
 def scatter_figure(results, probe=None):

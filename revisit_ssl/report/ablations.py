@@ -123,7 +123,7 @@ def rest(setting, left_out):
 
 
 def ablation_table(ablation, series, measures, note):
-    """One row a cell, one column a measure; the best of each measure in bold.
+    """One row per cell, one column per measure; the best of each measure in bold.
 
     Args:
         ablation: Ablation.

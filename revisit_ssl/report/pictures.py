@@ -52,7 +52,7 @@ def curves(rows, columns, x="epoch", marks=None):
 
 
 def endpoint_bars(rows, name):
-    """Accuracy of each endpoint, one panel a probe.
+    """Accuracy of each endpoint, one panel per probe.
 
     Args:
         rows: [tables.Row].

@@ -95,7 +95,7 @@ def block_names(runs):
 
 
 def sample_sheet(dataset, *, data_dir=None, split="train", classes=20, samples=10):
-    """Whole images of each class, one class a row.
+    """Whole images of each class, one row per class.
 
     Args:
         dataset: any labelled one that ``open_source`` knows.

@@ -84,7 +84,7 @@ def methods_figure(settings, name="methods"):
 
 
 def vocabularies_figure(settings, name="vocabularies"):
-    """Words in use over training, a curve a vocabulary, a panel a level.
+    """Words in use over training, one curve per vocabulary, one panel per level.
 
     Raises:
         InputError: no two vocabularies with their curves.
@@ -104,7 +104,7 @@ def vocabularies_figure(settings, name="vocabularies"):
 
 
 def training_figure(settings, name="training"):
-    """Perplexities, word usage and mu over the training of OBoW, a line a method and a row a level.
+    """Perplexities, word usage and mu over the training of OBoW, one line per method and one row per level.
 
     Raises:
         InputError: no run of OBoW with its curves.
@@ -121,7 +121,7 @@ def training_figure(settings, name="training"):
 
 
 def panels_of(lines, levels, scalars, log=()):
-    """PNG bytes: a row a level, a column a scalar; ``lines``: {label: (Setting, color)}."""
+    """PNG bytes: one row per level, one column per scalar; ``lines``: {label: (Setting, color)}."""
     known = {place for s, _ in lines.values() for place in words_of(s)}
     scalars = [name for name in scalars if any((level, name) in known for level in levels)]
     with rc_context(STYLE):

@@ -32,7 +32,7 @@ FOLDER = "revisiting"
 def accuracy_curves(results):
     """Validation accuracy of the SGD probe over its epochs (the supplement's Figure 1), pre_logits.
 
-    One panel a pretext and data set; one line a network, width and schedule, the mean of the seeds. Dotted: the
+    One panel per pretext and data set; one line per network, width and schedule, the mean of the seeds. Dotted: the
     L-BFGS probe of the same network on the same images.
 
     Args:
@@ -95,7 +95,7 @@ def accuracy_curves(results):
 
 
 def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
-    """Accuracy over the size of the representation, one line a width (the paper's Figure 6).
+    """Accuracy over the size of the representation, one line per width (the paper's Figure 6).
 
     Args:
         results: [Result] with ``representation_size``; those without are left out.
@@ -142,7 +142,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
         picture = png(figure)
     caption = (
         f"{method_name(pretext)} with {names.network_name(backbone)}: accuracy over the size of the "
-        "representation, one line a width (the paper's Figure 6), seeds' mean and standard deviation."
+        "representation, one line per width (the paper's Figure 6), seeds' mean and standard deviation."
     )
     if theirs:
         caption += " † The paper's two points are read off its figure, about."
@@ -184,7 +184,7 @@ def draw_sizes(panel, data, lines, theirs, looks):
 
 
 def scatter_figure(results, probe=None):
-    """Accuracy of the pretext itself against linear accuracy at pre_logits, a point a run (the paper's section 4.4).
+    """Accuracy of the pretext itself against linear accuracy at pre_logits, one point per run (the paper's section 4.4).
 
     Args:
         results: [Result]; a run's own score (probe "pretext", metric "accuracy") is matched with its probes by
@@ -220,7 +220,7 @@ def scatter_figure(results, probe=None):
     within = [c.rho for c in found if c.network and not math.isnan(c.rho)]
     caption = (
         "Does a better pretext score mean better features? Own accuracy on validation images against linear accuracy "
-        "on pre_logits, a point a run. Above each panel Spearman's ρ across networks, with the number of runs."
+        "on pre_logits, one point per run. Above each panel Spearman's ρ across networks, with the number of runs."
     )
     if within:
         caption += (
@@ -247,7 +247,7 @@ def correlation_table(results, probe=None):
 
 
 def endpoint_figure(results, probe=None):
-    """Accuracy from block1 to pre_logits, one line a network and width (the paper's section 4.5); untrained dashed.
+    """Accuracy from block1 to pre_logits, one line per network and width (the paper's section 4.5); untrained dashed.
 
     Args:
         results: [Result].

@@ -325,7 +325,7 @@ def rank_agreement(first="Table 1", second="Suppl. Table 3", published=None):
 
 
 def agreement_table(published=None):
-    """rank_agreement of the paper's tables, one row a pretext."""
+    """rank_agreement of the paper's tables, one row per pretext."""
     comparisons = {
         "ImageNet – Places205": ("Table 1", "Suppl. Table 3"),
         "ImageNet 10 % – Places205": ("Suppl. Table 2", "Suppl. Table 3"),

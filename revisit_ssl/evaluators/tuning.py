@@ -123,6 +123,7 @@ class Trained:
         return [w.numpy() for w in self.network.weights], [v.numpy() for v in self.head]
 
     def assign(self, values):
+        """Takes the weights of network and head, as ``values`` gives them."""
         for own, given in zip((self.network.weights, self.head), values, strict=True):
             for v, value in zip(own, given, strict=True):
                 v.assign(value)

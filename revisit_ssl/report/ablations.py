@@ -25,6 +25,7 @@ class Series:
 
     @property
     def first(self):
+        """One of its Settings, for what all share."""
         return next(iter(self.settings.values()))
 
 
@@ -66,6 +67,7 @@ class Ablation:
 
     @property
     def columns(self):
+        """Titles of the columns that say what is varied."""
         return tuple(title for title in self.varies.values() if title)
 
     def text(self, point):

@@ -21,6 +21,7 @@ class Cell:
 
     @property
     def probe(self):
+        """Of its measure."""
         return self.measure.probe
 
     @property
@@ -30,6 +31,7 @@ class Cell:
 
     @property
     def values(self):
+        """Percent of each seed."""
         return tuple(self.seeds.values())
 
     @property
@@ -46,6 +48,7 @@ class Cell:
 
     @property
     def mean(self):
+        """Over the seeds."""
         return statistics.fmean(self.values)
 
     @property

@@ -191,6 +191,7 @@ def show(panel, image):
 
 
 def frame(panel, color):
+    """Draws a coloured frame around the axes."""
     for spine in panel.spines.values():
         spine.set(visible=True, color=color, linewidth=2)
 

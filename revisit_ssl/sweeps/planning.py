@@ -37,6 +37,7 @@ class GridRun:
 
     @property
     def recipe(self):
+        """Of its options."""
         return self.options.recipe
 
     @property
@@ -52,6 +53,7 @@ class GridRun:
 
     @property
     def name(self):
+        """Of its folder, with the seed."""
         return run_name(self.recipe, self.variant)
 
     @property

@@ -175,24 +175,29 @@ def unpublished(name, **cld):
 
 
 def cifar10(name, width, backbone):
+    """``cifar`` on CIFAR-10."""
     return cifar(name, "cifar10", width, backbone)
 
 
 def cifar10_first(name, width, backbone):
+    """``cifar`` on CIFAR-10 by the first released version of its script."""
     return cifar(name, "cifar10", width, backbone, first=True)
 
 
 def cifar100(name, width, backbone):
+    """``cifar`` on CIFAR-100."""
     return cifar(name, "cifar100", width, backbone)
 
 
 # Long tails. Disputed: the imbalance factor is not stated; ours is 100 (--dataset cifar10_lt:50 for 50). The supplement
 # says a rate of 0.03 and a decay of 1e-4, as it does for CIFAR-10, whose script has others: the script's are taken.
 def cifar10_lt(name, width, backbone):
+    """``cifar`` on long-tailed CIFAR-10."""
     return cifar(name, "cifar10_lt", width, backbone)
 
 
 def cifar100_lt(name, width, backbone):
+    """``cifar`` on long-tailed CIFAR-100."""
     return cifar(name, "cifar100_lt", width, backbone)
 
 

@@ -80,6 +80,7 @@ def write_sample_sheet(datasets, folder, data_dir):
 
 
 def write_picture(folder, name, png):
+    """Writes PNG bytes into the folder's cld/ and returns the path."""
     path = os.path.join(folder, "cld", f"{name}.png")
     write_atomically(path, png)
     return path

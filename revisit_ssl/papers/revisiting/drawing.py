@@ -39,15 +39,18 @@ class Styles:
         self.widths = sorted({i.width for i in items})
 
     def color(self, backbone):
+        """Colour of a network: its own, or a spare one."""
         others = [b for b in self.backbones if b not in COLORS]
         return COLORS.get(backbone) or SPARE[others.index(backbone) % len(SPARE)]
 
     def line(self, backbone, width):
+        """Looks of its line at that width, for ``Axes.plot``."""
         marker = MARKERS[self.widths.index(width) % len(MARKERS)]
         thick = 1.1 + 0.7 * self.widths.index(width)
         return {"color": self.color(backbone), "linewidth": min(thick, 3), "marker": marker, "markersize": 4}
 
     def point(self, backbone, width):
+        """Looks of its point at that width, for ``Axes.plot``."""
         return {"color": self.color(backbone), "marker": "o", "markersize": 5.5 + 3 * self.widths.index(width)}
 
     def handles(self, points=False):

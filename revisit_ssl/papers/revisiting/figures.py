@@ -184,7 +184,7 @@ def draw_sizes(panel, data, lines, theirs, looks):
 
 
 def scatter_figure(results, probe=None):
-    """Accuracy of the pretext itself against linear accuracy at pre_logits, one point per run (the paper's section 4.4).
+    """Accuracy of the pretext itself against linear accuracy at pre_logits, one point per run (section 4.4).
 
     Args:
         results: [Result]; a run's own score (probe "pretext", metric "accuracy") is matched with its probes by
@@ -304,6 +304,7 @@ def all_cells(results):
 
 
 def data_of(r):
+    """(pretext's set, probe's set, share of labels) of a Result."""
     return r.dataset, r.probe_dataset, r.labels
 
 
@@ -317,7 +318,7 @@ def of_one_probe(results, probe=None):
 
 
 def line_of_sizes(results):
-    """{width: {size: [percent, one a seed]}} of one probe; of several settings of one size ``choose`` takes one."""
+    """{width: {size: [percent, one per seed]}} of one probe; of several settings of one size ``choose`` takes one."""
     found = {}
     for size in sorted({r.representation_size for r in results}):
         settings = grouped([r for r in results if r.representation_size == size])

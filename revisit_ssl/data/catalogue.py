@@ -20,7 +20,7 @@ from revisit_ssl.data.tfds_sets import TfdsSet, divided
 from revisit_ssl.data.voc import VOC
 from revisit_ssl.errors import InputError, require
 
-KEPT = 8  # sources remembered: train, val and test of a pretext's and of a probe's data set, and what these are part of
+KEPT = 8  # opened sources kept: three splits each of the pretext's and the probe's set, plus parents
 
 _CIFAR = divided("train", ":45000", "45000:", "test")
 _CIFAR_SIZES, _CIFAR_SHAPE = sizes_of(45_000, 5_000, 10_000), (32, 32, 3)

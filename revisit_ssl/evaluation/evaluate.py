@@ -108,7 +108,8 @@ def pretext_results(recipe, history):
 
 
 def monitor_results(recipe, history):
-    """What --monitor knn_test:N found, as results: the last look and the best one, which no run may be chosen by.
+    """What --monitor knn_test:N found, as results: the last and the best look; the best must not be used
+    to choose a run.
 
     Returns:
         [Result] with probe "knn_monitor": "last_on_test_top1" of the last step and "best_on_test_top1", the largest

@@ -86,7 +86,7 @@ def extract_features(
             "network_input": repr(network_input),
             "max_values": max_values,
             "pooling": pooling,
-        } | ({"mirror": True} if mirror else {})  # without it, keys are those of files that are there already
+        } | ({"mirror": True} if mirror else {})  # left out when off, so existing files stay valid
         for name in endpoints:
             path = feature_path(cache_dir, name, key)
             cached = _load(path)

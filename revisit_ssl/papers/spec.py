@@ -98,7 +98,7 @@ class Paper:
         ours: function of [Result]: [block], what our own runs say; may be [].
         after: function of [row]: [block], what follows from the published numbers alone.
         commands: function of [Result]: [block], how each part is run.
-        runs: function of [Result]: Table, what was run; None: one row a setting.
+        runs: function of [Result]: Table, what was run; None: one row per setting.
         reading: texts, how to read a cell, beside those of every page.
         galleries: [Gallery].
     """

@@ -1,4 +1,4 @@
-"""One number a cell: which of our runs stands in it, and which had to stay out."""
+"""Choosing the run shown in a table cell, and naming those left out."""
 
 import statistics
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ def distributed_batches(source, strategy, first, options):
         each = n // context.num_input_pipelines
         mine = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each)
         batches = train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
-        # Said to be endless, or several workers would expect a last, smaller batch and forget its static shape.
+        # Declared infinite: otherwise several workers expect a smaller last batch and lose the static shape.
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(for_worker)

@@ -31,7 +31,7 @@ def curves_of(ablation):
 
 
 def negatives_figure(settings):
-    """NMI, retrieval and kNN over the number of negatives (Figure A.2): MoCo without CLD, a row a data set.
+    """NMI, retrieval and kNN over the number of negatives (Figure A.2): MoCo without CLD, one row per data set.
 
     Args:
         settings: [Setting].

@@ -104,7 +104,7 @@ def vocabularies_figure(settings, name="vocabularies"):
 
 
 def training_figure(settings, name="training"):
-    """Perplexities, word usage and mu over the training of OBoW, a line a method and a row a level.
+    """Perplexities, word usage and mu over the training of OBoW, one line per method, one row per level.
 
     Raises:
         InputError: no run of OBoW with its curves.
@@ -121,7 +121,7 @@ def training_figure(settings, name="training"):
 
 
 def panels_of(lines, levels, scalars, log=()):
-    """PNG bytes: a row a level, a column a scalar; ``lines``: {label: (Setting, color)}."""
+    """PNG bytes: one row per level, one column per scalar; ``lines``: {label: (Setting, color)}."""
     known = {place for s, _ in lines.values() for place in words_of(s)}
     scalars = [name for name in scalars if any((level, name) in known for level in levels)]
     with rc_context(STYLE):

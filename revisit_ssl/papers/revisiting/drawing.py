@@ -64,7 +64,7 @@ class Styles:
 
 
 def panel_grid(panels, labels):
-    """(figure, [(axes, data, pretext)]): a row a data set, a column a pretext.
+    """(figure, [(axes, data, pretext)]): one row per data set, one column per pretext.
 
     Args:
         panels: {data: {pretext: anything}}.

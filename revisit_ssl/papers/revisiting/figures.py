@@ -32,7 +32,7 @@ FOLDER = "revisiting"
 def accuracy_curves(results):
     """Validation accuracy of the SGD probe over its epochs (the supplement's Figure 1), pre_logits.
 
-    One panel a pretext and data set; one line a network, width and schedule, the mean of the seeds. Dotted: the
+    One panel per pretext and data set; one line per network, width and schedule, the mean of the seeds. Dotted: the
     L-BFGS probe of the same network on the same images.
 
     Args:
@@ -95,7 +95,7 @@ def accuracy_curves(results):
 
 
 def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
-    """Accuracy over the size of the representation, one line a width (the paper's Figure 6).
+    """Accuracy over the size of the representation, one line per width (the paper's Figure 6).
 
     Args:
         results: [Result] with ``representation_size``; those without are left out.
@@ -235,7 +235,7 @@ def correlation_table(results, probe=None):
 
 
 def endpoint_figure(results, probe=None):
-    """Accuracy from block1 to pre_logits, one line a network and width (the paper's section 4.5); untrained dashed.
+    """Accuracy from block1 to pre_logits, one line per network and width (section 4.5); untrained dashed.
 
     Args:
         results: [Result].

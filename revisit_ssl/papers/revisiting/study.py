@@ -128,7 +128,7 @@ def pairs(probe, cells, data, results):
 
 
 def runs_table(results):
-    """What was run: one row a setting, with its seeds and where the numbers come from."""
+    """What was run: one row per setting, with its seeds and where the numbers come from."""
     found = {}
     for r in results:
         if r.weights not in RANDOM:

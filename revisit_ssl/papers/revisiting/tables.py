@@ -190,7 +190,7 @@ PAIR = {"resnet18_no_skip": "no skip", "resnet18": "skip"}
 
 
 def pair_table(ours, theirs=None):
-    """With and without skip connections; one row an endpoint.
+    """With and without skip connections; one row per endpoint.
 
     Args:
         ours: {(pretext, backbone, endpoint): Cell}; endpoint "logits" is the supervised network's own accuracy.

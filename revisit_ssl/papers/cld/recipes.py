@@ -26,9 +26,10 @@ there the one without is the baseline that the paper prints, and the control is 
 
 import dataclasses
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.evaluators import at_defaults
 from revisit_ssl.papers.cld.protocols import PROTOCOLS
-from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS, ORDER, has_last_scales
+from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS, ORDER
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
 from revisit_ssl.pretext.cld import CLDSpec
@@ -129,12 +130,17 @@ def expected(name, dataset, table, setting=None):
 
 
 def published(name, dataset, width, backbone, *, task, views, optimizer, batch_size, source, numbers="", **changes):
-    """A recipe at published scale: all training images, the official evaluation; ``numbers``: what is published."""
+    """A recipe at published scale: all training images, the official evaluation.
+
+    ``numbers``: what is published; ``changes``: fields, and ``network``, the options of the network.
+    """
     small = dataset.startswith(("cifar", "stl10", "kitchen"))
+    backbone = backbone or ("resnet18_cifar" if small else "resnet50_torch")
     recipe = Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or ("resnet18_cifar" if small else "resnet50_torch"),
+        backbone=backbone,
         width=width or 4,
+        backbone_options=fit_options(backbone, **changes.pop("network", {})),
         task=task,
         dataset=dataset,
         split="trainval",
@@ -297,7 +303,7 @@ def imagenet100(name, width, backbone):
     row = (f"{PRETEXT_OF[name]}_cld", "imagenet100", "Table A.3", f"cld.weight={task.cld.weight:g}")
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
-        bn_group=64 if PRETEXT_OF[name] == "moco" else None,  # of each of 8 GPUs, as in the preset paper
+        network={"bn_group": 64} if PRETEXT_OF[name] == "moco" else {},  # of each of 8 GPUs, as in the preset paper
         optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False),
         probes=on_images("moco", learning_rates=(10.0, 30.0)), bench=dataclasses.replace(MIDDLE, train="train"),
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
@@ -337,12 +343,12 @@ def paper(name, width, backbone):
     elif name == "simclr":
         task, views, batch_size = options(name, temperature=0.1), SIMCLR, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 100, "norm": "sync", "zero_init_residual": True}
+        changes = {"epochs": 100, "network": {"norm": "sync", "zero_init_residual": True}}
         source = "arXiv:2002.05709, section 2 and appendix A; 32 to 128 TPU cores there"
     elif name == "byol":
         task, views, batch_size = options(name, momentum=0.99), BYOL, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 300, "norm": "sync", "bn_momentum": 0.9, "zero_init_residual": True}
+        changes = {"epochs": 300, "network": {"norm": "sync", "bn_momentum": 0.9, "zero_init_residual": True}}
         source = "official byol/, 300 epochs; 512 TPU cores there"
     elif name == "byol_cld":
         return openselfsup(name, width, backbone)
@@ -361,7 +367,7 @@ def paper(name, width, backbone):
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
     if PRETEXT_OF[name] == "moco":
         # Shuffling BatchNorm hides a key's statistics only where groups of a batch are normalised apart: 8 GPUs there.
-        changes["bn_group"] = batch_size // 8
+        changes["network"] = {"bn_group": batch_size // 8}
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers, **changes,
@@ -389,7 +395,7 @@ def demo(name, width, backbone):
     return published(
         name, "cifar10", width, backbone,
         task=options(name, temperature=0.1, momentum=0.99, queue_size=4096),
-        views=DEMO, batch_size=512, bn_group=64,
+        views=DEMO, batch_size=512, network={"bn_group": 64},
         # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
         optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
         source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook"),
@@ -437,10 +443,8 @@ def sample(name, width, backbone):
         backbone=backbone,
         width=width or 1,
         # A target that starts as a deep random network has little to teach, and nothing else keeps BYOL's apart.
-        zero_init_residual=byol and has_last_scales(backbone),
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9, zero_init_residual=byol),
         task=light(name, queue_size=1024, groups=16, hidden=256 if byol else 128, infomin={"hidden": 128}),
-        stem=None if backbone.startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="toy_scenes",
         fraction=0.1 if bank else None,
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
@@ -478,15 +482,15 @@ EFFORT = {"npid": 1.0, "simclr": 1.0, "moco": 0.8, "byol": 0.75, "infomin": 0.6}
 
 def small(name, width, backbone):
     """10,000 images of CIFAR-10, ResNet18 of 16 channels with the 3x3/2 stem."""
+    backbone = backbone or "resnet18"
     return Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or "resnet18",
+        backbone=backbone,
         width=width or 1,
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9),
         # MoCo's head and temperature: behind an MLP at 0.15 kNN was lower after five epochs, in runs that differed in
         # their views too.
         task=light(name, queue_size=2048, groups=32, hidden=256, infomin={"head": "linear", "temperature": 0.1}),
-        stem=None if (backbone or "").startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="cifar10",
         fraction=2 / 9,  # of the 45,000 images that are not for validation
         views=plus(name, randaugment_layers=0),  # not shown to help or to harm in so few steps: the lighter views
@@ -521,13 +525,13 @@ SMALLEST = {
 def smoke(name, width, backbone):
     """Seconds: twelve steps on digits."""
     cld = {} if name == "simclr" else {"cld": term(name, 0.25, groups=4)}
+    backbone = backbone or "resnet18"
     return Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or "resnet18",
+        backbone=backbone,
         width=width or 1,
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9),
         task=options(name, **SMALLEST[PRETEXT_OF[name]], **cld),
-        stem=None if (backbone or "").startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="digits",
         views=ViewSpec(crop="resized", size=32, scale=(0.6, 1.0), color="none", flip=False),
         batch_size=32,

@@ -133,6 +133,7 @@ class ViewSpec:
     normalize: Normalization = "pm1"
     """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
     ImageNet or of CIFAR-10, or [0, 1]."""
+
     @property
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""

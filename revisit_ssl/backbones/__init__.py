@@ -11,8 +11,14 @@ import dataclasses
 import importlib
 
 from revisit_ssl.backbones.options import (
-    BackboneOptions, BasicOptions, ResidualOptions, ResNet18Options, RevNetOptions, StemOptions, VGG16Options,
-)  # fmt: skip
+    BackboneOptions,
+    BasicOptions,
+    ResidualOptions,
+    ResNet18Options,
+    RevNetOptions,
+    StemOptions,
+    VGG16Options,
+)
 from revisit_ssl.registry import Registry
 
 # name: file and Network, options.

@@ -59,5 +59,5 @@ def test_the_monitor_refuses_unlabelled_images_before_training(tmp_path, monkeyp
     some = dataclasses.replace(digits, known_labels=np.where(np.arange(digits.num_examples) % 2, digits.labels, -1))
     monkeypatch.setattr("revisit_ssl.training.monitor.open_source", lambda *args, **options: some)
     recipe = get_recipe("rotation", "smoke", backbone="tiny")
-    with pytest.raises(InputError, match="digits holds unlabelled images; give a labelled set"):
+    with pytest.raises(InputError, match="digits train holds unlabelled images .* give a labelled set"):
         Monitor(build_backbone(recipe), recipe, 1, str(tmp_path), None)

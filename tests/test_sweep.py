@@ -260,7 +260,8 @@ def test_some_of_a_table_can_be_chosen():
 
 
 def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
-    run = grid_of("--pretexts", "rotation", *TINY, "--endpoints", "block4", "pre_logits", "--probe-values", "64")[0]
+    probed = ("--endpoints", "block4", "pre_logits", "--probe-values", "64", "--untrained", "both")
+    run = grid_of("--pretexts", "rotation", *TINY, *probed)[0]
     facts = planning.look_at(run)
     recipe = run.recipe
     source = open_source("digits", "train")

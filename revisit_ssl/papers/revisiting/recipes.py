@@ -241,10 +241,9 @@ def sample(pretext, width, backbone):
         views = small_patches(60, 16)
         recipe = dataclasses.replace(recipe, views=views, bench=seen, task=small_head(pretext), epochs=3)
     if width >= 4:
-        stem = (
-            "paper"  # which halves the map once more: 16x RevNet50 then takes about 1.2 s for 8 images x 4 rotations,
-        )
+        # The paper's stem halves the map once more: 16x RevNet50 then takes about 1.2 s for 8 images x 4 rotations,
         # and features of 8,000 images more than two minutes for each of three networks: hence fewer labels.
+        stem = "paper"
         recipe = dataclasses.replace(
             recipe, batch_size=8, max_steps=200, probes=at_defaults("linear"),
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),

@@ -194,6 +194,11 @@ RUNS = [
         ["rotation", *SMOKE, "--backbone", "resnet50_v1", "--backbone.stride-on-second"],
         "resnet50_v1 has no option 'stride_on_second'; it has",
     ),
+    (
+        "zero-initialised units that are none",
+        ["rotation", *SMOKE, "--backbone", "resnet50_v2", "--zero-init-residual"],
+        "resnet50_v2 has no option 'zero_init_residual'; it has",
+    ),
     ("probe batch size 0", ["rotation", *SMOKE, "--linear.batch-size", "0"], "linear.batch_size 0 must be at least 1"),
     ("option of a probe that is not named", ["rotation", *SMOKE, "--mlp.hidden", "9"], "not among --probes linear knn"),
     ("probe of another protocol", ["rotation", *SMOKE, "--protocol", "obow"], "protocol obow does not define knn; it"),

@@ -60,7 +60,7 @@ class Network:
         check_options(self.name, self.Options, changes)
         options = self.Options() if options is None else options
         ours, theirs = self.Options.__name__, type(options).__name__
-        require(isinstance(options, self.Options), f"{self.name} takes {ours}, not {theirs}")
+        require(type(options) is self.Options, f"{self.name} takes {ours}, not {theirs}")
         return dataclasses.replace(options, **changes)
 
     def endpoints(self, image, width, options):

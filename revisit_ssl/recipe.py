@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from revisit_ssl.errors import require
+from revisit_ssl.errors import check_choice, require
 from revisit_ssl.values import override as override
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
@@ -133,6 +133,7 @@ class ViewSpec:
     normalize: Normalization = "pm1"
     """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
     ImageNet or of CIFAR-10, or [0, 1]."""
+
     @property
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""
@@ -150,6 +151,38 @@ class ViewSpec:
             "randaugment": self.randaugment_layers > 0,
         }
         return tuple(name for name, is_on in on.items() if is_on)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """Options of every network; a family with more derives a class of its own from this one.
+
+    Raises:
+        InputError: a value out of range, also in the classes of the families.
+    """
+
+    # Normalisation is an option of the network, but the heads of pretexts follow norm and bn_group: as flags these four
+    # have no prefix, and recipes of all networks have them.
+    norm: Annotated[Literal["batch", "sync", "none"], _flag("norm")] = "batch"
+    """batch: statistics of each replica, as in the paper; sync: of the global batch; none: convolutions get a bias."""
+    bn_momentum: Annotated[float | None, _flag("bn-momentum")] = None
+    """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
+    bn_epsilon: Annotated[float | None, _flag("bn-epsilon")] = None
+    """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
+    bn_group: Annotated[int | None, _flag("bn-group")] = None
+    """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
+    None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
+    of rotation (8 images), 128 of Exemplar, 288 patches."""
+
+    def __post_init__(self):
+        check_choice("norm", self.norm, ("batch", "sync", "none"))
+        momentum, epsilon, group = self.bn_momentum, self.bn_epsilon, self.bn_group
+        require(momentum is None or 0 <= momentum < 1, f"bn_momentum {momentum} must lie in [0, 1)")
+        require(epsilon is None or 0 < epsilon < float("inf"), f"bn_epsilon {epsilon} must be a finite number above 0")
+        fits = group is None or (isinstance(group, int) and not isinstance(group, bool) and group >= 1)
+        require(fits, f"bn_group {group!r}; an integer of at least 1, or None for all rows of a device")
+        apart = f"bn_group {group} needs norm batch, not {self.norm}: a group lies on one device"
+        require(group is None or self.norm == "batch", apart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,32 +208,10 @@ class Pretraining:
     """Name in BACKBONES."""
     width: int = 1
     """Widening factor k of the paper: ResNet and RevNet start with 16k channels, VGG with 8k."""
-    stem: Literal["paper", "cifar", "small"] | None = None
-    """paper: 7x7/2 and 3x3/2 max-pool; cifar: 3x3/1; small: 3x3/2, both without a pool; None: the network's own."""
-    norm: Literal["batch", "sync", "none"] = "batch"
-    """batch: statistics of each replica, as in the paper; sync: of the global batch."""
-    bn_momentum: float | None = None
-    """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
-    bn_epsilon: float | None = None
-    """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
-    bn_group: int | None = None
-    """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
-    None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
-    of rotation (8 images), 128 of Exemplar, 288 patches."""
-    recompute: bool = False
-    """RevNets: recompute activations in the backward pass instead of storing them."""
-    root_stride: int | None = None
-    """Stride of the stem's convolution; None: the stem's own. The official patch tasks take 1."""
-    strides: tuple[int, int, int] | None = None
-    """Strides of blocks 2, 3, 4; None: 2, 2, 2. The official patch tasks take 2, 2, 1; no text says so."""
-    stride_on_second: bool = False
-    """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
-    zero_init_residual: bool = False
-    """ResNets v1: the scale of the last BN of each unit starts at 0, as in the official SimCLR and BYOL."""
-    endpoints_after_pool: bool = False
-    """RevNets: block1 to block3 after the pooling that follows them (the authors' later code), not before it."""
-    representation_size: int | None = None
-    """RevNets: size of pre_logits through one more layer (the paper's Figure 6); None: 512 * width."""
+    backbone_options: Annotated[BackboneOptions, tyro.conf.arg(name="backbone")] = field(
+        default_factory=BackboneOptions
+    )
+    """The network's own options, of its family's class. As flags: --backbone.NAME."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """The pretext's own options."""
 
@@ -241,10 +252,6 @@ class Pretraining:
             cell = v.size // v.patch_grid
             fits = v.patch_size is not None and 4 <= v.patch_size <= cell
             require(fits, f"views.patch_size {v.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
-        require(self.bn_group is None or self.bn_group >= 1, f"bn_group {self.bn_group} must be at least 1")
-        momentum, epsilon = self.bn_momentum, self.bn_epsilon
-        require(momentum is None or 0 <= momentum < 1, f"bn_momentum {momentum} must lie in [0, 1)")
-        require(epsilon is None or 0 < epsilon < float("inf"), f"bn_epsilon {epsilon} must be a finite number above 0")
         require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
         for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
             chance = getattr(v, f"{name}_probability")
@@ -260,8 +267,16 @@ class Pretraining:
         require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
         require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
         _check_share("fraction", self.fraction)
-        grouped = self.bn_group is None or self.norm == "batch"
-        require(grouped, f"bn_group {self.bn_group} needs norm batch, not {self.norm}")
+
+    @property
+    def norm(self):
+        """How network and heads are normalised."""
+        return self.backbone_options.norm
+
+    @property
+    def bn_group(self):
+        """Rows that BatchNorm of network and heads takes together, or None."""
+        return self.backbone_options.bn_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,12 +342,6 @@ class Recipe(Pretraining):
     """{name in PROBES: its options}. Plain values where the recipe was read without PROBES, as training reads it."""
     protocol: Annotated[str, tyro.conf.Suppress] = "select"
     """Name in papers.PROTOCOLS: where the options of a probe come from that is only named."""
-    name: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """What was typed: the pretext, or a recipe of it such as npid_cld. This and the next two decide nothing."""
-    preset: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """Where the values come from, before any were changed."""
-    paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
-    """Whose recipe it is: name in PAPERS."""
     source: str = ""
     """Where the numbers come from: paper and table, official file, or who chose them and how."""
 

@@ -208,7 +208,7 @@ def test_table2_is_relative_to_supervised(table2, monkeypatch):
 def test_table2_has_one_network_and_leaves_out_what_has_no_recipe(table2, monkeypatch):
     for gpu in (False, True):
         recipes = [table2.recipe_of(name, gpu) for name in table2.METHODS]
-        common = ("backbone", "width", "stem", "strides", "norm", "bn_group", "bn_momentum", "batch_size", "precision")
+        common = ("backbone", "width", "backbone_options", "batch_size", "precision")
         for field in common:
             assert len({getattr(recipe, field) for recipe in recipes}) == 1, field
         assert len({recipe.views.size for recipe in recipes}) == 1

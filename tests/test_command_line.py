@@ -8,9 +8,11 @@ import types
 
 import pytest
 
+from revisit_ssl.backbones.options import BackboneOptions, ResNet18Options
 from revisit_ssl.commands import evaluate, main, report, sweep, work
 from revisit_ssl.commands.presets import PROMISES
 from revisit_ssl.commands.run import parse_run
+from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.papers import PRESETS, PROTOCOLS, get_recipe
@@ -99,7 +101,25 @@ def test_a_preset_is_fitted_to_the_width_and_the_network_that_other_flags_name()
         ["rotation", "--backbone=vgg19_bn", "--preset", "cifar10", "--width", "2", "--epochs", "1"]
     ).recipe
     assert recipe == get_recipe("rotation", "cifar10", width=2, backbone="vgg19_bn", epochs=1.0)
-    assert recipe.stem is None and get_recipe("rotation", "cifar10").stem == "small"
+    assert recipe.backbone_options == BackboneOptions(bn_momentum=0.9), "a VGG has no stem"
+    assert get_recipe("rotation", "cifar10").backbone_options.stem == "small"
+
+
+@pytest.mark.parametrize("prefix", ["--", "--backbone."])
+def test_options_of_the_network_are_flags_under_its_own(prefix):
+    flags = ("stem=cifar", "strides 1 2 2", "zero-init-residual", "no-stride-on-second")
+    flags = [part for flag in flags for part in f"{prefix}{flag}".split()]
+    recipe = parse_run(["rotation", "--backbone", "resnet18", "--norm", "sync", *flags]).recipe
+    wanted = {"stem": "cifar", "strides": (1, 2, 2), "zero_init_residual": True, "norm": "sync", "bn_momentum": 0.9}
+    assert recipe.backbone_options == ResNet18Options(**wanted)
+    recipe = parse_run(["byol", f"{prefix}no-zero-init-residual"]).recipe
+    assert get_recipe("byol").backbone_options.zero_init_residual and not recipe.backbone_options.zero_init_residual
+    recipe = parse_run(["rotation", f"{prefix}representation_size=9", f"{prefix}stem", "None"]).recipe
+    assert (recipe.backbone_options.representation_size, recipe.backbone_options.stem) == (9, None)
+    for name, option in (("vgg19_bn", "stem=small"), ("resnet50_v2", "no-zero-init-residual"), ("resnet18", "sobel")):
+        option_name = option.removeprefix("no-").partition("=")[0].replace("-", "_")
+        with pytest.raises(InputError, match=f"{name} has no option '{option_name}'; it has norm, "):
+            parse_run(["rotation", "--backbone", name, f"{prefix}{option}"])
 
 
 def test_a_recipe_file_stands_for_pretext_and_preset(tmp_path):
@@ -107,9 +127,10 @@ def test_a_recipe_file_stands_for_pretext_and_preset(tmp_path):
     path = str(tmp_path / "recipe.json")
     write_atomically(path, to_json(recipe))
     assert parse_run(["--recipe", path]).recipe == recipe
-    # Flags over it; width and backbone fit nothing else to themselves.
+    # Flags over it; width and backbone fit nothing else to themselves, but a VGG has no stem.
     changed = parse_run([f"--recipe={path}", "--width", "4", "--backbone", "vgg19_bn", "--cld.groups", "5"]).recipe
-    assert changed == override(recipe, width=4, backbone="vgg19_bn", task__cld__groups=5)
+    fitted = {"backbone": "vgg19_bn", "backbone_options": BackboneOptions(bn_momentum=0.9)}
+    assert changed == override(recipe, width=4, task__cld__groups=5, **fitted)
 
 
 def test_help_lists_every_pretext_with_what_it_is(capsys):

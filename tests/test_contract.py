@@ -39,7 +39,8 @@ def test_contract(check, pretext, contract):
 
 def test_gradient_is_that_of_the_mean_over_replicas():
     # Not divided by the number of replicas, two replicas would take a step exactly twice as long.
-    plain = {"norm": "none", "max_steps": 1, "optimizer__momentum": 0.0, "optimizer__weight_decay": 0.0}
+    plain = {"backbone_options__norm": "none", "max_steps": 1}
+    plain |= {"optimizer__momentum": 0.0, "optimizer__weight_decay": 0.0}
     contract, steps = PretextContract("rotation", small_recipe("rotation", **plain)), []
     for strategy in ("none", "mirrored"):
         model, before, _ = contract.trained({}, strategy)

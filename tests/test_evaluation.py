@@ -186,7 +186,7 @@ def test_a_bench_extracts_what_is_asked_for_once(passes):
 
 @pytest.mark.parametrize("combine", ["mean", "concat", "whole"])
 def test_a_network_of_patches_from_end_to_end(combine, tmp_path):
-    recipe = get_recipe("jigsaw", "smoke", **(TINY | {"probes": ("knn", "linear_images")}), strides=None)
+    recipe = get_recipe("jigsaw", "smoke", **(TINY | {"probes": ("knn", "linear_images")}))
     recipe = override(recipe, bench__combine=combine, bench__fraction=0.2, probes__linear_images__schedule=(2, 3, 4))
     backbone = freeze(build_backbone(recipe))
     rows = evaluate(backbone, recipe, workdir=tmp_path, weights="random", quiet=True)

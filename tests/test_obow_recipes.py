@@ -83,8 +83,7 @@ def test_the_methods_of_the_study_differ_in_what_they_are_alone(preset):
     recipes = [get_recipe(name, preset) for name in obow.PRETEXT_OF if preset in presets_of(name)]
     assert len(recipes) > 2
     for field in (
-        "backbone", "width", "stem", "strides", "dataset", "fraction", "batch_size", "epochs", "probes", "bench",
-        "bn_momentum", "zero_init_residual",
+        "backbone", "width", "backbone_options", "dataset", "fraction", "batch_size", "epochs", "probes", "bench",
     ):  # fmt: skip
         assert len({repr(getattr(recipe, field)) for recipe in recipes}) == 1, field
     assert len({dataclasses.replace(recipe.optimizer, lr=1.0) for recipe in recipes}) == 1

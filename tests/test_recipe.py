@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from revisit_ssl.backbones import get_backbone, without_values
-from revisit_ssl.backbones.options import BackboneOptions, RevNetOptions
+from revisit_ssl.backbones import BACKBONES, find_options, fit_options, get_backbone, without_values
+from revisit_ssl.backbones.options import BackboneOptions, ResNet18Options, RevNetOptions
 from revisit_ssl.data import DATASETS
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.sets import labelled_sources
@@ -20,7 +20,7 @@ from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import BenchSpec, Recipe, override, to_json
-from revisit_ssl.training.build import backbone_options, build_backbone
+from revisit_ssl.training.build import build_backbone
 from revisit_ssl.training.workdir import flatten, from_json
 
 
@@ -45,14 +45,16 @@ def test_registered_recipe_builds_its_network_and_knows_its_probes(name):
 
 def shapes_of(recipe):
     """The recipe's network without values."""
-    names = ("stem", "root_stride", "strides")
-    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
-    return network(recipe.backbone, recipe.width, recipe.views.input_size, tuple(options.items()))
+    # Normalisation changes no shape: fewer networks to build.
+    options = dataclasses.replace(
+        recipe.backbone_options, norm="batch", bn_momentum=None, bn_epsilon=None, bn_group=None
+    )
+    return network(recipe.backbone, recipe.width, recipe.views.input_size, options)
 
 
 @functools.cache  # many recipes have the same one
 def network(backbone, width, size, options):
-    return without_values(lambda: get_backbone(backbone, width, input_shape=(size, size, 3), **dict(options)))
+    return without_values(lambda: get_backbone(backbone, width, options, input_shape=(size, size, 3)))
 
 
 # Supplement section 1 (batch, TPU cores) and the released configurations (batch on 8 cores); the rate is 0.1 B / 256.
@@ -84,12 +86,13 @@ def test_patch_tasks_have_the_official_numbers():
         v, bench = recipe.views, recipe.bench
         assert (v.resize_to, v.size, v.patch_grid, v.patch_size, v.gray_probability) == (292, 255, 3, 64, 2 / 3)
         assert (bench.method, bench.resize, bench.size, v.normalize) == ("squash", 255, 192, "standardize")
-        assert (recipe.root_stride, recipe.strides, recipe.optimizer.head_weight_decay) == (1, (2, 2, 1), 5e-4)
+        options = recipe.backbone_options
+        assert (options.root_stride, options.strides, recipe.optimizer.head_weight_decay) == (1, (2, 2, 1), 5e-4)
         assert (recipe.task.embed_dim, recipe.task.hidden) == (1000, 4096)
         assert recipe.probes["linear_images"].batch_size == 1024
     assert get_recipe("jigsaw", "paper").task.permutations == 16
     with_vgg = get_recipe("jigsaw", "paper", backbone="vgg19_bn")
-    assert (with_vgg.root_stride, with_vgg.strides) == (None, None), "a VGG has no such strides"
+    assert with_vgg.backbone_options == BackboneOptions(bn_momentum=0.99, bn_epsilon=1e-3), "a VGG has no such strides"
 
 
 def test_exemplar_has_the_official_numbers():
@@ -149,22 +152,26 @@ def test_lists_become_tuples_so_that_a_recipe_equals_its_own_file():
 
 
 def test_networks_keep_their_own_batch_norm_unless_told_otherwise():
-    def momenta(**changes):
-        backbone = build_backbone(get_recipe("rotation", backbone="resnet18_cifar", stem=None, **changes))
+    def momenta(momentum):
+        changes = {"backbone_options__stem": None, "backbone_options__bn_momentum": momentum}
+        backbone = build_backbone(get_recipe("rotation", backbone="resnet18_cifar", **changes))
         return {layer.momentum for layer in backbone.layers if hasattr(layer, "moving_mean")}
 
-    assert momenta(bn_momentum=None) == {0.9}
-    assert momenta(bn_momentum=0.95) == {0.95}
-    assert momenta(bn_momentum=0.0) == {0.0}
+    assert momenta(None) == {0.9}
+    assert momenta(0.95) == {0.95}
+    assert momenta(0.0) == {0.0}
 
 
-def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
-    own = {"bn_momentum": None, "bn_epsilon": None}
-    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", norm="sync", recompute=True, **own)
-    assert backbone_options(recipe) == RevNetOptions(norm="sync", root_stride=1, strides=(2, 2, 1), recompute=True)
-    assert backbone_options(get_recipe("rotation", "paper", backbone="vgg19_bn", **own)) == BackboneOptions()
-    with pytest.raises(InputError, match="resnet18 has no option 'recompute', 'representation_size'; it has norm, "):
-        backbone_options(get_recipe("rotation", backbone="resnet18", recompute=True, representation_size=8))
+def test_a_network_has_those_of_the_wanted_options_that_its_family_has():
+    wanted = {"norm": "sync", "stem": "small", "recompute": True, "zero_init_residual": True}
+    assert fit_options("revnet50", **wanted) == RevNetOptions(norm="sync", stem="small", recompute=True)
+    assert fit_options("resnet18", **wanted) == ResNet18Options(norm="sync", stem="small", zero_init_residual=True)
+    assert fit_options("vgg19_bn", **wanted) == BackboneOptions(norm="sync")
+    recipe = get_recipe("jigsaw", "paper", backbone="revnet50", backbone_options__recompute=True)
+    tf1 = {"bn_momentum": 0.99, "bn_epsilon": 1e-3}
+    assert recipe.backbone_options == RevNetOptions(root_stride=1, strides=(2, 2, 1), recompute=True, **tf1)
+    with pytest.raises(InputError, match="ResNet18Options has no field 'recompute'; it has norm, "):
+        get_recipe("rotation", backbone="resnet18", backbone_options__recompute=True)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,10 @@ def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
         (lambda: get_recipe("rotation", views__jitter=(0.4, 0.4, 0.4, 0.9)), "hue at most 0.5"),
         (lambda: get_recipe("rotation", bench__train="trainval"), "probe_train trainval: linear would choose"),
         (lambda: get_recipe("rotation", "paper", bench__train="trainval"), "trainval needs --probe-split test"),
-        (lambda: get_recipe("rotation", bn_group=8, norm="none"), "bn_group 8 needs norm batch, not none"),
+        (
+            lambda: get_recipe("rotation", backbone_options=BackboneOptions(bn_group=8, norm="none")),
+            "bn_group 8 needs norm batch, not none",
+        ),
         (lambda: get_recipe("rotation", bench__split="val"), "linear would choose numbers on val; take --protocol"),
         (lambda: get_recipe("rotation", bench__fraction=1.5), r"probe_fraction 1.5 must lie in \(0, 1\]"),
         (lambda: get_recipe("rotation", probes__linear__batch_size=0), "linear.batch_size 0 must be at least 1"),
@@ -188,8 +198,11 @@ def test_a_recipe_tells_its_network_what_is_set_and_what_the_family_has():
         (lambda: get_recipe("rotation", probes=("svm",)), "unknown probe 'svm'; one of few_shot, finetune, knn"),
         (lambda: get_recipe("rotation", protocol="obow"), "protocol obow does not define knn; it defines linear"),
         (lambda: get_recipe("rotation", protocol="x"), "unknown protocol 'x'; one of select, revisiting, moco"),
-        (lambda: get_recipe("rotation", bn_momentum=1.0), r"bn_momentum 1.0 must lie in \[0, 1\)"),
-        (lambda: get_recipe("rotation", bn_epsilon=-1.0), "bn_epsilon -1.0 must be a finite number above 0"),
+        (lambda: get_recipe("rotation", backbone_options__bn_momentum=1.0), r"bn_momentum 1.0 must lie in \[0, 1\)"),
+        (
+            lambda: get_recipe("rotation", backbone_options__bn_epsilon=-1.0),
+            "bn_epsilon -1.0 must be a finite number above 0",
+        ),
         (lambda: from_json("{}"), "is not a recipe"),
         (lambda: from_json('{"pretext": "rotation", "widht": 3}'), "Recipe has no field widht"),
         (lambda: from_json('{"pretext": "rotation", "width": "3"}'), "Recipe.width is '3'; expected int"),
@@ -219,6 +232,9 @@ def test_disputed_values_say_their_flags():
     for pretext, preset in (presets | {"bownet": "cifar10"}).items():
         fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
+    known |= {part.name.replace("_", "-") for part in dataclasses.fields(BackboneOptions)}
+    for kind in {find_options(name) for name in BACKBONES}:
+        known |= {f"backbone.{part.name}".replace("_", "-") for part in dataclasses.fields(kind)}
     assert len(flags) > 20 and flags <= known, flags - known
 
 
@@ -248,3 +264,15 @@ def test_flat_fields_become_options():
     # Training reads it without the classes of probes, and keeps what it says.
     plain = from_json(json.dumps(flat | {"probe_setting": "paper"}))
     assert plain.bench.train == "trainval" and plain.probes["knn"] == {"temperature": 0.07}
+
+
+def test_flat_fields_of_the_network_become_its_options():
+    said = {"stem": "small", "strides": [2, 2, 1], "bn_momentum": 0.0, "norm": "sync", "zero_init_residual": True}
+    silent = {"recompute": False, "root_stride": None, "representation_size": None, "stride_on_second": False}
+    old = {"pretext": "rotation", "backbone": "resnet18"} | said | silent
+    options = {**said, "strides": (2, 2, 1)}
+    assert from_json(json.dumps(old)).backbone_options == ResNet18Options(**options)
+    vgg = {"pretext": "rotation", "backbone": "vgg19_bn", "strides": None, "stem": None, "bn_group": 4}
+    assert from_json(json.dumps(vgg)).backbone_options == BackboneOptions(bn_group=4)
+    with pytest.raises(InputError, match="BackboneOptions has no field stem"):
+        from_json(json.dumps(vgg | {"stem": "small"}))

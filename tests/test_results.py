@@ -142,7 +142,7 @@ def test_a_recipes_hash_is_of_what_decides_the_weights():
         {"source": "x"},
     ]
     assert {recipe_id(override(plain, **changes)) for changes in probed} == {recipe_id(plain)}
-    others = [{"seed": 1}, {"views__size": 24}, {"bn_group": 4}, {"optimizer__lr": 0.7}, {"width": 2}]
+    others = [{"seed": 1}, {"views__size": 24}, {"backbone_options__bn_group": 4}, {"optimizer__lr": 0.7}, {"width": 2}]
     assert len({recipe_id(plain)} | {recipe_id(override(plain, **changes)) for changes in others}) == 1 + len(others)
 
 

@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
     folders = []
     for seed, name in enumerate(("npid", "npid_cld")):
         folder = tmp_path_factory.mktemp(name)
-        recipe = get_recipe(name, "smoke", backbone="tiny", strides=None)
+        recipe = get_recipe(name, "smoke", backbone="tiny")
         keras.utils.set_random_seed(seed)
         export_backbone(build_pretext(recipe, open_source("digits", "train")).exported, str(folder / "backbone.keras"))
         (folder / "recipe.json").write_text(to_json(recipe))

@@ -108,7 +108,7 @@ STATEFUL = {
 @pytest.mark.parametrize("pretext", [*STATEFUL, "obow"])
 def test_killed_run_of_a_method_with_state_resumes_to_the_bit(pretext, tmp_path):
     # OBoW: queue, mu and the step of its target's momentum.
-    own = STATEFUL.get(pretext, {"strides": None})
+    own = STATEFUL.get(pretext, {})
     kill_and_resume(tmp_path, {**TINY, **own, "max_steps": 20}, pretext=pretext)
 
 
@@ -149,7 +149,7 @@ def test_short_runs_export_reestimated_statistics(tmp_path):
 
 
 def test_a_whole_run_on_two_devices_exports_what_one_device_exports(tmp_path):
-    recipe = get_recipe("rotation", "smoke", **TINY, norm="sync")
+    recipe = get_recipe("rotation", "smoke", **TINY, backbone_options__norm="sync")
     one = pretrain(recipe, tmp_path / "one", quiet=True)
     two = pretrain(recipe, tmp_path / "two", strategy="mirrored", quiet=True)
     for a, b in zip(one.weights, two.weights, strict=True):
@@ -190,7 +190,7 @@ def test_two_worker_processes_equal_one_device(pretext, tmp_path):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             ports.append(s.getsockname()[1])
-    changes = {**TINY, **STATEFUL.get(pretext, {}), "max_steps": 3, "norm": "none"}
+    changes = {**TINY, **STATEFUL.get(pretext, {}), "max_steps": 3, "backbone_options__norm": "none"}
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     processes = [
         start(

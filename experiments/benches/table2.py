@@ -6,6 +6,7 @@ import sys
 import tensorflow as tf
 from benches.measuring import LIMIT, capped, fit_seconds, held, median_of, noise, row
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.data import train_batches
 from revisit_ssl.distribute import use_xla
 from revisit_ssl.errors import InputError
@@ -80,18 +81,15 @@ def recipe_of(name, gpu, **changes):
     """The method's recipe at the paper's setting, on the common network and batch."""
     network = {
         "batch_size": 64,
-        "norm": "batch",
-        "bn_group": None,
-        "bn_momentum": 0.9,
         "views__size": 224 if gpu else 64,
-    }
-    if gpu:
-        network |= {"backbone": "resnet50_torch", "width": 4, "stem": "paper", "strides": (2, 2, 2)}
-    else:
+        "width": 4,
+        "backbone": "resnet50_torch" if gpu else "resnet18",
         # Of a map of 4 x 4 cells, OBoW's border and mean of 3 x 3 would leave none.
-        network |= {"backbone": "resnet18", "width": 4, "stem": "small", "strides": (2, 2, 1)}
-        # Sides of the crops at 64 px as in our recipes of that size.
-        network |= {"task__crop_size": 48, "task__patch_size": 32, "task__resize_to": 72} if name == "obow" else {}
+        "backbone_options": fit_options("resnet50_torch", stem="paper", bn_momentum=0.9) if gpu
+        else fit_options("resnet18", stem="small", strides=(2, 2, 1), bn_momentum=0.9),
+    }  # fmt: skip
+    if name == "obow" and not gpu:  # sides of the crops at 64 px as in our recipes of that size
+        network |= {"task__crop_size": 48, "task__patch_size": 32, "task__resize_to": 72}
     if name == "supervised":
         plain = {"crop": "resized", "scale": (0.08, 1.0), "color": "none", "flip": True}
         return get_recipe(name, "sample", **network | {f"views__{k}": v for k, v in plain.items()} | changes)

@@ -7,21 +7,30 @@ is no part of a model: the optimiser applies it to every variable whose path end
 To add a network: an instance of a `network.Network`, its line in HOMES, and `revisit_ssl.testing.check_backbone`.
 """
 
+import dataclasses
 import importlib
 
-from revisit_ssl.backbones.options import BackboneOptions, ResNetOptions, RevNetOptions, VGG16Options
+from revisit_ssl.backbones.options import (
+    BackboneOptions,
+    BasicOptions,
+    ResidualOptions,
+    ResNet18Options,
+    RevNetOptions,
+    StemOptions,
+    VGG16Options,
+)
 from revisit_ssl.registry import Registry
 
 # name: file and Network, options.
 HOMES = {
-    "resnet18": ("resnet.resnet18", ResNetOptions),
-    "resnet18_cifar": ("resnet.resnet18_cifar", ResNetOptions),
-    "resnet18_no_skip": ("resnet.resnet18_no_skip", ResNetOptions),
-    "resnet18_torch": ("resnet.resnet18_torch", ResNetOptions),
-    "resnet50_torch": ("resnet.resnet50_torch", ResNetOptions),
-    "resnet50_v1": ("resnet.resnet50_v1", ResNetOptions),
-    "resnet50_v2": ("resnet.resnet50_v2", ResNetOptions),
-    "resnet50_v2_minus": ("resnet.resnet50_v2_minus", ResNetOptions),
+    "resnet18": ("resnet.resnet18", ResNet18Options),
+    "resnet18_cifar": ("resnet.resnet18_cifar", ResNet18Options),
+    "resnet18_no_skip": ("resnet.resnet18_no_skip", BasicOptions),
+    "resnet18_torch": ("resnet.resnet18_torch", ResNet18Options),
+    "resnet50_torch": ("resnet.resnet50_torch", ResidualOptions),
+    "resnet50_v1": ("resnet.resnet50_v1", ResidualOptions),
+    "resnet50_v2": ("resnet.resnet50_v2", StemOptions),
+    "resnet50_v2_minus": ("resnet.resnet50_v2_minus", StemOptions),
     "revnet50": ("revnet.revnet50", RevNetOptions),
     "revnet50_minus": ("revnet.revnet50_minus", RevNetOptions),
     "vgg16_bn": ("vgg.vgg16_bn", VGG16Options),
@@ -30,7 +39,7 @@ HOMES = {
 BACKBONES = Registry(__name__, HOMES)
 LATER = ("count_parameters", "load_backbone", "without_values")  # in models.py, which needs Keras
 
-__all__ = ["BACKBONES", "find_backbone", "find_options", "get_backbone", *LATER]
+__all__ = ["BACKBONES", "find_backbone", "find_options", "fit_options", "get_backbone", *LATER]
 
 
 def find_backbone(name):
@@ -49,6 +58,17 @@ def find_options(name):
         InputError: there is none.
     """
     return BACKBONES.find_options(name, "backbone")
+
+
+def fit_options(name, **wanted):
+    """The options of that network: of the wanted ones those that it has, the others at their defaults.
+
+    Raises:
+        InputError: there is no such network, or a value is out of range.
+    """
+    kind = find_options(name)
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{option: value for option, value in wanted.items() if option in known})
 
 
 def get_backbone(name, width, options=None, *, input_shape=None, **changes):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import keras
 
-from revisit_ssl.backbones.options import BackboneOptions
+from revisit_ssl.backbones.options import BackboneOptions, check_options
 from revisit_ssl.backbones.parts import Parts, check_width, image_input
 from revisit_ssl.errors import require
 
@@ -57,13 +57,10 @@ class Network:
 
     def options(self, options=None, **changes):
         """``options``, or the family's default ones, with ``changes``; arguments and errors as of ``__call__``."""
-        known = [field.name for field in dataclasses.fields(self.Options)]
-        unknown = [repr(name) for name in changes if name not in known]
-        instead = f"it has {', '.join(known)}; leave it out, or give None where a preset has it"
-        require(not unknown, f"{self.name} has no option {', '.join(unknown)}; {instead}")
+        check_options(self.name, self.Options, changes)
         options = self.Options() if options is None else options
         ours, theirs = self.Options.__name__, type(options).__name__
-        require(isinstance(options, self.Options), f"{self.name} takes {ours}, not {theirs}")
+        require(type(options) is self.Options, f"{self.name} takes {ours}, not {theirs}")
         return dataclasses.replace(options, **changes)
 
     def endpoints(self, image, width, options):

@@ -1,38 +1,12 @@
 """The options of the networks. They need no TensorFlow, so that help does not either."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from revisit_ssl.errors import check_choice, require
+from revisit_ssl.recipe import BackboneOptions
 
 STEMS = ("paper", "cifar", "small")
-NORMS = ("batch", "sync", "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneOptions:
-    """Options of every network. A family with more derives a class of its own from this one.
-
-    Raises:
-        InputError: a value out of range, also in the classes of the families.
-    """
-
-    norm: Literal["batch", "sync", "none"] = "batch"
-    """batch: statistics of each replica, as in the paper; sync: of the global batch; none: convolutions get a bias."""
-    bn_momentum: float | None = None
-    """Share of the old moving statistics that a step keeps; None: the network's own (TF1's 0.99, PyTorch's 0.9)."""
-    bn_epsilon: float | None = None
-    """Added to the variance; None: the network's own (TF1's 1e-3, PyTorch's 1e-5)."""
-    bn_group: int | None = None
-    """Rows of a training batch that are normalised together (ghost batches); None: all of the device's."""
-
-    def __post_init__(self):
-        check_choice("norm", self.norm, NORMS)
-        group = self.bn_group
-        fits = group is None or (isinstance(group, int) and not isinstance(group, bool) and group >= 1)
-        require(fits, f"bn_group {group!r}; an integer of at least 1, or None for all rows of a device")
-        apart = f"bn_group {group} with norm 'sync'; a group lies on one device, take norm 'batch'"
-        require(group is None or self.norm != "sync", apart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +29,30 @@ class StemOptions(BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetOptions(StemOptions):
-    """Options of the ResNets."""
+class BasicOptions(StemOptions):
+    """Options of the ResNets of basic units."""
 
     stride_on_second: bool = False
-    """ResNet18: stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
+    """Stride in the second 3x3 convolution of a unit (the authors' later code), not the first (He et al.)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualOptions(StemOptions):
+    """Options of the ResNets v1, whose units end in a normalisation beside a shortcut."""
+
     zero_init_residual: bool = False
-    """ResNets v1: the scale of the last BN of each unit starts at 0, so that the untrained network is its shortcuts: in
-    the official SimCLR, and in Haiku's ResNet50, which the official BYOL is made of."""
+    """The scale of the last BN of each unit starts at 0, so that the untrained network is its shortcuts: in the
+    official SimCLR, and in Haiku's ResNet50, which the official BYOL is made of."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        needs = "zero_init_residual needs normalised units, norm is 'none': --backbone.no-zero-init-residual"
+        require(self.norm != "none" or not self.zero_init_residual, needs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18Options(BasicOptions, ResidualOptions):
+    """Options of the ResNet18s with shortcuts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +82,10 @@ class VGG16Options(BackboneOptions):
 
     sobel: bool = False
     """Put `Sobel` before conv1, which then has two input channels."""
+
+
+def check_options(network, kind, names):
+    """InputError where the class ``kind`` of the options of ``network`` lacks one of ``names``."""
+    known = [field.name for field in fields(kind)]
+    unknown = [repr(name) for name in names if name not in known]
+    require(not unknown, f"{network} has no option {', '.join(unknown)}; it has {', '.join(known)}; leave it out")

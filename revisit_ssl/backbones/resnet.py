@@ -2,13 +2,11 @@
 
 import functools
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import keras
 
 from revisit_ssl.backbones.network import Network
-from revisit_ssl.backbones.options import ResNetOptions
-from revisit_ssl.errors import require
+from revisit_ssl.backbones.options import BasicOptions, ResidualOptions, ResNet18Options, StemOptions
 
 RESNET18, RESNET50 = (2, 2, 2, 2), (3, 4, 6, 3)
 # PyTorch's layer default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and "Kaiming normal, fan_out".
@@ -40,36 +38,32 @@ class ResNet(Network):
     skip: bool = True
     stem: str = "paper"
 
-    Options: ClassVar = ResNetOptions
+    @property
+    def Options(self):
+        """The class of its options, which follow from its units."""
+        if self.skip and not self.preactivation:
+            return ResidualOptions if self.bottleneck else ResNet18Options
+        return StemOptions if self.bottleneck else BasicOptions
 
     def endpoints(self, image, width, options):
-        self.check(options)
         parts = self.parts(options)
         stem = options.stem or self.stem
         x = parts.root(image, 16 * width, stem, options.root_stride, activate=not self.preactivation)
         endpoints = {"after_root": x}
-        last = "zeros" if options.zero_init_residual else "ones"
+        last = "zeros" if getattr(options, "zero_init_residual", False) else "ones"
+        on_second = getattr(options, "stride_on_second", False)
         unit = _unit_v2 if self.preactivation else functools.partial(_unit_v1, last=last)
         for block, (count, stride) in enumerate(zip(self.units, (1, *options.strides), strict=True), 1):
             channels = 16 * width * 2 ** (block - 1) * (4 if self.bottleneck else 1)
             for i in range(count):
                 first = stride if i == 0 else 1
-                convolutions = _branch(channels, first, self.bottleneck, options.stride_on_second)
+                convolutions = _branch(channels, first, self.bottleneck, on_second)
                 x = unit(parts, x, convolutions, self.skip, f"block{block}_unit{i + 1}")
             endpoints[f"block{block}"] = x
         if self.preactivation:
             x = parts.normalise(x, "last_norm")
             x = parts.relu(x, "last_relu") if self.last_relu else x
         return endpoints | {"pre_logits": parts.average(x)}
-
-    def check(self, options):
-        """InputError for options that units of this kind cannot follow."""
-        has = f"stride_on_second is for the basic units of a ResNet18; {self.name} has bottlenecks, leave it off"
-        require(not (options.stride_on_second and self.bottleneck), has)
-        ends = not self.preactivation and self.skip and options.norm != "none"
-        needs = "zero_init_residual needs units that end in a normalisation beside a shortcut"
-        instead = f"{self.name} with norm {options.norm!r} has none: --no-zero-init-residual"
-        require(ends or not options.zero_init_residual, f"{needs}; {instead}")
 
 
 def _branch(channels, stride, bottleneck, stride_on_second):

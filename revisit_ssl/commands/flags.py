@@ -76,7 +76,7 @@ def read_flags(cls, arguments, **options):
         lines = (line.strip("│╭╮╰╯─+| \n") for line in complaint.getvalue().splitlines()[1:])
         text = " ".join(line for line in lines if line.strip("-"))
         # What a recipe's own checks say names the flag already; tyro puts the Python name before it.
-        ours = re.fullmatch(r"Error parsing [a-z][.\w]*: (.*) For full helptext, see .*", text)
+        ours = re.fullmatch(r"Error parsing [a-z][.\w-]*: (.*) For full helptext, see .*", text)
         raise InputError(ours[1] if ours else text) from None
 
 

@@ -13,12 +13,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from revisit_ssl.commands.backbone_flags import check_backbone_flags, under_backbone
 from revisit_ssl.commands.flags import guarded, read_flags, refuse, whole_number
 from revisit_ssl.commands.presets import promise
 from revisit_ssl.commands.probe_flags import about_probes, add_probe_flags, check_probe_flags
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of, with_probes
+from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of, with_backbone, with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.startup import quiet_import
@@ -82,6 +83,7 @@ def parse_run(arguments, form="revisit-ssl run"):
     first.add_argument("--recipe", default=None)
     add_probe_flags(first)
     known, rest = first.parse_known_args(arguments)
+    rest = under_backbone(rest)
     known.width = whole_number("width", known.width)
     if known.recipe is not None:
         return parse_recipe(known, rest, form)
@@ -93,11 +95,12 @@ def parse_run(arguments, form="revisit-ssl run"):
             raise SystemExit(0)
         raise InputError(f"no pretext given; {usage}")
     preset = known.preset or "sample"
-    # A preset fits batch and steps to the width, stem and strides to the network: both are read before the other flags,
-    # and the probes, whose options are flags themselves.
+    # A preset fits batch and steps to the width, stem and strides to the network, whose options are flags themselves:
+    # both are read before the other flags, and so are the probes.
     probes = {"probes": known.probes, "protocol": known.protocol}
     recipe = get_recipe(rest[0], preset, width=known.width, backbone=known.backbone, **probes)
     check_probe_flags(rest, recipe.probes)
+    check_backbone_flags(rest, recipe)
     return read_flags(
         Run,
         rest[1:],
@@ -128,18 +131,19 @@ def parse_recipe(known, rest, form):
     named = [rest[0]] if rest and not rest[0].startswith("-") else []
     named += [f"--preset {known.preset}"] if known.preset is not None else []
     require(not named, f"--recipe {known.recipe} says pretext and values; drop {' and '.join(named)}")
-    given = {name: getattr(known, name) for name in ("width", "backbone") if getattr(known, name) is not None}
-    recipe = override(read_recipe_file(known.recipe, PROBES), **given)
+    recipe = with_backbone(read_recipe_file(known.recipe, PROBES), known.backbone)
+    recipe = recipe if known.width is None else override(recipe, width=known.width)
     if known.probes is not None or known.protocol is not None:
         recipe = with_probes(recipe, known.probes, known.protocol)
     check_probe_flags(rest, recipe.probes)
+    check_backbone_flags(rest, recipe)
     return read_flags(
         Run,
         rest,
         default=Run(recipe=recipe, name=recipe.pretext, preset=""),
         prog=f"{form} --recipe {known.recipe}",
         description=f"All values as {known.recipe} has them; --width and --backbone, too, change nothing "
-        f"else. {about_probes(recipe)}",
+        f"else, but for options that the other network does not have. {about_probes(recipe)}",
     )
 
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from revisit_ssl.commands.backbone_flags import under_backbone
 from revisit_ssl.commands.flags import guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
@@ -91,7 +92,7 @@ def run_sweep(arguments, form, runner, command):
     options = dataclasses.replace(options, family=arguments[0])
     parse = functools.partial(parse_run, form="run".join(form.rsplit("sweep", 1)))
     try:
-        return sweep(options, overrides, parse=parse, runner=runner, command=command)
+        return sweep(options, under_backbone(overrides), parse=parse, runner=runner, command=command)
     except KeyboardInterrupt:  # while it was planning; later ones are handed on to the runs
         print(f"stopped; go on with: {command}", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@ To add a paper: a folder with recipes.py (RECIPES, ABOUT), sweeps.py (SWEEPS), p
 import dataclasses
 import importlib
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.recipe import override
@@ -87,7 +88,8 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
         probes: names in PROBES instead of the preset's, () for none; or {name: options}.
         protocol: where the options of probes come from, see ``with_probes``.
         **changes: recipe fields; ``optimizer__lr=0.05`` reaches into a nested one, ``task__cld__weight=0.25`` too,
-            ``probes__knn__temperature=0.07`` into the options of a probe, ``bench__fraction=0.1`` into what probes see.
+            ``probes__knn__temperature=0.07`` into the options of a probe, ``bench__fraction=0.1`` into what probes see,
+            ``backbone_options__stem="small"`` into the options of the network.
 
     Returns:
         Recipe, which keeps name and preset, and the name of its paper.
@@ -105,11 +107,23 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     key = f"{name}/{preset}"
     paper = next(paper for paper in PAPERS if key in recipes_of(paper))
     made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
+    made = with_backbone(made)
     if isinstance(probes, dict):
         made = dataclasses.replace(made, probes=probes, protocol=protocol or made.protocol)
     elif probes is not None or protocol is not None:
         made = with_probes(made, probes, protocol)
     return override(made, **changes)
+
+
+def with_backbone(recipe, backbone=None):
+    """The recipe with another network, or its own, and of the network's options with those that this one has.
+
+    Raises:
+        InputError: there is no such network.
+    """
+    backbone = backbone or recipe.backbone
+    options = fit_options(backbone, **vars(recipe.backbone_options))
+    return dataclasses.replace(recipe, backbone=backbone, backbone_options=options)
 
 
 def options_of(protocol, probe):

@@ -13,8 +13,3 @@ IMAGENET_PLUS = dataclasses.replace(
     IMAGENET, order=ORDER, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
 )
 EPOCH_COSINE = OptimizerSpec(lr=0.03, schedule="epoch_cosine", warmup_epochs=0, weight_decay=1e-4, decay="all")
-
-
-def has_last_scales(backbone):
-    """Whether the network has units that end in a BN beside a shortcut, whose scales can start at 0."""
-    return backbone.startswith("resnet") and not any(kind in backbone for kind in ("v2", "no_skip"))

@@ -49,7 +49,12 @@ class Variant:
 
 
 # Fields of a recipe that a Result calls something else.
-RESULT = {"probe_fraction": "labels", "probe_split": "split", "endpoints": "endpoint"}
+RESULT = {
+    "probe_fraction": "labels",
+    "probe_split": "split",
+    "endpoints": "endpoint",
+    "backbone.representation_size": "representation_size",
+}
 
 
 def flag(option, value):

@@ -138,10 +138,10 @@ def key_numbers(run):
 def the_run(run):
     """What was trained on what, and how."""
     recipe, environment = run.recipe, run.environment
-    optimizer = recipe.optimizer
+    optimizer, stem = recipe.optimizer, getattr(recipe.backbone_options, "stem", None)
     facts = [
         ("Pretext", run.name),
-        ("Network", f"{recipe.backbone}, width {recipe.width}, {recipe.stem} stem, input {recipe.views.size} px"),
+        ("Network", f"{recipe.backbone}, width {recipe.width}, {stem} stem, input {recipe.views.size} px"),
         ("Data", f"{recipe.dataset}, {recipe.split}; probes on {recipe.probed_dataset}"),
     ]
     if run.trains:

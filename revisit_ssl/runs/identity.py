@@ -12,7 +12,7 @@ TOLD = ("dataset", "fraction", "split", "endpoints", "untrained")
 
 def recipe_id(recipe):
     """Eight hex digits that are the same for recipes that train the same weights, however they are probed."""
-    return digest(chosen(recipe, Pretraining))
+    return digest(trained(recipe))
 
 
 def setting_id(recipe):
@@ -21,12 +21,22 @@ def setting_id(recipe):
     Hash of what trains the weights, how the bench cuts and pools images, and the options of probes; of non-default
     values only, so that adding a field, or one more probe at its defaults, keeps old hashes valid.
     """
-    values = {name: value for name, value in chosen(recipe, Pretraining).items() if name != "seed"}
+    values = {name: value for name, value in trained(recipe).items() if name != "seed"}
     bench = {name: value for name, value in chosen(recipe.bench).items() if name not in TOLD}
     probes = {name: chosen(options) for name, options in recipe.probes.items()}
     # A Result says the schedule among its hyper-parameters.
     probes = {name: {k: v for k, v in own.items() if k != "schedule"} for name, own in probes.items()}
     return digest(values | {"bench": bench, "probes": {name: own for name, own in probes.items() if own}})
+
+
+def trained(recipe):
+    """{field: value} of what trains the weights, where the value is not the default.
+
+    The network's options stand among them, as fields of the recipe, which they were: hashes outlive that.
+    """
+    values = chosen(recipe, Pretraining)
+    options = values.pop("backbone_options", {})
+    return values | options
 
 
 def digest(values):

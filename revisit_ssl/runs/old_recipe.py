@@ -1,4 +1,4 @@
-"""recipe.json as it was written when the options of probes were fields of the recipe itself, in today's form.
+"""recipe.json as it was written when the options of probes, of networks were fields of the recipe, in today's form.
 
 The numbers of the settings are those of that time, whatever the papers' protocols say later.
 """
@@ -9,6 +9,10 @@ OTHERS = (
     "probe_setting", "probe_schedule", "probe_lr", "probe_batch_size", "probe_scale_lr", "probe_weight_decay",
     "probe_batch_norm", "probe_penalty", "knn_temperature", "finetune_weight_decay", "finetune_rates",
     "finetune_epochs", "few_shot_ways", "few_shot_queries", "few_shot_classes", "voc_svm_crop",
+)  # fmt: skip
+NETWORK = (
+    "stem", "norm", "bn_momentum", "bn_epsilon", "bn_group", "recompute", "root_stride", "strides", "stride_on_second",
+    "zero_init_residual", "endpoints_after_pool", "representation_size",
 )  # fmt: skip
 
 PAPER = {
@@ -61,6 +65,7 @@ def upgrade(values):
     Args:
         values: dict, as JSON gives it.
     """
+    values = with_options(values)
     old = isinstance(values.get("probes"), list) or bool({*BENCH, *OTHERS, "endpoints"} & set(values))
     if not old:
         return values
@@ -78,6 +83,17 @@ def upgrade(values):
         "probes": {name: options(name, setting, values) for name in values.get("probes", ["linear"])},
         "protocol": protocol,
     }
+
+
+def with_options(values):
+    """The values with the network's options in a mapping of their own: fields that say nothing are left out."""
+    if not set(NETWORK) & set(values):
+        return values
+    # None and False are what such a recipe says where nothing is set; 0, of a momentum, is something.
+    given = {name: values.get(name) for name in NETWORK}
+    said = {name: value for name, value in given.items() if value is not None and value is not False}
+    kept = {name: value for name, value in values.items() if name not in NETWORK}
+    return kept | {"backbone_options": said}
 
 
 def options(name, setting, values):

@@ -185,8 +185,8 @@ def untrained_bytes(plan, facts):
     for run in (p.run for p in plan if p.state != "finished" and p.run.untrained):
         recipe = run.recipe
         same = (
-            recipe.backbone, recipe.width, recipe.seed, recipe.stem, recipe.root_stride, recipe.strides,
-            EvalView.of(recipe), NetworkInput.of(recipe),
+            recipe.backbone, recipe.width, recipe.seed, recipe.backbone_options, EvalView.of(recipe),
+            NetworkInput.of(recipe),
         )  # fmt: skip
         sizes[same] = untrained_networks(recipe) * feature_bytes(run, facts[run.setting])
     return sum(sizes.values())

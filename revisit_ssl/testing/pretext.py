@@ -66,7 +66,7 @@ def small_recipe(name, **changes):
     else:
         smoke = get_recipe("rotation", "smoke", backbone="tiny")
         smoke = dataclasses.replace(smoke, pretext=name, task=find_options(name)())
-    small = {"strides": None, "max_steps": STEPS, "batch_size": IMAGES, "optimizer__warmup_epochs": 0.0}
+    small = {"max_steps": STEPS, "batch_size": IMAGES, "optimizer__warmup_epochs": 0.0}
     return override(smoke, **{**small, **find_pretext(name).contract_changes, **changes})
 
 
@@ -82,7 +82,7 @@ class PretextContract:
         self.recipe = recipe or small_recipe(name)
         self.norms = find_pretext(name).contract_norms
         self.source = open_pretraining(self.recipe)
-        self.on_one_device = functools.cache(lambda norm: self.trained({"norm": norm}))
+        self.on_one_device = functools.cache(lambda norm: self.trained({"backbone_options__norm": norm}))
 
     def trained(self, changes, strategy="none", xla=False):
         """(model, its weights before the steps, the last logs) of the recipe with changes."""
@@ -106,7 +106,7 @@ class PretextContract:
         """Two replicas of half the batch give the numbers of one device."""
         for norm in self.norms:
             one, _, logs = self.on_one_device(norm)
-            two, _, logs2 = self.trained({"norm": norm}, "mirrored")
+            two, _, logs2 = self.trained({"backbone_options__norm": norm}, "mirrored")
             expect_same_weights(one, two, rtol=2e-3, atol=2e-5)
             np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=1e-3)
 

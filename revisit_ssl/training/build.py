@@ -1,6 +1,5 @@
 """From a recipe to what is trained: data, plan, network, pretext, optimiser, and all checks that come before a step."""
 
-import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import BACKBONES, find_backbone, find_options, load_backbone
+from revisit_ssl.backbones import find_backbone, load_backbone
 from revisit_ssl.data import EvalView, open_source, steps_per_epoch
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_endpoints
@@ -47,23 +46,13 @@ def build_backbone(recipe):
     """The recipe's network with initial weights that depend on its seed alone."""
     network = find_backbone(recipe.backbone)
     side = recipe.views.input_size if network.fixed_sides else None
-    options = backbone_options(recipe)
     keras.utils.set_random_seed(recipe.seed)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return network(recipe.width, options, input_shape=(side, side, 3))
+        return network(recipe.width, recipe.backbone_options, input_shape=(side, side, 3))
     finally:
         keras.config.set_dtype_policy(previous)
-
-
-def backbone_options(recipe):
-    """The options of the recipe's network; InputError for one that is set and that the network does not have."""
-    every = {field.name for name in BACKBONES for field in dataclasses.fields(find_options(name))}
-    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name in every}
-    # None and False are what a recipe says where nothing is set; 0, of a momentum, is something.
-    given = {name: value for name, value in fields.items() if value is not None and value is not False}
-    return find_backbone(recipe.backbone).options(**given)
 
 
 def build_pretext(recipe, source):

@@ -5,6 +5,7 @@ import os
 
 import tensorflow as tf
 
+from revisit_ssl.backbones import find_options as find_backbone_options
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext import find_options, find_pretext
 from revisit_ssl.recipe import Recipe
@@ -47,7 +48,8 @@ def read_recipe_file(path, kinds=None):
 
 
 def from_json(text, path="this text", kinds=None):
-    """The Recipe that ``to_json`` wrote, also as it was written when its probes' options were fields of its own.
+    """The Recipe that ``to_json`` wrote, also as it was written when the options of probes and networks were fields of
+    its own.
 
     Args:
         text: of recipe.json.
@@ -61,6 +63,8 @@ def from_json(text, path="this text", kinds=None):
         values = upgrade(json.loads(text))
         options = find_options(values["pretext"])
         values["task"] = build(options, values.get("task", {}))
+        kind = find_backbone_options(values.get("backbone", Recipe.backbone))
+        values["backbone_options"] = build(kind, values.get("backbone_options", {}))
         probes = values.get("probes", {}).items()
         values["probes"] = {name: build(kinds[name], own) if name in (kinds or {}) else own for name, own in probes}
         return build(Recipe, values)

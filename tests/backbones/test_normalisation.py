@@ -160,7 +160,7 @@ def test_ghost_batches_of_a_graph_have_static_shapes_and_whole_groups():
     np.testing.assert_allclose(anywhere(x), call(tf.constant(x)), atol=1e-6)
     with pytest.raises(InputError, match="bn_group 2 does not divide the 5 rows"):
         layer(batch((5, 2, 2, 3)), training=True)
-    with pytest.raises(InputError, match="a group lies on one device, take norm 'batch'"):
+    with pytest.raises(InputError, match="bn_group 4 needs norm batch, not sync: a group lies on one device"):
         get_backbone("resnet18", 1, norm="sync", bn_group=4)
     with pytest.raises(InputError, match="bn_group 0; an integer of at least 1"):
         get_backbone("resnet18", 1, bn_group=0)

@@ -179,9 +179,7 @@ def test_a_run_s_network_is_the_teacher(tmp_path, capsys):
     images = tf.random.stateless_uniform([2, 16, 16, 3], [1, 2])
     expected = trained(2 * images - 1, training=False)["block4"]
     for path in (tmp_path, tmp_path / "backbone.keras"):
-        recipe = get_recipe(
-            "bownet", "smoke", backbone="tiny", strides=None, task__teacher=str(path), views__normalize="imagenet"
-        )
+        recipe = get_recipe("bownet", "smoke", backbone="tiny", task__teacher=str(path), views__normalize="imagenet")
         model = build_pretext(recipe, open_source("digits", "train"))
         np.testing.assert_allclose(model.teacher_map(images), expected, rtol=1e-5, atol=1e-6)
         assert model.vocabulary.words.shape == (recipe.task.words, 32)
@@ -191,7 +189,7 @@ def test_a_run_s_network_is_the_teacher(tmp_path, capsys):
 
 def test_bad_teachers(tmp_path):
     digits = open_source("digits", "train")
-    recipe = get_recipe("bownet", "smoke", backbone="tiny", strides=None, task__teacher=str(tmp_path))
+    recipe = get_recipe("bownet", "smoke", backbone="tiny", task__teacher=str(tmp_path))
     with pytest.raises(InputError, match="^task.teacher: no backbone at .*; give a .keras file or the working"):
         build_pretext(recipe, digits)
     network = tiny_backbone(1, input_shape=(None, None, 3))
@@ -207,6 +205,6 @@ def test_bad_teachers(tmp_path):
 def test_a_teacher_s_damaged_recipe_is_named(tmp_path):
     tiny_backbone(1, input_shape=(None, None, 3)).save(tmp_path / "backbone.keras")
     (tmp_path / "recipe.json").write_text('{"views": {}}')
-    recipe = get_recipe("bownet", "smoke", backbone="tiny", strides=None, task__teacher=str(tmp_path))
+    recipe = get_recipe("bownet", "smoke", backbone="tiny", task__teacher=str(tmp_path))
     with pytest.raises(InputError, match="^task.teacher: .*recipe.json is not a recipe .KeyError: 'normalize'"):
         build_pretext(recipe, open_source("digits", "train"))

@@ -1,8 +1,8 @@
 """CLD's methods at scales of our own: sample, small and smoke."""
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.evaluators import at_defaults
 from revisit_ssl.papers.cld.parts import ENDPOINTS, PRETEXT_OF, options, plus, term
-from revisit_ssl.papers.mocos import has_last_scales
 from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe, ViewSpec
 
 
@@ -44,10 +44,8 @@ def sample(name, width, backbone):
         backbone=backbone,
         width=width or 1,
         # A target that starts as a deep random network has little to teach, and nothing else keeps BYOL's apart.
-        zero_init_residual=byol and has_last_scales(backbone),
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9, zero_init_residual=byol),
         task=light(name, queue_size=1024, groups=16, hidden=256 if byol else 128, infomin={"hidden": 128}),
-        stem=None if backbone.startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="toy_scenes",
         fraction=0.1 if bank else None,
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
@@ -85,15 +83,15 @@ EFFORT = {"npid": 1.0, "simclr": 1.0, "moco": 0.8, "byol": 0.75, "infomin": 0.6}
 
 def small(name, width, backbone):
     """10,000 images of CIFAR-10, ResNet18 of 16 channels with the 3x3/2 stem."""
+    backbone = backbone or "resnet18"
     return Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or "resnet18",
+        backbone=backbone,
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9),
         width=width or 1,
         # MoCo's head and temperature: behind an MLP at 0.15 kNN was lower after five epochs, in runs that differed in
         # their views too.
         task=light(name, queue_size=2048, groups=32, hidden=256, infomin={"head": "linear", "temperature": 0.1}),
-        stem=None if (backbone or "").startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="cifar10",
         fraction=2 / 9,  # of the 45,000 images that are not for validation
         views=plus(name, randaugment_layers=0),  # not shown to help or to harm in so few steps: the lighter views
@@ -128,13 +126,13 @@ SMALLEST = {
 def smoke(name, width, backbone):
     """Seconds: twelve steps on digits."""
     cld = {} if name == "simclr" else {"cld": term(name, 0.25, groups=4)}
+    backbone = backbone or "resnet18"
     return Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or "resnet18",
+        backbone=backbone,
+        backbone_options=fit_options(backbone, stem="small", bn_momentum=0.9),
         width=width or 1,
         task=options(name, **SMALLEST[PRETEXT_OF[name]], **cld),
-        stem=None if (backbone or "").startswith("vgg") else "small",
-        bn_momentum=0.9,
         dataset="digits",
         views=ViewSpec(crop="resized", size=32, scale=(0.6, 1.0), color="none", flip=False),
         batch_size=32,

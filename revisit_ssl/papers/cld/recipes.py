@@ -26,6 +26,7 @@ there the one without is the baseline that the paper prints, and the control is 
 
 import dataclasses
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.papers.cld.our_own import sample, small, smoke
 from revisit_ssl.papers.cld.parts import (
     BYOL,
@@ -90,12 +91,14 @@ def published(name, dataset, width, backbone, *, task, source, numbers="", **fie
         task: options of the pretext.
         source: where the values come from.
         numbers: what is published of it.
-        fields: further fields of the Recipe, which replace those here.
+        fields: further fields of the Recipe, which replace those here, and ``network``, options of the network.
     """
     small = dataset.startswith(("cifar", "stl10", "kitchen"))
+    backbone = backbone or ("resnet18_cifar" if small else "resnet50_torch")
     recipe = Recipe(
         pretext=PRETEXT_OF[name],
-        backbone=backbone or ("resnet18_cifar" if small else "resnet50_torch"),
+        backbone=backbone,
+        backbone_options=fit_options(backbone, **fields.pop("network", {})),
         width=width or 4,
         task=task,
         dataset=dataset,
@@ -261,7 +264,7 @@ def imagenet100(name, width, backbone):
     row = (f"{PRETEXT_OF[name]}_cld", "imagenet100", "Table A.3", f"cld.weight={task.cld.weight:g}")
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
-        bn_group=64 if PRETEXT_OF[name] == "moco" else None,  # of each of 8 GPUs, as in the preset paper
+        network={"bn_group": 64} if PRETEXT_OF[name] == "moco" else {},  # of each of 8 GPUs, as in the preset paper
         optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False),
         probes=on_images("moco", learning_rates=(10.0, 30.0)), bench=dataclasses.replace(MIDDLE, train="train"),
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
@@ -301,12 +304,12 @@ def paper(name, width, backbone):
     elif name == "simclr":
         task, views, batch_size = options(name, temperature=0.1), SIMCLR, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 100, "norm": "sync", "zero_init_residual": True}
+        changes = {"epochs": 100, "network": {"norm": "sync", "zero_init_residual": True}}
         source = "arXiv:2002.05709, section 2 and appendix A; 32 to 128 TPU cores there"
     elif name == "byol":
         task, views, batch_size = options(name, momentum=0.99), BYOL, 4096
         optimizer = OptimizerSpec(name="lars", lr=0.3, schedule="cosine", warmup_epochs=10, weight_decay=1e-6)
-        changes = {"epochs": 300, "norm": "sync", "bn_momentum": 0.9, "zero_init_residual": True}
+        changes = {"epochs": 300, "network": {"norm": "sync", "bn_momentum": 0.9, "zero_init_residual": True}}
         source = "official byol/, 300 epochs; 512 TPU cores there"
     elif name == "byol_cld":
         return openselfsup(name, width, backbone)
@@ -325,7 +328,7 @@ def paper(name, width, backbone):
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
     if PRETEXT_OF[name] == "moco":
         # Shuffling BatchNorm hides a key's statistics only where groups of a batch are normalised apart: 8 GPUs there.
-        changes["bn_group"] = batch_size // 8
+        changes["network"] = {"bn_group": batch_size // 8}
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers, **changes,
@@ -353,7 +356,7 @@ def demo(name, width, backbone):
     return published(
         name, "cifar10", width, backbone,
         task=options(name, temperature=0.1, momentum=0.99, queue_size=4096),
-        views=DEMO, batch_size=512, bn_group=64,
+        views=DEMO, batch_size=512, network={"bn_group": 64},
         # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
         optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
         source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook"),

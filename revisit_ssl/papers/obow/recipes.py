@@ -21,8 +21,11 @@ smoke       our own: digits, a few steps, for tests of the machinery. Its featur
 
 import dataclasses
 
+from revisit_ssl.backbones import find_options as find_backbone_options
+from revisit_ssl.backbones import fit_options
+from revisit_ssl.backbones.options import RevNetOptions
 from revisit_ssl.evaluators import at_defaults
-from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET_PLUS, has_last_scales
+from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET_PLUS
 from revisit_ssl.papers.obow.protocols import PROTOCOLS
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
@@ -80,7 +83,7 @@ def paper(name, width, backbone):
         pretext=PRETEXT_OF[name],
         backbone=backbone or "resnet50_torch",
         width=width or 4,
-        norm="sync",  # as on their four GPUs
+        backbone_options=fit_options(backbone or "resnet50_torch", norm="sync"),  # as on their four GPUs
         task=options(name, words=8192, inv_delta=15.0, kappa=8.0),
         dataset="imagenet2012",
         split="trainval",
@@ -115,6 +118,7 @@ def imagenet20(name, width, backbone):
         pretext=PRETEXT_OF[name],
         backbone=backbone or "resnet18_torch",
         width=width or 4,
+        backbone_options=fit_options(backbone or "resnet18_torch"),
         task=task,
         dataset="imagenet20",
         split="trainval",
@@ -154,13 +158,11 @@ def network(backbone, width, stem):
     another one, too: on toy_scenes linear 25 where the usual one has 53.
     """
     backbone = backbone or "resnet18"
+    own = {} if find_backbone_options(backbone) is RevNetOptions else {"strides": STRIDES}
     return {
         "backbone": backbone,
         "width": width or 1,
-        "stem": None if backbone.startswith("vgg") else stem,
-        "strides": None if backbone.startswith(("vgg", "revnet")) else STRIDES,
-        "zero_init_residual": has_last_scales(backbone),
-        "bn_momentum": 0.9,
+        "backbone_options": fit_options(backbone, **own, stem=stem, zero_init_residual=True, bn_momentum=0.9),
     }
 
 

@@ -13,6 +13,7 @@ smoke   our own: digits, a few steps, for tests of the machinery. Its features a
 import dataclasses
 from dataclasses import dataclass
 
+from revisit_ssl.backbones import fit_options
 from revisit_ssl.evaluators import at_defaults
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.linear import Linear
@@ -25,6 +26,7 @@ ABOUT = {}  # every recipe has its pretext's name
 PRETEXTS = ("rotation", "exemplar", "jigsaw", "relative_patch")
 BACKBONES = ("revnet50", "resnet50_v2", "resnet50_v1", "revnet50_minus", "resnet50_v2_minus", "vgg19_bn")
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
+TF1 = {"bn_momentum": 0.99, "bn_epsilon": 1e-3}
 
 # Training: TF-slim's box of at least 5 % of the area (10 % in effect: it must hold a tenth of the image), flip, colour.
 # Probes: shorter side 256, crop 224, no flip, [-1, 1].
@@ -108,14 +110,12 @@ def paper(pretext, width, backbone):
             batch_size=256,
             epochs=90,
             optimizer=OptimizerSpec(milestones=(30, 60, 80)),
-            bn_momentum=0.99,
-            bn_epsilon=1e-3,
             bench=published_bench(INCEPTION),
             probes={name: REVISITING[name] for name in ("linear_images", "lbfgs")},
             protocol="revisiting",
             source="official config/supervised; probes of P 3.3; "
             "the supplement's ResNet18 reaches 69.6 with and 68.8 without skip connections",
-        ))  # fmt: skip
+        ), **TF1)  # fmt: skip
     task = TASKS["rotation" if pretext == "random" else pretext]
     backbone, width = backbone or task.backbone, width or task.width
     numbers = expected(pretext, backbone, width) or "none confirmed"
@@ -140,11 +140,9 @@ def paper(pretext, width, backbone):
             "mlp": REVISITING["mlp"],
         },
         protocol="revisiting",
-        bn_momentum=0.99,
-        bn_epsilon=1e-3,
         source=f"supplement section 1; official config/{pretext}; {task.cores} TPU cores there, "
         f"{task.batch_size // task.cores} images a core; published: {numbers}",
-    ))  # fmt: skip
+    ), **TF1)  # fmt: skip
 
 
 def v3_8(pretext, width, backbone):
@@ -167,7 +165,7 @@ def gpu(pretext, width, backbone):
         recipe,
         # 64 images are 512 rows of Exemplar: by estimate 44 GB of activations of ResNet50 4x.
         batch_size=64 if pretext == "exemplar" else 128,
-        bn_group=task.rows_per_core,
+        backbone_options=override(recipe.backbone_options, bn_group=task.rows_per_core),
         source=f"one GPU, otherwise: {recipe.source}",
     )
 
@@ -184,16 +182,14 @@ def options(pretext, **changes):
     return find_options(pretext)(**changes)
 
 
-def fitted(recipe):
-    """The recipe with what its network can take: a VGG has no stem and no strides to choose."""
+def fitted(recipe, **wanted):
+    """The recipe with those of the wanted options that its network has: a VGG has no stem and no strides to choose."""
     if recipe.pretext == "random":
         recipe = dataclasses.replace(recipe, epochs=0)
-    if recipe.backbone.startswith("vgg"):
-        return dataclasses.replace(recipe, stem=None, root_stride=None, strides=None)
-    if recipe.views.patch_grid > 1 and recipe.strides is None:
-        stem = {"stem": "cifar"} if recipe.stem == "small" else {"root_stride": 1}
-        return dataclasses.replace(recipe, strides=(2, 2, 1), **stem)
-    return recipe
+    if recipe.views.patch_grid > 1:
+        stem = {"stem": "cifar"} if wanted.get("stem") == "small" else {"root_stride": 1}
+        wanted = wanted | {"strides": (2, 2, 1)} | stem
+    return dataclasses.replace(recipe, backbone_options=fit_options(recipe.backbone, **wanted))
 
 
 def small_patches(side, patch):
@@ -214,14 +210,12 @@ def small_head(pretext):
 
 def sample(pretext, width, backbone):
     """Minutes on two CPU cores. Width 4 and more: as many steps as fit, a run that reports and promises nothing."""
-    width = width or 1
+    width, stem = width or 1, "small"
     recipe = Recipe(
         pretext=pretext,
         backbone=backbone or "revnet50",
         width=width,
         task=options(pretext),
-        stem="small",
-        bn_momentum=0.9,
         dataset="toy_scenes",
         views=ViewSpec(crop="resized", size=64, scale=(0.5, 1.0), color="inception"),
         batch_size=64,
@@ -249,15 +243,16 @@ def sample(pretext, width, backbone):
     if width >= 4:
         # The paper's stem halves the map once more: 16x RevNet50 then takes about 1.2 s for 8 images x 4 rotations,
         # and features of 8,000 images more than two minutes for each of three networks: hence fewer labels.
+        stem = "paper"
         recipe = dataclasses.replace(
-            recipe, stem="paper", batch_size=8, max_steps=200, probes=at_defaults("linear"),
+            recipe, batch_size=8, max_steps=200, probes=at_defaults("linear"),
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),
             optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.1),
             source="a run of the whole machinery at paper width; not trained long enough to beat random",
         )  # fmt: skip
     if pretext == "supervised":
         recipe = dataclasses.replace(recipe, epochs=16)
-    return fitted(recipe)
+    return fitted(recipe, stem=stem, bn_momentum=0.9)
 
 
 def cifar10(pretext, width, backbone):
@@ -267,8 +262,6 @@ def cifar10(pretext, width, backbone):
         backbone=backbone or "resnet18",
         width=width or 1,
         task=options(pretext),
-        stem="small",
-        bn_momentum=0.9,
         dataset="cifar10",
         views=ViewSpec(crop="resized", size=32, scale=(0.5, 1.0), color="inception"),
         batch_size=128,
@@ -290,7 +283,7 @@ def cifar10(pretext, width, backbone):
         recipe = dataclasses.replace(recipe, views=views, bench=seen, task=small_head(pretext), epochs=3)
     if pretext == "supervised":
         recipe = dataclasses.replace(recipe, epochs=20)
-    return fitted(recipe)
+    return fitted(recipe, stem="small", bn_momentum=0.9)
 
 
 def smoke(pretext, width, backbone):
@@ -300,8 +293,6 @@ def smoke(pretext, width, backbone):
         backbone=backbone or "resnet18",
         width=width or 1,
         task=options(pretext),
-        stem="small",
-        bn_momentum=0.9,
         dataset="digits",
         views=ViewSpec(crop="resized", size=32, scale=(0.6, 1.0), color="none", flip=False),
         batch_size=32,
@@ -319,7 +310,7 @@ def smoke(pretext, width, backbone):
         few = {"permutations": 4, "permutation_count": 20} if pretext == "jigsaw" else {}
         task = options(pretext, embed_dim=16, hidden=32, head_bn_momentum=0.9, **few)
         recipe = dataclasses.replace(recipe, views=small_patches(30, 8), bench=seen, task=task)
-    return fitted(recipe)
+    return fitted(recipe, stem="small", bn_momentum=0.9)
 
 
 RECIPES = {

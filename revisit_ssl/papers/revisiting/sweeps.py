@@ -6,6 +6,7 @@ from revisit_ssl.papers.spec import Variant
 PAIR = ("resnet18", "resnet18_no_skip")
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
 NETWORKS = [Variant(pretext, backbone=backbone, width=k) for pretext, backbone, k in published_settings()]
+SIZE = "backbone.representation_size"
 PLACES = {"probe_dataset": "places205"}
 
 
@@ -36,7 +37,7 @@ SWEEPS = {
     # Rotation and RevNet50 over width and size of the representation. Of its numbers we hold two, of k = 1 at 512 and
     # at 8192; that networks of Table 1 are among them makes the other widths and sizes. The grid itself is not stated.
     "revisiting-figure6": [
-        Variant("rotation", label=f"size{size}", backbone="revnet50", width=k, fields={"representation_size": size})
+        Variant("rotation", label=f"size{size}", backbone="revnet50", width=k, fields={SIZE: size})
         for k in (1, *TASKS["rotation"].widths) for size in (512, 2048, 4096, 6144, 8192)
     ],
 }  # fmt: skip

@@ -129,7 +129,7 @@ def _traced(backbone, spec, batch_size):
     # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
     trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in spec.endpoints})
 
-    @tf.function(jit_compile=compile_frozen())
+    @tf.function(autograph=False, jit_compile=compile_frozen())
     def forward(images):
         images = images[:, :, ::-1] if spec.mirror else images
         return represent(trunk, images, spec.network_input, max_values=spec.max_values, pooling=spec.pooling)

@@ -139,7 +139,7 @@ def smoke(name, width, backbone):
         epochs=1,
         max_steps=12,
         optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
-        bench=BenchSpec(method="none", endpoints=ENDPOINTS),
+        bench=BenchSpec(method="none", endpoints=ENDPOINTS, untrained="initial"),
         probes=at_defaults("linear", "knn"),
         source="small enough for a test",
     )

@@ -100,7 +100,7 @@ CHECKS = {"drawing": check_drawing, "pixels": check_pixels, "rotation": check_ro
 
 @dataclass(frozen=True, kw_only=True)
 class CheckScenes:
-    """Measures what the README says of toy_scenes."""
+    """Measures what docs/results.md says of toy_scenes."""
 
     what: tuple[Literal["drawing", "pixels", "rotation"], ...] = tuple(CHECKS)
     """Which checks to run."""

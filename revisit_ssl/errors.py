@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class DataNotHere(InputError):
+    """A data set that is not where it was looked for."""
+
+
 class TrainingDiverged(InputError):
     """The loss or a weight is not finite, or the target network gives one feature everywhere."""
 
@@ -31,6 +35,8 @@ def require(condition, message):
 def check_choice(option, value, choices):
     """Raises InputError unless ``value`` is one of ``choices``; ``option`` says what it is the value of."""
     require(value in choices, f"{option} {value!r}; one of {', '.join(map(repr, choices))}")
+
+
 def reason(error):
     """The first line of an exception, or its class where it says nothing."""
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()

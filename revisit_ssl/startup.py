@@ -13,8 +13,8 @@ def prefer_onednn():
     """Has TensorFlow use oneDNN's kernels, unless the environment has decided: ``import revisit_ssl`` calls this.
 
     TensorFlow itself turns them on for the newest CPUs alone. On one with AVX2 and no AVX-512 a training step takes
-    about twice as long without them (README). It reads the variable once, while it is imported: where it was imported
-    earlier, one line on the logger "revisit_ssl" says what that costs.
+    about twice as long without them (docs/speed.md). It reads the variable once, while it is imported: where it was
+    imported earlier, one line on the logger "revisit_ssl" says what that costs.
     """
     if _ONEDNN in os.environ:
         return

@@ -262,7 +262,7 @@ def test_some_of_a_table_can_be_chosen():
 def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
     probed = ("--endpoints", "block4", "pre_logits", "--probe-values", "64", "--untrained", "both")
     run = grid_of("--pretexts", "rotation", *TINY, *probed)[0]
-    facts = planning.look_at(run)
+    facts = planning.facts_of(run)
     recipe = run.recipe
     source = open_source("digits", "train")
     model = build_pretext(recipe, source)
@@ -281,7 +281,7 @@ def test_plan_counts_steps_bytes_and_features_as_a_run_makes_them(tmp_path):
 def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path):
     run = grid_of(
         "--pretexts", "rotation", "--preset", "smoke", "--probes", "linear", "lbfgs", "linear_images",
-        "--linear-images.schedule", "1", "2", "5", workdir=tmp_path,
+        "--linear-images.schedule", "1", "2", "5", "--untrained", "both", workdir=tmp_path,
     )[0]  # fmt: skip
     facts = planning.Facts(
         steps=1000, state_bytes=10**6, weight_bytes=10**5, widths={"a": 30, "b": 70}, images=5000, train_images=4000
@@ -308,8 +308,9 @@ def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path)
 
 
 def test_untrained_features_are_counted_once_for_pretexts_that_share_them():
-    found = grid_of("--pretexts", "rotation", "supervised", "jigsaw", "--preset", "smoke", *QUICK)
-    facts = {run.setting: planning.look_at(run) for run in found}
+    both = ("--preset", "smoke", "--untrained", "both", *QUICK)
+    found = grid_of("--pretexts", "rotation", "supervised", "jigsaw", *both)
+    facts = {run.setting: planning.facts_of(run) for run in found}
     plan = [planning.planned(run, "new", facts[run.setting], None) for run in found]
     one = 4 * (1200 + 200 + 397) * 128
     # Rotation and supervised share network and view; jigsaw's network has patch strides and sees patches.

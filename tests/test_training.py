@@ -169,7 +169,7 @@ def test_a_bucket_is_as_good_as_a_folder():
 
 
 def test_the_untrained_network_is_probed_both_ways(tmp_path):
-    recipe = get_recipe("rotation", "smoke", **TINY, probes=("knn",))
+    recipe = get_recipe("rotation", "smoke", **TINY, probes=("knn",), bench__untrained="both")
     found = evaluate_random(recipe, quiet=True)
     assert {(r.pretext, r.weights) for r in found} == {("random", "random"), ("random", "random, BN re-estimated")}
 

@@ -72,13 +72,16 @@ class Parts:
         )(x)
 
     def normalise(self, x, name, gamma="ones"):
+        """The recipe's normalisation of a map [B, h, w, c]; none where it has none."""
         options = {"group": self.bn_group, "gamma": gamma}
         return normalisation(self.norm, self.bn_momentum, self.bn_epsilon, name, **options)(x)
 
     def relu(self, x, name):
+        """max(x, 0)."""
         return keras.layers.ReLU(name=name)(x)
 
     def normalise_relu(self, x, name):
+        """Normalisation, then ReLU; layers ``name``_norm and ``name``_relu."""
         return self.relu(self.normalise(x, f"{name}_norm"), f"{name}_relu")
 
     def root(self, image, filters, stem, stride, name="root", activate=False):

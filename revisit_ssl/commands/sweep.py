@@ -49,7 +49,7 @@ class Sweep:
     devices: tuple[str, ...] = ()
     """GPUs (as CUDA_VISIBLE_DEVICES counts them) or cpu, one run on each; none named: one run, on what it finds."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["--dry-run"])] = False
-    """Only print the plan."""
+    """Only print the plan; of a data set that is not here, from its published size."""
     timing: bool = True
     """Time a few steps of every setting for the plan's hours."""
 

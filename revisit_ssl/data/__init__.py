@@ -4,6 +4,7 @@ from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batche
 from revisit_ssl.data.catalogue import DATASETS, known_size, open_source
 from revisit_ssl.data.dataset import SPLITS, Dataset, Request
 from revisit_ssl.data.decoding import EvalView
+from revisit_ssl.data.known import known_source
 from revisit_ssl.data.sources import Source
 from revisit_ssl.data.tfds_sets import TfdsSet
 
@@ -17,6 +18,7 @@ __all__ = [
     "TfdsSet",
     "eval_batches",
     "known_size",
+    "known_source",
     "open_source",
     "steps_per_epoch",
     "train_batches",

@@ -20,7 +20,7 @@ from revisit_ssl.data.tfds_sets import TfdsSet, divided
 from revisit_ssl.data.voc import VOC
 from revisit_ssl.errors import InputError, require
 
-KEPT = 8  # sources remembered: train, val and test of a pretext's and of a probe's data set, and what these are part of
+KEPT = 8  # opened sources kept: three splits each of the pretext's and the probes' set, plus parents
 
 _CIFAR = divided("train", ":45000", "45000:", "test")
 _CIFAR_SIZES, _CIFAR_SHAPE = sizes_of(45_000, 5_000, 10_000), (32, 32, 3)
@@ -96,7 +96,7 @@ DATASETS = {
 }
 
 
-def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, seed=0):
+def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, seed=0, make=True):
     """One split of a data set, ready to read. Nothing is ever downloaded.
 
     The last KEPT sources are remembered: opening one again gives the same object, whose arrays must not be written to.
@@ -113,25 +113,28 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
             of ImageNet are read from its folder imagenet (train/<class>/, val/<class>/), or else from imagenet2012.
         fraction: keep only this share of the images, in (0, 1]; ``seed`` draws which.
         balanced: the same number of each class.
+        make: False: a set that would draw or cut itself is not here.
 
     Returns:
         ``Source``. Small images are decoded into memory, sets up to 1 GiB are kept encoded in memory.
 
     Raises:
-        InputError: unknown name or split; a set that is not there; bad fraction; balanced without labels.
+        DataNotHere: a set that is not there.
+        InputError: unknown name or split; bad fraction; balanced without labels.
     """
     require(split in SPLITS, f"unknown split {split!r}; one of {', '.join(SPLITS)}")
     require(fraction is None or 0 < fraction <= 1, f"a subset fraction must lie in (0, 1]; got {fraction}")
     place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
     place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
-    return _open(name, split, place) if fraction in (None, 1) else _open(name, split, place, fraction, balanced, seed)
+    part = () if fraction in (None, 1) else (fraction, balanced, seed)
+    return _open(name, split, place, make, *part)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _open(name, split, place, fraction=None, balanced=False, seed=0):
+def _open(name, split, place, make, fraction=None, balanced=False, seed=0):
     """``open_source`` of checked arguments; ``place`` is the image folder or that of the TFDS data sets."""
     if fraction is not None:
-        source = _open(name, split, place)
+        source = _open(name, split, place, make)
         require(not balanced or source.num_classes, f"{name} has no labels to balance; take a random subset")
         rows = splits.subset(source.num_examples, fraction, seed, labels=source.labels if balanced else None)
         return keep_if_small(source.subset(rows))
@@ -140,9 +143,8 @@ def _open(name, split, place, fraction=None, balanced=False, seed=0):
     require(split in dataset.splits, f"{key} has no split {split!r}; one of {', '.join(dataset.splits)}")
     refusal = f"data set {key} takes nothing behind its name, but {name!r} has {argument!r}"
     require(dataset.argument or not argument, refusal)
-    return dataset.open(
-        Request(name=name, split=split, place=place, other=lambda name, split: _open(name, split, place))
-    )
+    other = lambda name, split: _open(name, split, place, make)  # noqa: E731
+    return dataset.open(Request(name=name, split=split, place=place, make=make, other=other))
 
 
 open_source.cache_clear = _open.cache_clear

@@ -14,12 +14,14 @@ class Request:
         name: as typed, with what follows the colon: "cifar10_lt:50".
         split: one of the set's splits.
         place: folder of the TFDS data sets, absolute or gs://; of folder:/path that folder.
+        make: whether a set that is made here at its first use may be made now.
         other: function (name, split) -> Source of another set in the same place, remembered as this one will be.
     """
 
     name: str
     split: str
     place: str
+    make: bool = True
     other: Callable
 
     @property
@@ -37,14 +39,18 @@ class Dataset:
         splits: names of the splits that there are; a mapping where each stands for a part of something.
         argument: what may follow the name and a colon; "" where nothing may.
         sizes: {split: number of images}, as far as it is the same for all who have the set.
+        held: share of trainval that is val, where ``sizes`` has neither train nor val; each class gives its own part.
         num_classes: number of classes; None where images have no single class, or where that is not known.
+        multi_label_names: names of the classes of which an image may show several, or None.
         image_shape: (H, W, 3) where all images have one size, else None.
     """
 
     splits = SPLITS
     argument = ""
     sizes = {}
+    held = None
     num_classes = None
+    multi_label_names = None
     image_shape = None
 
     def open(self, request):
@@ -58,7 +64,8 @@ class Dataset:
             ``Source`` with the request's name and split. Nothing is downloaded.
 
         Raises:
-            InputError: the set is not there, or is damaged; an argument that cannot be used.
+            DataNotHere: the set is not there.
+            InputError: it is damaged; an argument that cannot be used.
         """
         raise NotImplementedError
 

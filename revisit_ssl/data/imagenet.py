@@ -53,7 +53,7 @@ class ImageNetPart(Dataset):
         try:
             source = request.other("imagenet2012", split)
         except InputError as error:
-            raise InputError(f"{request.name} needs {self.how_to_get(request.place)}: {error}") from None
+            raise type(error)(f"{request.name} needs {self.how_to_get(request.place)}: {error}") from None
         if source.kind == "stream":
             faster = f"folders train/<class> and val/<class> in {os.path.join(request.place, FOLDER)} are faster"
             text = f"{request.name}: looking through all files of imagenet2012 ({split}); {faster}"
@@ -64,7 +64,8 @@ class ImageNetPart(Dataset):
 class ImageNet100(ImageNetPart):
     """The 100 classes that CMC drew."""
 
-    sizes = {"trainval": 126_689, "test": 5_000}  # every class gives its rounded share to val
+    sizes = {"trainval": 126_689, "test": 5_000}
+    held = HELD  # every class gives its rounded share to val
     num_classes = 100
 
     def open(self, request):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from revisit_ssl.data import folders, splits
 from revisit_ssl.data.imagenet import CLASS, FOLDER, ImageNetPart, finished, has_folders
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import DataNotHere, InputError
 
 LT_FOLDER = "ImageNet_LT"  # in the folder of the TFDS sets: ImageNet_LT_train.txt, ..._val.txt, ..._test.txt
 
@@ -49,7 +49,7 @@ class ImageNetLT(ImageNetList):
     def lists(self, request):
         path = os.path.expanduser(request.argument) or os.path.join(request.place, LT_FOLDER)
         if not request.argument and not tf.io.gfile.isdir(path):
-            raise InputError(f"data set imagenet_lt is not in {request.place}; {self.how_to_get(request.place)}")
+            raise DataNotHere(f"data set imagenet_lt is not in {request.place}; {self.how_to_get(request.place)}")
         return path
 
     def how_to_get(self, place):

@@ -59,7 +59,7 @@ class LongTail(Dataset):
 
 def class_counts(largest, classes, factor):
     """Images of each class: int(largest * factor^(-c / (classes - 1))) for c = 0..classes-1, a list of int."""
-    share = 1 / factor  # as a share to a power, not the factor to a negative one: the last bit decides some int()
+    share = 1 / factor  # share**x, not factor**-x: the last bit decides some int()
     return [int(largest * share ** (c / (classes - 1))) for c in range(classes)]
 
 

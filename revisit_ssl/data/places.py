@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from revisit_ssl.data import folders, splits
 from revisit_ssl.data.dataset import Dataset
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import DataNotHere, InputError
 
 CLASSES = 205
 # The official validation images are the test set. The paper "follows the same procedure" as for ImageNet, so that its
@@ -28,7 +28,8 @@ HOW = (
 class Places205(Dataset):
     """Places205 in the folder places205; see ``list_split``."""
 
-    sizes = {"trainval": 2_448_873, "test": 20_500}  # every class gives its rounded share to val
+    sizes = {"trainval": 2_448_873, "test": 20_500}
+    held = HELD / 2_448_873  # every class gives its rounded share to val
     num_classes = CLASSES
 
     def open(self, request):
@@ -66,7 +67,7 @@ def list_split(root, split):
             where = os.path.join(root, "train")
             raise InputError(f"{where} holds {found} class folders, not {CLASSES}; use folder:{root} for a part of it")
     else:
-        raise InputError(f"data set places205 is not in {root}; {HOW}")
+        raise DataNotHere(f"data set places205 is not in {root}; {HOW}")
     if split in ("trainval", "test"):
         return part
     kept, held = splits.holdout(part.labels, min(folders.HELD, HELD / len(part.paths)), seed=0)

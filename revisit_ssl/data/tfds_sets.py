@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from revisit_ssl.data import sources
 from revisit_ssl.data.dataset import Dataset
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import DataNotHere, InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ class TfdsSet(Dataset):
 
         name, place = request.name, request.place
         try:
-            builder = tfds_reading.find_builder(self.tfds, place, make=self.can_make(place))
+            make = self.can_make(place) and request.make
+            builder = tfds_reading.find_builder(self.tfds, place, make=make)
             if builder is not None:
                 return self.read(builder, request)
         except tf.errors.OpError as error:
@@ -47,7 +48,7 @@ class TfdsSet(Dataset):
             raise InputError(
                 f"data set {name} in {place} is damaged ({reason}); delete its folder, then get it again"
             ) from None
-        raise InputError(
+        raise DataNotHere(
             f"data set {name} ({self.tfds}) is not in {place}; {self.how_to_get(place)}, or set --data-dir"
         )
 

@@ -24,6 +24,7 @@ _ARCHIVES = "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (host.robot
 class VOC(TfdsSet):
     """VOC 2007 from the folder of its archives where that is named or there, else from TFDS: several labels each."""
 
+    multi_label_names = CLASSES
     label: str | None = None
     argument: str = "the folder VOCdevkit of the official archives (voc:/path/VOCdevkit)"
 

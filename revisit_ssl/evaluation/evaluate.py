@@ -108,12 +108,12 @@ def pretext_results(recipe, history):
 
 
 def monitor_results(recipe, history):
-    """What --monitor knn_test:N found, as results: the last look and the best one, which no run may be chosen by.
+    """What --monitor knn_test:N found, as results: the last and the best look.
 
     Returns:
         [Result] with probe "knn_monitor": "last_on_test_top1" of the last step and "best_on_test_top1", the largest
-        number of the curve [[epoch, percent]] in ``extra``, which selecting on the test split inflates; [] where the
-        run was not watched on it.
+        number of the curve [[epoch, percent]] in ``extra``, which must not be used to choose a run; [] where the run
+        was not watched on the test split.
     """
     rows = [row for row in history.looks if row.get(TEST_COLUMN, -1) >= 0]
     if not rows:

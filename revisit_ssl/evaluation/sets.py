@@ -8,19 +8,23 @@ from revisit_ssl.evaluators import PROBES, Probe
 from revisit_ssl.evaluators.base import class_groups
 
 
-def labelled_sources(recipe, data_dir=None):
+def labelled_sources(recipe, data_dir=None, opened=open_source):
     """{"train", "val", "test"} of the probe set; with probe_train trainval "val" is in "train" and measures nothing.
+
+    Args:
+        recipe: Recipe.
+        data_dir: where TFDS data sets lie.
+        opened: ``data.open_source``, or for a plan ``data.known_source``.
 
     Raises:
         InputError: it has no labels.
     """
     name, spec = recipe.probed_dataset, recipe.bench
+    options = {"data_dir": data_dir, "seed": recipe.seed}
     sources = {
-        "train": open_source(
-            name, spec.train, data_dir=data_dir, fraction=spec.fraction, balanced=spec.balanced, seed=recipe.seed
-        ),
-        "val": open_source(name, "val", data_dir=data_dir, seed=recipe.seed),
-        "test": open_source(name, spec.split, data_dir=data_dir, seed=recipe.seed),
+        "train": opened(name, spec.train, fraction=spec.fraction, balanced=spec.balanced, **options),
+        "val": opened(name, "val", **options),
+        "test": opened(name, spec.split, **options),
     }
     if sources["train"].num_classes is None:
         several = sources["train"].multi_labels is not None
@@ -29,9 +33,9 @@ def labelled_sources(recipe, data_dir=None):
     return sources
 
 
-def multi_label_sources(recipe, data_dir=None):
+def multi_label_sources(recipe, data_dir=None, opened=open_source):
     """{"train", "test"} of a probe set with several labels for each image: trainval and test, or train and val where
-    the recipe scores val.
+    the recipe scores val. Arguments as of ``labelled_sources``.
 
     Raises:
         InputError: it is no such set.
@@ -39,8 +43,8 @@ def multi_label_sources(recipe, data_dir=None):
     name, spec = recipe.probed_dataset, recipe.bench
     options = {"data_dir": data_dir, "seed": recipe.seed}
     sources = {
-        "train": open_source(name, fitted_on(recipe), fraction=spec.fraction, **options),
-        "test": open_source(name, spec.split, **options),
+        "train": opened(name, fitted_on(recipe), fraction=spec.fraction, **options),
+        "test": opened(name, spec.split, **options),
     }
     if sources["train"].multi_labels is None:
         probe = next(name for name, p in recipe.probes.items() if p.labels == "several")
@@ -48,9 +52,9 @@ def multi_label_sources(recipe, data_dir=None):
     return sources
 
 
-def probe_sources(recipe, data_dir=None):
+def probe_sources(recipe, data_dir=None, opened=open_source):
     """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
-    return (multi_label_sources if takes_several(recipe) else labelled_sources)(recipe, data_dir)
+    return (multi_label_sources if takes_several(recipe) else labelled_sources)(recipe, data_dir, opened)
 
 
 def takes_several(recipe):
@@ -74,7 +78,7 @@ def training_groups(recipe, source, data_dir=None):
     return class_groups(np.bincount(source.labels[source.labels >= 0], minlength=source.num_classes))
 
 
-def check_probes(recipe, data_dir=None):
+def check_probes(recipe, data_dir=None, opened=open_source):
     """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
     for name, probe in recipe.probes.items():
         what = f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}"
@@ -85,9 +89,9 @@ def check_probes(recipe, data_dir=None):
     if len(by_labels) > 1:
         raise InputError(
             f"{by_labels['several']} needs a set with several labels for each image, {by_labels['one']} one with a "
-            "single label; probe one after the other: evaluate.py WORKDIR --probes … --probe-dataset …"
+            "single label; probe one after the other: revisit-ssl evaluate WORKDIR --probes … --probe-dataset …"
         )
     if recipe.probes:
-        sources = probe_sources(recipe, data_dir)
+        sources = probe_sources(recipe, data_dir, opened)
         for probe in recipe.probes.values():
             probe.check(sources)

@@ -1,9 +1,11 @@
 """What probes measure on: a frozen network and labelled images, whose features are extracted once."""
 
+import dataclasses
+
 from revisit_ssl.data import EvalView
 from revisit_ssl.evaluators.base import FeatureSplit
 from revisit_ssl.features.checks import check_endpoints, check_frozen
-from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.representation import NetworkInput, images_at_once
 
 
@@ -42,6 +44,10 @@ class Bench:
         self.class_names = train.multi_label_names if several else train.class_names
         self.num_classes = len(train.multi_label_names) if several else train.num_classes
         self._cache_dir = cache_dir
+        self._wanted = FeatureSpec(
+            endpoints=self.endpoints, view=self.view, network_input=self.network_input, max_values=self.spec.values,
+            pooling=self.spec.pooling,
+        )  # fmt: skip
         self._extracted = {}
         self._traced = {}  # one graph for all splits
         self._largest = max(source.num_examples for source in sources.values())
@@ -63,16 +69,14 @@ class Bench:
             view: EvalView instead of the bench's own.
             mirror: of the images with left and right exchanged.
         """
-        key = split, view or self.view, mirror
-        if key not in self._extracted:
-            size = (view or self.view).size
-            self._extracted[key] = extract_features(
-                self.backbone, self.sources[split], endpoints=self.endpoints, view=view or self.view,
-                network_input=self.network_input, cache_dir=self._cache_dir, max_values=self.spec.values,
-                pooling=self.spec.pooling, mirror=mirror, traced=self._traced,
-                batch_size=min(self._largest, images_at_once(self.backbone, size, self.network_input)),
+        wanted = dataclasses.replace(self._wanted, view=view or self.view, mirror=mirror)
+        if (split, wanted) not in self._extracted:
+            at_once = images_at_once(self.backbone, wanted.view.size, self.network_input)
+            self._extracted[split, wanted] = extract_features(
+                self.backbone, self.sources[split], wanted, cache_dir=self._cache_dir,
+                batch_size=min(self._largest, at_once), traced=self._traced,
             )  # fmt: skip
-        return self._extracted[key][endpoint]
+        return self._extracted[split, wanted][endpoint]
 
     def split(self, split, endpoint, *, view=None, mirrored=False):
         """FeatureSplit: features and labels of a split; ``mirrored``: features of the mirrored images too."""

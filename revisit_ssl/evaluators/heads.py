@@ -10,7 +10,7 @@ from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.data import steps_per_epoch
 from revisit_ssl.evaluators.augment import crop_and_flip, crop_batches
 from revisit_ssl.evaluators.sgd import descend, glorot, normal
-from revisit_ssl.features.extract import padded_batches, use_xla
+from revisit_ssl.features.extract import compile_frozen, padded_batches
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec
@@ -87,7 +87,7 @@ class Heads:
         return {name: np.concatenate(values, axis=1) for name, values in parts.items()}
 
     def _compiled_logits(self):
-        @tf.function(jit_compile=use_xla())
+        @tf.function(jit_compile=compile_frozen())
         def logits(images):
             features = self._normalised(self.features(to_float(images)), training=False)
             heads = self.variables.items()
@@ -104,7 +104,7 @@ class Heads:
         rates = tf.reshape(tf.constant(options.rates(self.batch_size)), [-1, 1, 1])
         velocities = {name: [tf.Variable(tf.zeros_like(v)) for v in head] for name, head in self.variables.items()}
 
-        @tf.function(jit_compile=use_xla())
+        @tf.function(jit_compile=compile_frozen())
         def step(images, labels, number, decay):
             images = crop_and_flip(images, self.crop, seed, number, options.flip)
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.

@@ -112,7 +112,7 @@ class Linear(Probe):
         """Kernels [G, d, C], biases [G, C] and curves [[epoch, percent on val]], one per learning rate."""
         import tensorflow as tf
 
-        from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
+        from revisit_ssl.evaluators.sgd import Descent, curve_epochs, glorot, normal, train_candidates
         from revisit_ssl.views import draws
 
         count = len(self.learning_rates)
@@ -138,12 +138,15 @@ class Linear(Probe):
                 for own, curve in zip(np.split(scores, count, axis=1), curves, strict=True):
                     curve.append([epoch, topk_percent(own, val.labels, 1)])
 
-        train_candidates(
-            train.features, train.labels, standardizer, [kernels, biases], loss,
+        descent = Descent(
             rates=[lr * (batch_size / 256 if self.scale_lr else 1) for lr in self.learning_rates],
-            batch_size=batch_size, epochs=epochs, decay_epochs=drops, momentum=self.momentum, seed=seed, watch=watch,
-            weight_decay=self.weight_decay, mirrored=train.mirrored if self.flip else None,
+            batch_size=batch_size, epochs=epochs, decay_epochs=drops, momentum=self.momentum, seed=seed,
+            weight_decay=self.weight_decay,
         )  # fmt: skip
+        mirrored = train.mirrored if self.flip else None
+        train_candidates(
+            train.features, train.labels, standardizer, [kernels, biases], loss, descent, mirrored=mirrored, watch=watch
+        )
         return kernels.numpy(), biases.numpy(), curves
 
 

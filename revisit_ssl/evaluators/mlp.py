@@ -91,7 +91,7 @@ class MLP(Probe):
         """[kernel1 [G, d, h], bias1 [G, h], kernel2 [G, h, C], bias2 [G, C]] of all candidates."""
         import tensorflow as tf
 
-        from revisit_ssl.evaluators.sgd import glorot, train_candidates
+        from revisit_ssl.evaluators.sgd import Descent, glorot, train_candidates
         from revisit_ssl.views import draws
 
         count, width = len(candidates), train.features.shape[1]
@@ -116,11 +116,11 @@ class MLP(Probe):
             decay = [tf.reduce_sum(tf.square(k), axis=[1, 2]) for k in (kernel1, kernel2)]
             return entropy + penalties[:, 0] * decay[0] + penalties[:, 1] * decay[1]
 
-        train_candidates(
-            train.features, train.labels, standardizer, variables, loss,
+        descent = Descent(
             rates=[lr for lr, _ in candidates], batch_size=batch_size, epochs=self.epochs,
             decay_epochs=self.decay_epochs, momentum=self.momentum, seed=seed,
         )  # fmt: skip
+        train_candidates(train.features, train.labels, standardizer, variables, loss, descent)
         return [v.numpy() for v in variables]
 
 

@@ -4,6 +4,7 @@ All candidates of a grid are trained side by side on the same batches, as one wi
 the columns costs far less than G passes over the features, and candidates differ in nothing but their numbers.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,15 +15,34 @@ from revisit_ssl.training.optimizers import momentum_sgd
 _BLOCK_VALUES = 1 << 24  # features handed to the device at a time (64 MB)
 
 
-def train_candidates(
-    features, labels, standardizer, variables, loss, *, rates, batch_size, epochs, decay_epochs, momentum, seed,
-    weight_decay=0.0, mirrored=None, watch=None,
-):  # fmt: skip
-    """Trains G candidates; updates ``variables`` in place.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How G candidates are trained.
 
     Per step: m <- momentum * m + g + weight_decay * w, w <- w - rate * m (TF1's and PyTorch's momentum), rate times 0.1
     after each of ``decay_epochs``. Each epoch is a new permutation, a function of (seed, epoch); the last partial batch
     is dropped.
+
+    Attributes:
+        rates: float [G], learning rates as used (already scaled with the batch size).
+        batch_size: at most N is used.
+        epochs, decay_epochs: int, tuple of numbers.
+        momentum: in [0, 1).
+        seed: int.
+        weight_decay: L2 of every variable.
+    """
+
+    rates: list
+    batch_size: int
+    epochs: int
+    decay_epochs: tuple
+    momentum: float
+    seed: int
+    weight_decay: float = 0.0
+
+
+def train_candidates(features, labels, standardizer, variables, loss, descent, *, mirrored=None, watch=None):
+    """Trains G candidates; updates ``variables`` in place.
 
     Args:
         features: float32 [N, d], array or memory map.
@@ -30,20 +50,15 @@ def train_candidates(
         standardizer: applied to every batch.
         variables: tf.Variables [G, ...], candidate first.
         loss: (x [B, d], labels [B], step int64) -> [G], one loss per candidate, each a function of its own slices.
-        rates: float [G], learning rates as used (already scaled with the batch size).
-        batch_size: at most N is used.
-        epochs, decay_epochs: int, tuple of numbers.
-        momentum: in [0, 1).
-        seed: int.
-        weight_decay: L2 of every variable.
+        descent: Descent.
         mirrored: like features, of the mirrored images; each time that an image comes, one of its two rows is drawn.
         watch: called after each epoch with the number of epochs done; None: nobody looks.
     """
     rows = len(features)
-    batch_size = min(batch_size, rows)
+    batch_size = min(descent.batch_size, rows)
     steps = rows // batch_size
     velocities = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    rates, width = tf.constant(rates, tf.float32), features.shape[1]
+    rates, width = tf.constant(descent.rates, tf.float32), features.shape[1]
     mean, scale = tf.constant(standardizer.mean), tf.constant(standardizer.scale)
 
     @tf.function
@@ -57,21 +72,21 @@ def train_candidates(
                 total = tf.reduce_sum(loss(batch, target, first_step + tf.cast(i, tf.int64)))
             gradients = tape.gradient(total, variables)
             each = [tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) for w in variables]
-            descend(variables, velocities, gradients, each, momentum, weight_decay)
+            descend(variables, velocities, gradients, each, descent.momentum, descent.weight_decay)
 
     # One trace for blocks of all lengths.
     run = run.get_concrete_function(
         tf.TensorSpec([None, width]), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64), tf.TensorSpec([])
     )
     run_steps = max(1, min(steps, _BLOCK_VALUES // (batch_size * width)))
-    for epoch in range(epochs):
-        order = np.random.default_rng((seed, epoch)).permutation(rows)[: steps * batch_size]
-        factor = tf.constant(0.1 ** sum(epoch >= boundary for boundary in decay_epochs), tf.float32)
+    for epoch in range(descent.epochs):
+        order = np.random.default_rng((descent.seed, epoch)).permutation(rows)[: steps * batch_size]
+        factor = tf.constant(0.1 ** sum(epoch >= boundary for boundary in descent.decay_epochs), tf.float32)
         for first in range(0, steps, run_steps):
             chosen = order[first * batch_size : (first + run_steps) * batch_size]
             x = _gather(features, chosen)
             if mirrored is not None:
-                turned = np.random.default_rng((seed, epoch, first)).random(len(chosen)) < 0.5
+                turned = np.random.default_rng((descent.seed, epoch, first)).random(len(chosen)) < 0.5
                 x[turned] = _gather(mirrored, chosen[turned])
             x, y = tf.constant(x), tf.constant(labels[chosen])
             run(x, y, tf.constant(epoch * steps + first, tf.int64), factor)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from revisit_ssl.data import steps_per_epoch
 from revisit_ssl.evaluators.augment import crop_and_flip, crop_batches
 from revisit_ssl.evaluators.sgd import descend
-from revisit_ssl.features.extract import padded_batches, use_xla
+from revisit_ssl.features.extract import compile_frozen, padded_batches
 from revisit_ssl.features.representation import check_input
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec
@@ -41,7 +41,7 @@ class Tuning:
         self._step = self._compiled_step()
         self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
 
-        @tf.function(jit_compile=use_xla())
+        @tf.function(jit_compile=compile_frozen())
         def logits(images):
             return self.network.logits(to_float(images), training=False)
 
@@ -68,7 +68,7 @@ class Tuning:
         """Function (images, labels, step int64, lr of the trunk, lr of the head): one step, in place."""
         network, options = self.network, self.options
 
-        @tf.function(jit_compile=use_xla())
+        @tf.function(jit_compile=compile_frozen())
         def step(images, labels, number, lr, head_lr):
             images = crop_and_flip(images, self.crop, self.seed, number)
             with tf.GradientTape() as tape:
@@ -123,6 +123,7 @@ class Trained:
         return [w.numpy() for w in self.network.weights], [v.numpy() for v in self.head]
 
     def assign(self, values):
+        """Takes the weights of network and head, as ``values`` gives them."""
         for own, given in zip((self.network.weights, self.head), values, strict=True):
             for v, value in zip(own, given, strict=True):
                 v.assign(value)

@@ -56,7 +56,7 @@ def reestimate_batch_norm(backbone, image_batches):
 
 def _sum_over_batches(backbone, statistics, image_batches):
     # A function of its own, traced while momentum is 0; the momentum is a Python number that tracing writes down.
-    forward = tf.function(lambda images: backbone(images, training=True))
+    forward = tf.function(lambda images: backbone(images, training=True), autograph=False)
     totals, images = [np.zeros(v.shape, np.float64) for v in statistics], 0
     for batch in image_batches:
         forward(tf.convert_to_tensor(batch))

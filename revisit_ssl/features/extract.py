@@ -1,6 +1,7 @@
 """Features of a frozen backbone: every endpoint of every image, in one pass, once, on disk."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -13,32 +14,54 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.data import eval_batches
+from revisit_ssl.data import EvalView, eval_batches
 from revisit_ssl.errors import InputError, reason, require
 from revisit_ssl.features.checks import blocks, check_endpoints, check_finite, check_frozen
 from revisit_ssl.features.pooling import POOLINGS
-from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
+from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
 from revisit_ssl.runs.results import discard
 
 _log = logging.getLogger(__name__)
 
 
-def extract_features(
-    backbone,
-    source,
-    *,
-    endpoints,
-    view,
-    network_input,
-    cache_dir=None,
-    batch_size=None,
-    max_values=9000,
-    pooling="max",
-    mirror=False,
-    frozen=True,
-    quiet=True,
-    traced=None,
-):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """Which features are wanted of each image.
+
+    Attributes:
+        endpoints: names of the network's outputs.
+        view: data.EvalView, what is cut from each image.
+        network_input: NetworkInput, what the network sees of that; each of the patches of an image goes through alone.
+        max_values, pooling: see ``representation.represent``.
+        mirror: of the images with left and right exchanged.
+    """
+
+    endpoints: tuple
+    view: EvalView
+    network_input: NetworkInput
+    max_values: int = 9000
+    pooling: str = "max"
+    mirror: bool = False
+
+    def key(self, backbone, source):
+        """What the features of one network and source depend on, as JSON: cached files are named by its hash."""
+        return {
+            "weights": weights_hash(backbone),
+            "source": source.fingerprint,
+            "view": repr(self.view),
+            "network_input": repr(self.network_input),
+            "max_values": self.max_values,
+            "pooling": self.pooling,
+        } | ({"mirror": True} if self.mirror else {})  # left out when off, so that existing files stay valid
+
+    def widths(self, backbone):
+        """{endpoint: d}."""
+        known, size = self.network_input, self.view.size
+        widths = feature_widths(backbone, size, known, self.max_values, self.pooling)
+        return {name: widths[name] for name in self.endpoints}
+
+
+def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None, frozen=True, traced=None):
     """Pooled features of all images of a source, in the source's order.
 
     The network runs in inference mode. With ``cache_dir`` each endpoint is a ``.npy`` file beside a ``.json`` with its
@@ -48,16 +71,11 @@ def extract_features(
     Args:
         backbone: functional keras.Model whose output is {endpoint: [B, h, w, c] or [B, d]}.
         source: data.Source; labels are not needed.
-        endpoints: names of outputs.
-        view: data.EvalView, what is cut from each image.
-        network_input: NetworkInput, what the network sees of that; each of the patches of an image goes through alone.
+        spec: FeatureSpec.
         cache_dir: local folder; None keeps the features in memory.
         batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
             static shape.
-        max_values, pooling: see ``representation.represent``.
-        mirror: of the images with left and right exchanged.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
-        quiet: no progress bar.
         traced: dict that keeps what was traced for further sources of the same network and ``batch_size``.
 
     Returns:
@@ -69,71 +87,64 @@ def extract_features(
     """
     if frozen:
         check_frozen(backbone)
-    check_endpoints(backbone, endpoints)
-    check_input(backbone, network_input, view.size)
-    require(pooling in POOLINGS, f"unknown pooling {pooling!r}; one of {', '.join(POOLINGS)}")
-    found, writers = {}, {}
-    if cache_dir is None:
-        writers = {name: _Memory() for name in endpoints}
-    else:
-        require(
-            "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
-        )
-        key = {
-            "weights": weights_hash(backbone),
-            "source": source.fingerprint,
-            "view": repr(view),
-            "network_input": repr(network_input),
-            "max_values": max_values,
-            "pooling": pooling,
-        } | ({"mirror": True} if mirror else {})  # without it, keys are those of files that are there already
-        for name in endpoints:
-            path = feature_path(cache_dir, name, key)
-            cached = _load(path)
-            if cached is None or len(cached) != source.num_examples:
-                writers[name] = _File(path, source.num_examples, key | {"endpoint": name})
-            else:
-                found[name] = cached
+    check_endpoints(backbone, spec.endpoints)
+    check_input(backbone, spec.network_input, spec.view.size)
+    require(spec.pooling in POOLINGS, f"unknown pooling {spec.pooling!r}; one of {', '.join(POOLINGS)}")
+    found, writers = {}, {name: _Memory() for name in spec.endpoints}
+    if cache_dir is not None:
+        found, writers = _cached(backbone, source, spec, cache_dir)
     if writers:
+        missing = dataclasses.replace(spec, endpoints=tuple(writers))
         if cache_dir is not None:
-            widths = feature_widths(backbone, view.size, network_input, max_values, pooling)
-            _check_space(str(cache_dir), source.num_examples, {name: widths[name] for name in writers})
-        batch_size = batch_size or images_at_once(backbone, view.size, network_input)
-        pooled = {"max_values": max_values, "pooling": pooling}
+            _check_space(str(cache_dir), source.num_examples, missing.widths(backbone))
+        batch_size = batch_size or images_at_once(backbone, spec.view.size, spec.network_input)
         # A traced step takes batches of one size: smaller sources are filled up to it.
         batch_size = batch_size if traced is not None else min(batch_size, source.num_examples)
-        key = (*writers, batch_size, view.size, mirror)
+        key = missing, batch_size
         traced = {} if traced is None else traced
         if key not in traced:
-            traced[key] = _traced(backbone, tuple(writers), batch_size, view.size, network_input, pooled, mirror)
-        found |= _extract(traced[key], source, writers, view, batch_size, quiet)
-    return {name: found[name] for name in endpoints}
+            traced[key] = _traced(backbone, missing, batch_size)
+        found |= _extract(traced[key], source, writers, spec.view, batch_size)
+    return {name: found[name] for name in spec.endpoints}
 
 
-def _traced(backbone, endpoints, batch_size, side, network_input, pooled, mirror):
+def _cached(backbone, source, spec, cache_dir):
+    """({endpoint: features} of what lies in the folder, {endpoint: _File} for the rest)."""
+    require(
+        "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
+    )
+    found, writers, key = {}, {}, spec.key(backbone, source)
+    for name in spec.endpoints:
+        path = feature_path(cache_dir, name, key)
+        cached = _load(path)
+        if cached is None or len(cached) != source.num_examples:
+            writers[name] = _File(path, source.num_examples, key | {"endpoint": name})
+        else:
+            found[name] = cached
+    return found, writers
+
+
+def _traced(backbone, spec, batch_size):
     """The graph: uint8 [batch_size, side, side, 3] -> {endpoint: float32 [batch_size, d]}."""
     # Only the asked-for outputs: a shallow endpoint does not pay for the layers above it.
-    trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in endpoints})
+    trunk = keras.Model(backbone.input, {name: backbone.output[name] for name in spec.endpoints})
 
-    @tf.function(jit_compile=use_xla())
+    @tf.function(autograph=False, jit_compile=compile_frozen())
     def forward(images):
-        images = images[:, :, ::-1] if mirror else images
-        return represent(trunk, images, network_input, **pooled)
+        images = images[:, :, ::-1] if spec.mirror else images
+        return represent(trunk, images, spec.network_input, max_values=spec.max_values, pooling=spec.pooling)
 
-    return forward.get_concrete_function(tf.TensorSpec([batch_size, side, side, 3], tf.uint8))
+    return forward.get_concrete_function(tf.TensorSpec([batch_size, spec.view.size, spec.view.size, 3], tf.uint8))
 
 
-def _extract(forward, source, writers, view, batch_size, quiet):
+def _extract(forward, source, writers, view, batch_size):
     """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
-    bar = None if quiet else keras.utils.Progbar(source.num_examples, unit_name="image")
     rows = 0
     try:
         for images, n in padded_batches(source, batch_size, view):
             for name, values in forward(images).items():
                 writers[name].append(values.numpy()[:n], name)
             rows += n
-            if bar:
-                bar.update(rows)
         require(rows == source.num_examples, f"{source.name} gave {rows} of {source.num_examples} images")
         return {name: writer.finish() for name, writer in writers.items()}
     except BaseException:
@@ -151,9 +162,11 @@ def padded_batches(source, batch_size, view):
         yield tf.pad(images, [[0, batch_size - n], [0, 0], [0, 0], [0, 0]]), n
 
 
-def use_xla():
-    """Whether to compile a frozen trunk: on an accelerator, where Keras 3 has no fused batch-norm kernel. On CPUs
-    compiled code is slower."""
+def compile_frozen():
+    """Whether XLA is to compile a frozen trunk: on an accelerator, where Keras 3 has no fused batch-norm kernel.
+
+    On CPUs compiled code is slower.
+    """
     return bool(tf.config.list_physical_devices("GPU"))
 
 

@@ -65,6 +65,5 @@ def distance(r, recipe):
 
 @functools.cache
 def known(name, preset):
+    """``get_recipe``, once for each name and preset."""
     return get_recipe(name, preset)
-
-

@@ -1,4 +1,4 @@
-"""The papers' own numbers: one CSV a paper, one published number a line, with its table."""
+"""The papers' own numbers: one CSV per paper, one published number per line, with its table."""
 
 import csv
 import importlib.resources

@@ -14,7 +14,7 @@ class Variant:
         recipe: its name.
         options: {option: value} as a Result's ``task`` has them: {"cld.weight": 0.25, "queue_size": 4096}.
         backbone, width: of the run, None for the preset's own.
-        fields: {flag of run.py: value} of what is no option of the method: {"probe_fraction": 0.1}.
+        fields: {flag of a run: value} of what is no option of the method: {"probe_fraction": 0.1}.
     """
 
     recipe: str
@@ -31,7 +31,7 @@ class Variant:
 
     @property
     def flags(self):
-        """The options as flags of run.py."""
+        """The options as flags of a run."""
         found = [part for option, value in self.options.items() for part in flag(option, value)]
         for name, value in self.fields.items():
             found += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
@@ -71,7 +71,7 @@ class Gallery:
     """Pictures that need networks and images, drawn apart and shown on the page where they lie beside it.
 
     Attributes:
-        name: as in ``report.py --paper PAPER --gallery NAME ARGUMENTS``.
+        name: as in ``revisit-ssl report --paper PAPER --gallery NAME ARGUMENTS``.
         arguments: what it takes, such as "RUN RUN".
         write: function of (arguments [str], folder, data_dir) that writes the pictures and returns a path to look at.
         pictures: {path from the page: caption}.
@@ -103,7 +103,7 @@ class Paper:
         ours: function of [Result]: [block], what our own runs say; may be [].
         after: function of [row]: [block], what follows from the published numbers alone.
         commands: function of [Result]: [block], how each part is run.
-        runs: function of [Result]: Table, what was run; None: one row a setting.
+        runs: function of [Result]: Table, what was run; None: one row per setting.
         reading: texts, how to read a cell, beside those of every page.
         galleries: [Gallery].
     """

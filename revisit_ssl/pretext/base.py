@@ -208,13 +208,14 @@ class Pretext(keras.Model):
     def _distributed(self, step):
         strategy = self.distribute_strategy
         if self.jit_compile:
-            step = tf.function(step, jit_compile=True, reduce_retracing=True)
+            step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
 
         def one_step(iterator):
             logs = strategy.run(step, args=(next(iterator),))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
-        return one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True)
+        # As in Keras, a step has no Python control flow of tensors; AutoGraph would look for it for seconds.
+        return one_step if self.run_eagerly else tf.function(one_step, autograph=False, reduce_retracing=True)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Built in __init__; Keras would draw a batch and call the model, which has no call().

@@ -25,6 +25,7 @@ class Series:
 
     @property
     def first(self):
+        """One of its Settings, for what all share."""
         return next(iter(self.settings.values()))
 
 
@@ -66,6 +67,7 @@ class Ablation:
 
     @property
     def columns(self):
+        """Titles of the columns that say what is varied."""
         return tuple(title for title in self.varies.values() if title)
 
     def text(self, point):
@@ -123,7 +125,7 @@ def rest(setting, left_out):
 
 
 def ablation_table(ablation, series, measures, note):
-    """One row a cell, one column a measure; the best of each measure in bold.
+    """One row per cell, one column per measure; the best of each measure in bold.
 
     Args:
         ablation: Ablation.

@@ -1,4 +1,4 @@
-"""One number a cell: which of our runs stands in it, and which had to stay out."""
+"""Choosing the run that is shown in the cell of a table, and naming those left out."""
 
 import statistics
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class Cell:
 
     @property
     def probe(self):
+        """Of its measure."""
         return self.measure.probe
 
     @property
@@ -30,6 +31,7 @@ class Cell:
 
     @property
     def values(self):
+        """Percent of each seed."""
         return tuple(self.seeds.values())
 
     @property
@@ -46,6 +48,7 @@ class Cell:
 
     @property
     def mean(self):
+        """Over the seeds."""
         return statistics.fmean(self.values)
 
     @property
@@ -104,5 +107,3 @@ def described(cell, other):
     parts += [probe_name(cell.probe)] if cell.probe != other.probe else []
     parts += [f"recipe {mine}"] if mine and mine != its and s.steps == o.steps else []
     return ", ".join(parts) or "a run from elsewhere"
-
-

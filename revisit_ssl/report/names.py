@@ -41,6 +41,7 @@ def network_name(backbone, width=None):
 
 
 def dataset_name(name):
+    """ImageNet, for imagenet2012; a name that is not known stays."""
     return DATASETS.get(name, name)
 
 

@@ -67,6 +67,7 @@ class Run:
     beside: Callable | None = None
 
     def path(self, name):
+        """Of a file in the workdir."""
         return os.path.join(self.workdir, name)
 
     def read(self, name):
@@ -78,16 +79,19 @@ class Run:
 
     @cached_property
     def recipe(self):
+        """The run's Recipe; InputError where there is none."""
         text = self.read("recipe.json")
         require(text is not None, f"no run in {self.workdir}: it holds no recipe.json; give the --workdir of a run")
         return from_json(text)
 
     @cached_property
     def environment(self):
+        """{what: value} of environment.json; {} where there is none."""
         return json.loads(self.read("environment.json") or "{}")
 
     @cached_property
     def results(self):
+        """[Result] of results.jsonl but for the pretext's own score."""
         path = self.path("results.jsonl")
         found = results.read_results(path) if tf.io.gfile.exists(path) else []
         return [r for r in found if r.probe != "pretext"]  # that score is in pretext.json too
@@ -99,14 +103,16 @@ class Run:
 
     @property
     def name(self):
-        """What run.py calls the recipe."""
+        """What the command calls the recipe."""
         return self.recipe.name or self.recipe.pretext
 
     @property
     def trains(self):
+        """Whether its pretext is trained at all."""
         return find_pretext(self.recipe.pretext).trains
 
     def open(self, name, split):
+        """``data.open_source`` of a set in the run's data folder."""
         return open_source(name, split, data_dir=self.data_dir, seed=self.recipe.seed)
 
 
@@ -167,7 +173,7 @@ def command(text):
 
 def accuracy(run):
     """Table of every probe and endpoint, bars, details of each probe."""
-    require(run.results, "no results.jsonl; probe the backbone with experiments/evaluate.py")
+    require(run.results, "no results.jsonl; probe the backbone with revisit-ssl evaluate")
     blocks = []
     for heading, table in tables.result_table(run.results):
         blocks += [Text(f"{heading}. Whatever a probe chooses it chose on the validation split."), table]
@@ -184,6 +190,7 @@ def accuracy(run):
 
 
 def details(found):
+    """Table of what each probe used or chose, and how long it took; ``found``: [Result]."""
     top5 = {(r.weights, r.probe, r.endpoint, r.seed): r.value for r in found if r.metric == "top5"}
     rows = []
     for r in tables.shown(found):
@@ -197,6 +204,7 @@ def details(found):
 
 
 def published(run):
+    """Ours beside the paper's: [Table, Text, …]."""
     require(run.results, "no results.jsonl to set beside them")
     require(run.beside, "no paper was named")
     table, notes = run.beside(run.results)
@@ -223,6 +231,7 @@ def training_curves(run):
 
 
 def monitor_curves(run):
+    """[Picture] of what was seen while training went on."""
     rows = read_log(run.path("monitor.csv"))
     require(rows, "no monitor.csv; train with --monitor knn:1")
     names = {
@@ -340,6 +349,7 @@ def flatten(values, prefix=""):
 
 
 def short(value):
+    """A hyper-parameter as text: 0.1, or 30/50/70."""
     if isinstance(value, (list, tuple)):
         return "/".join(short(v) for v in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

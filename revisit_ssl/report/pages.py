@@ -62,7 +62,7 @@ def filled(tables):
 
 
 def runs_table(columns, runs):
-    """What was run: one row a setting, with its seeds and where the numbers come from.
+    """What was run: one row per setting, with its seeds and where the numbers come from.
 
     Args:
         columns: names of the first columns, texts.

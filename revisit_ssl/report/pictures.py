@@ -52,7 +52,7 @@ def curves(rows, columns, x="epoch", marks=None):
 
 
 def endpoint_bars(rows, name):
-    """Accuracy of each endpoint, one panel a probe.
+    """Accuracy of each endpoint, one panel per probe.
 
     Args:
         rows: [tables.Row].
@@ -191,6 +191,7 @@ def show(panel, image):
 
 
 def frame(panel, color):
+    """Draws a coloured frame around the axes."""
     for spine in panel.spines.values():
         spine.set(visible=True, color=color, linewidth=2)
 

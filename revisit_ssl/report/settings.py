@@ -95,10 +95,12 @@ class Setting:
 
     @property
     def trained(self):
+        """False for an untrained network."""
         return self.run.weights not in RANDOM
 
     @functools.cached_property
     def ground(self):
+        """Its ``Ground``."""
         return Ground.of(self.run)
 
     @functools.cached_property
@@ -123,6 +125,7 @@ class Setting:
 
     @property
     def network(self):
+        """resnet18 k=1"""
         return f"{self.backbone} k={self.width}"
 
     @property
@@ -155,7 +158,16 @@ def name_of(r):
 
 
 def grouped(results):
-    """[Setting] of trained and of untrained networks, in order of appearance."""
+    """Results as settings, each with its seeds.
+
+    Args:
+        results: [Result], of any settings, seeds, probes and endpoints.
+
+    Returns:
+        [Setting] of trained and of untrained networks, in order of appearance: lines that agree in ``shared`` and in
+        their setting stand in one, ``lines`` by Measure and seed. Its ``recipe`` is "" where nothing but that parts it
+        from the others.
+    """
     recipes, schedules = {}, {}
     for r in results:
         schedules.setdefault(r.probe, set()).add(r.schedule)
@@ -234,11 +246,13 @@ def sees_patches(name):
 
 
 def same_network(one, other):
+    """Whether two settings are of one network, probed on the same images."""
     fields = ("backbone", "width", "dataset", "probe_dataset", "labels", "split")
     return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
 def same_but_recipe(one, other):
+    """Whether a table would show two settings under one name."""
     return same_network(one, other) and (one.name, one.steps, one.view) == (other.name, other.steps, other.view)
 
 

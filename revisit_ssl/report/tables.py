@@ -5,7 +5,7 @@ import statistics
 import textwrap
 from dataclasses import dataclass
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import require
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.settings import RANDOM, grouped, settings_of, spread, start_of, unique, unlike
@@ -63,7 +63,7 @@ def comparison(results, published, paper):
     Raises:
         InputError: no results.
     """
-    groups = grouped(some(probed(results)))
+    groups = grouped(not_empty(probed(results)))
     # Only tables: a number read off a figure, or of a network with an extra layer, fits no row of ours.
     printed_top1 = [r for r in published if r["paper"] == paper and r["metric"] == "top1" and TABLES.search(r["table"])]
     ours = {}  # {(name, network, endpoint): {(data, probe): values}}
@@ -174,7 +174,7 @@ def summarize(results):
     Raises:
         InputError: no probe's result.
     """
-    results = some(shown(results))
+    results = not_empty(shown(results))
     trained = settings_of(results)
     models = trained
     if not trained:
@@ -212,9 +212,9 @@ def shown(results):
     return [r for r in results if r.probe != "pretext" and stands(r)]
 
 
-def some(results):
-    if not results:
-        raise InputError("no results to show; run evaluate() first, or run.py with probes")
+def not_empty(results):
+    """The results; InputError where there are none."""
+    require(results, "no results to show; run evaluate() first, or revisit-ssl run with probes")
     return results
 
 
@@ -240,6 +240,7 @@ def heading(model, models=()):
 
 
 def called(model):
+    """A Setting's heading: obow · resnet18 k=1 · 2,496 steps on imagenette."""
     name = model.name if model.trained else "untrained"
     steps = f"{model.steps:,} steps on " if model.steps else ""
     return f"{name} · {model.network} · {steps}{model.data}"
@@ -283,4 +284,5 @@ def printed(row):
 
 
 def bold(text, yes):
+    """The text, in bold if ``yes``."""
     return f"**{text}**" if yes else text

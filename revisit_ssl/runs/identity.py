@@ -18,9 +18,8 @@ def recipe_id(recipe):
 def setting_id(recipe):
     """Eight hex digits that the seeds of one setting share, whatever else its Result says of data, split and probe.
 
-    Of what trains the weights, how the bench cuts and pools images, and how options of probes differ from their
-    defaults. Taken of what is not at its default, so that a field that a class gets later, or one more probe at its
-    defaults, does not part old runs from new.
+    Hash of what trains the weights, how the bench cuts and pools images, and the options of probes; of non-default
+    values only, so that adding a field, or one more probe at its defaults, keeps old hashes valid.
     """
     values = {name: value for name, value in trained(recipe).items() if name != "seed"}
     bench = {name: value for name, value in chosen(recipe.bench).items() if name not in TOLD}

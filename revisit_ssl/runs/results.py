@@ -35,7 +35,7 @@ class Result:
         converged: the optimiser's own word, None where it gives none.
         date (UTC), commit, hardware, recipe (its hash): where the number comes from.
         setting: hash of the recipe without its seed, its text and what a line says of its probe: lines that agree in
-            it and in those fields are draws of one thing and may be averaged. Empty in lines written before it was.
+            it and in those fields differ in seed only and may be averaged. Empty in older files.
         representation_size: values of pre_logits, None where it was not written.
         task: the pretext's options, all of them, nested ones as dicts: {"temperature": 0.1, "cld": {"weight": 1.0, …}}.
         training: what decides how long on what: split, batch_size, epochs, max_steps. Both are {} in old lines.

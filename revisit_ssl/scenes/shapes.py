@@ -24,6 +24,7 @@ class Part:
 
 
 def ellipse(x, y, rx, ry=None):
+    """Around (x, y) with radii rx and ry; a circle without ry."""
     ry = rx if ry is None else ry
 
     def distance(u, v):
@@ -35,6 +36,7 @@ def ellipse(x, y, rx, ry=None):
 
 
 def box(x0, y0, x1, y1, radius=0.0):
+    """From (x0, y0) to (x1, y1), its corners rounded by ``radius``."""
     x, y, w, h = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2
     radius = min(radius, w, h)
 
@@ -76,12 +78,14 @@ def line(x0, y0, x1, y1, radius, radius_end=None):
 
 
 def union(*shapes):
+    """What is inside of any of the shapes."""
     boxes = np.array([s.box for s in shapes])
     box = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
     return Shape(lambda u, v: np.minimum.reduce([s.distance(u, v) for s in shapes]), box)
 
 
 def cut(shape, hole, box=None):
+    """A shape without what is inside of another; ``box``: of what is left, if smaller."""
     return Shape(lambda u, v: np.maximum(shape.distance(u, v), -hole.distance(u, v)), box or shape.box)
 
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
-from revisit_ssl.data import EvalView
+from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.evaluation.sets import check_probes, probe_sources
 from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
@@ -37,6 +37,7 @@ class GridRun:
 
     @property
     def recipe(self):
+        """Of its options."""
         return self.options.recipe
 
     @property
@@ -52,6 +53,7 @@ class GridRun:
 
     @property
     def name(self):
+        """Of its folder, with the seed."""
         return run_name(self.recipe, self.variant)
 
     @property
@@ -76,6 +78,7 @@ class Facts:
         widths: {endpoint: values of its features}.
         images: labelled images that are put through the network, of all splits.
         train_images: labelled images of the training split.
+        not_here: names of the data sets whose images are not here, so that their sizes are the published ones.
     """
 
     steps: int
@@ -84,6 +87,7 @@ class Facts:
     widths: dict
     images: int
     train_images: int
+    not_here: tuple = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +102,19 @@ class Planned:
     bytes: int = 0
 
 
-def look_at(run):
+def facts_of(run, opened=open_source):
     """Facts of a run's setting, with all checks that need no values of the network.
+
+    Args:
+        run: GridRun.
+        opened: ``data.open_source``; ``data.known_source`` where a set that is not here will do.
 
     Raises:
         InputError: options that the network, the pretext or the probes refuse; data that are not there.
     """
     recipe, data_dir = run.recipe, run.options.data_dir
-    check_probes(recipe, data_dir)
-    source = open_pretraining(recipe, data_dir)
+    check_probes(recipe, data_dir, opened)
+    source = open_pretraining(recipe, data_dir, opened)
     plan = plan_steps(recipe, source)
 
     def build():
@@ -118,18 +126,19 @@ def look_at(run):
     weights, trained = (
         4 * sum(math.prod(v.shape) for v in group) for group in (model.weights, model.trainable_variables)
     )
-    widths, images = {}, {"train": 0}
+    widths, probed = {}, {}
     if recipe.probes:
         size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
         widths = feature_widths(exported, size, known, recipe.bench.values, recipe.bench.pooling)
-        images = {split: source.num_examples for split, source in probe_sources(recipe, data_dir).items()}
+        probed = probe_sources(recipe, data_dir, opened)
     return Facts(
         steps=plan.total,
         state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each
         weight_bytes=4 * sum(math.prod(v.shape) for v in exported.weights),
         widths={name: widths[name] for name in recipe.bench.endpoints if name in widths},
-        images=sum(images.values()),
-        train_images=images["train"],
+        images=sum(s.num_examples for s in probed.values()),
+        train_images=probed["train"].num_examples if probed else 0,
+        not_here=tuple(dict.fromkeys(s.name for s in (source, *probed.values()) if s.kind == "known")),
     )
 
 
@@ -199,6 +208,8 @@ def describe(plan, facts, workdir, devices):
     for row in rows:
         cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells))
+    if not_here := sorted({name for fact in facts.values() for name in fact.not_here}):
+        lines.append(f"data set not here, sizes as published: {', '.join(not_here)}")
     left = [p for p in plan if p.state != "finished"]
     states = [p.state for p in plan]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "trained", "begun", "new") if s in states)

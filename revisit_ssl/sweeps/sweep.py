@@ -11,14 +11,14 @@ import sys
 
 import tensorflow as tf
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import known_source, open_source
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.papers import sweeps
 from revisit_ssl.papers.spec import Variant
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import read_results, write_results
 from revisit_ssl.sweeps import jobs
-from revisit_ssl.sweeps.planning import GridRun, describe, hours_of, look_at, planned
+from revisit_ssl.sweeps.planning import GridRun, describe, facts_of, hours_of, planned
 from revisit_ssl.sweeps.timing import time_settings
 from revisit_ssl.training.progress import clock
 from revisit_ssl.training.workdir import RECIPE, run_name, run_state
@@ -54,7 +54,7 @@ def sweep(options, overrides, *, parse, runner, command):
     for run in runs:
         if run.setting not in facts:
             with named(run.setting):
-                facts[run.setting] = look_at(run)
+                facts[run.setting] = facts_of(run, known_source if options.plan else open_source)
     open_source.cache_clear()  # the images are the runs' business
     with contextlib.ExitStack() as stack:
         if not options.plan:

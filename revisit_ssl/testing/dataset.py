@@ -38,6 +38,9 @@ def check_dataset(name, data_dir=None):
         )
         if dataset.num_classes and not argument:
             assert source.num_classes == dataset.num_classes, f"{where} has {source.num_classes} classes"
+        assert dataset.multi_label_names in (None, source.multi_label_names), (
+            f"{where} has the classes {source.multi_label_names}"
+        )
         assert source.images is None or dataset.image_shape in (None, source.image_shape), (
             f"{where} has images {source.image_shape}, not {dataset.image_shape}"
         )

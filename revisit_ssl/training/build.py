@@ -26,10 +26,13 @@ class Plan:
     total: int
 
 
-def open_pretraining(recipe, data_dir=None):
-    """The Source that the recipe pretrains on: its split, or the share of it that it names."""
+def open_pretraining(recipe, data_dir=None, opened=open_source):
+    """The Source that the recipe pretrains on: its split, or the share of it that it names.
+
+    ``opened``: ``data.open_source``, or for a plan ``data.known_source``.
+    """
     options = {"data_dir": data_dir, "fraction": recipe.fraction, "seed": recipe.seed}
-    return open_source(recipe.dataset, recipe.split, **options)
+    return opened(recipe.dataset, recipe.split, **options)
 
 
 def plan_steps(recipe, source):

@@ -16,7 +16,17 @@ from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
 def train(model, recipe, source, plan, start, strategy, callbacks):
-    """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one."""
+    """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one.
+
+    Args:
+        model: compiled Pretext, made inside of the strategy's scope; trained in place.
+        recipe: Recipe: batch size and seed.
+        source: data.Source.
+        plan: Plan.
+        start: steps that are done.
+        strategy: tf.distribute.Strategy.
+        callbacks: [keras.callbacks.Callback].
+    """
     options = {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
     for first, steps, epochs in segments(start, plan):
         batches = distributed_batches(source, strategy, first, options)
@@ -50,7 +60,7 @@ def distributed_batches(source, strategy, first, options):
         each = n // context.num_input_pipelines
         mine = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each)
         batches = train_batches(source, start_step=first, replicas=n, replica_ids=tuple(mine), **options)
-        # Said to be endless, or several workers would expect a last, smaller batch and forget its static shape.
+        # Declared infinite: otherwise several workers expect a smaller last batch and lose the static shape.
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(for_worker)

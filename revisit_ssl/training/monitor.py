@@ -11,7 +11,7 @@ from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
-from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.runs.results import write_atomically
@@ -92,13 +92,13 @@ class Monitor(keras.callbacks.Callback):
             )
 
     def look(self):
+        """{column: number} of the network as it is: kNN accuracy where there are labels, and the two of collapse."""
+        spec = FeatureSpec(
+            endpoints=(self.endpoint,), view=EvalView.of(self.recipe), network_input=NetworkInput.of(self.recipe)
+        )
         features = [
-            extract_features(
-                self.backbone, source, endpoints=(self.endpoint,), view=EvalView.of(self.recipe),
-                network_input=NetworkInput.of(self.recipe), frozen=False,
-            )[self.endpoint]
-            for source in self.sources
-        ]  # fmt: skip
+            extract_features(self.backbone, source, spec, frozen=False)[self.endpoint] for source in self.sources
+        ]
         values = features[1][:QUERIES]
         scores = {"effective_rank": effective_rank(values)}
         scores["feature_std_ratio"] = feature_std(values) * np.sqrt(values.shape[1])

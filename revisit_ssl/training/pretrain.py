@@ -75,7 +75,7 @@ def pretrain(
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
     path = os.path.join(workdir, "backbone.keras")
-    if check_workdir(recipe, workdir, resume=resume) == "finished":
+    if check_workdir(recipe, workdir, resume=resume) == "trained":
         return freeze(load_backbone(path))
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
@@ -143,7 +143,7 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
     view = model.score_view(EvalView.of(recipe))
-    step = tf.function(model.test_step, reduce_retracing=True)
+    step = tf.function(model.test_step, autograph=False, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     for batch in eval_batches(source, batch_size, view=view):
         model.reset_metrics()

@@ -18,7 +18,7 @@ LOG, LOOKS = "log.csv", "monitor.csv"  # in a run's folder
 class Log(keras.callbacks.Callback):
     """Means over windows of steps, about 200 of them in a run, to log.csv, TensorBoard and the terminal.
 
-    log.csv has one row a window: step, epoch, learning_rate, images_per_second, then the pretext's own scalars.
+    log.csv has one row per window: step, epoch, learning_rate, images_per_second, then the pretext's own scalars.
     On a restart the rows after the checkpoint are dropped, since those steps are made again.
     """
 

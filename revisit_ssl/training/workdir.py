@@ -91,7 +91,7 @@ def unmark_finished(workdir):
 
 
 def check_workdir(recipe, workdir, *, resume):
-    """State of this recipe's run in the workdir: "new", "begun" or "finished".
+    """State of this recipe's run in the workdir: "new", "begun" or "trained".
 
     Raises:
         InputError: the workdir holds a run of another recipe, or of this one and ``resume`` is off.
@@ -112,7 +112,7 @@ def check_workdir(recipe, workdir, *, resume):
     if begun and not resume:
         state = "a finished" if done else "an unfinished"
         raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
-    return "finished" if done else "begun" if begun else "new"
+    return "trained" if done else "begun" if begun else "new"
 
 
 def difference(held, wanted):
@@ -151,7 +151,7 @@ def run_state(recipe, workdir, *, untrained=True):
         InputError: the folder holds another recipe, or a damaged file.
     """
     state = check_workdir(recipe, str(workdir), resume=True)
-    if state != "finished":
+    if state != "trained":
         return state
     return "finished" if _probed(recipe, str(workdir), untrained) else "trained"
 

@@ -44,7 +44,7 @@ def test_stored_scene_is_drawn_again(tiny):
 
 
 def test_scenes_stay_what_the_measured_ones_were():
-    """Numbers in the README are of these pictures; a tolerance for other CPUs' sines."""
+    """Numbers in docs/results.md are of these pictures; a tolerance for other CPUs' sines."""
     scenes = [draw_scene(i) for i in range(100)]
     np.testing.assert_allclose(np.mean([s.image for s in scenes], (0, 1, 2)), MEAN_COLOUR, atol=0.05)
     np.testing.assert_allclose(np.mean([s.mask > 0 for s in scenes]), MEAN_COVER, atol=1e-4)

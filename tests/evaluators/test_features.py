@@ -1,6 +1,8 @@
 """Features on disk: equal to the network's own outputs, computed once, never half-written, never stale."""
 
+import dataclasses
 import json
+import os
 import resource
 import shutil
 
@@ -11,7 +13,7 @@ import pytest
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
 from revisit_ssl.features import extract as module
-from revisit_ssl.features.extract import extract_features, weights_hash
+from revisit_ssl.features.extract import FeatureSpec, extract_features, weights_hash
 from revisit_ssl.features.representation import NetworkInput
 
 ENDPOINTS = ("block1", "pre_logits")
@@ -39,8 +41,10 @@ def images(count=23, seed=0):
 
 
 def extract(model, source, **changes):
-    settings = {"endpoints": ENDPOINTS, "view": VIEW, "network_input": PM1, "batch_size": 10}
-    return extract_features(model, source, **(settings | changes))
+    settings = {"endpoints": ENDPOINTS, "view": VIEW, "network_input": PM1} | changes
+    of_spec = {field.name for field in dataclasses.fields(FeatureSpec)} & settings.keys()
+    spec = FeatureSpec(**{name: settings.pop(name) for name in of_spec})
+    return extract_features(model, source, spec, **({"batch_size": 10} | settings))
 
 
 @pytest.fixture
@@ -266,5 +270,13 @@ def test_bfloat16_network_gives_float32_features():
 
 def test_the_note_beside_the_features_says_what_they_are(tmp_path):
     extract(network(), images(), cache_dir=tmp_path)
-    notes = json.loads(next(tmp_path.glob("block1-*.json")).read_text())
+    path = next(tmp_path.glob("block1-*.json"))
+    notes = json.loads(path.read_text())
     assert notes["shape"] == [23, 216] and notes["key"]["endpoint"] == "block1" and notes["key"]["source"] == "f0"
+    # Files of earlier versions are still found: the name is a hash of these settings, written in this way.
+    key = {
+        "weights": weights_hash(network()), "source": "f0", "view": repr(VIEW), "network_input": repr(PM1),
+        "max_values": 9000, "pooling": "max",
+    }  # fmt: skip
+    assert path.name == os.path.basename(module.feature_path(tmp_path, "block1", key)) + ".json"
+    assert repr(PM1) == "NetworkInput(normalize='pm1', patch_grid=1, patch_size=None, combine='mean')"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.data import EvalView, Source
 from revisit_ssl.errors import InputError
-from revisit_ssl.features.extract import extract_features
+from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.pooling import pool_endpoint
 from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
 from revisit_ssl.papers import get_recipe
@@ -78,14 +78,16 @@ def test_undivided_images():
 def test_features_on_disk_are_those_of_represent(tmp_path):
     model, images = network(), np.random.default_rng(0).integers(0, 256, (7, 24, 24, 3), np.uint8)
     source = Source(name="a", split="train", kind="memory", num_examples=7, fingerprint="f", images=images)
-    options = {"view": EvalView(size=24, resize=26, method="squash"), "batch_size": 4, "cache_dir": tmp_path}
-    found = extract_features(model, source, endpoints=("block1",), network_input=NINE, max_values=54, **options)
+    options = {"batch_size": 4, "cache_dir": tmp_path}
+    view = EvalView(size=24, resize=26, method="squash")
+    spec = FeatureSpec(endpoints=("block1",), view=view, network_input=NINE, max_values=54)
+    found = extract_features(model, source, spec, **options)
     seen = tf.image.resize(images, (26, 26))[:, 1:25, 1:25]
     seen = tf.cast(tf.round(seen), tf.uint8)
     np.testing.assert_allclose(found["block1"], represent(model, seen, NINE, max_values=54)["block1"], atol=1e-5)
     # Another way to combine them is another file.
     largest = dataclasses.replace(NINE, combine="max")
-    extract_features(model, source, endpoints=("block1",), network_input=largest, max_values=54, **options)
+    extract_features(model, source, dataclasses.replace(spec, network_input=largest), **options)
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 

@@ -8,7 +8,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators.base import FeatureSplit, Standardizer
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.mlp import MLP
-from revisit_ssl.evaluators.sgd import curve_epochs, glorot, normal, train_candidates
+from revisit_ssl.evaluators.sgd import Descent, curve_epochs, glorot, normal, train_candidates
 from revisit_ssl.papers import PROTOCOLS
 
 
@@ -39,7 +39,7 @@ def test_loop_equals_numpy_in_steps_schedule_and_order(tmp_path, monkeypatch):
     standardizer = Standardizer.fit(data.features)
     train_candidates(
         mapped, data.labels, standardizer, [kernels], loss,
-        rates=rates, batch_size=8, epochs=3, decay_epochs=(2,), momentum=momentum, seed=5,
+        Descent(rates=rates, batch_size=8, epochs=3, decay_epochs=(2,), momentum=momentum, seed=5),
     )  # fmt: skip
 
     x = (data.features - data.features.mean(0)) / data.features.std(0)
@@ -70,7 +70,7 @@ def test_mirrored_features_and_weight_decay_equal_numpy(monkeypatch):
 
     train_candidates(
         data.features, data.labels, Standardizer.fit(data.features, enabled=False), [kernels, biases], loss,
-        rates=[0.5], batch_size=8, epochs=5, decay_epochs=(2, 4), momentum=0.9, seed=5, weight_decay=0.03,
+        Descent(rates=[0.5], batch_size=8, epochs=5, decay_epochs=(2, 4), momentum=0.9, seed=5, weight_decay=0.03),
         mirrored=other,
     )  # fmt: skip
     mw, mb, turned = 0.0, 0.0, []

@@ -11,6 +11,7 @@ WITHOUT = {  # the script at weight 0 with as many crops of an image as CLD need
 
 
 def with_term(setting):
+    """Whether the setting was trained with CLD at a weight above 0."""
     return bool(setting.task.get("cld", {}).get("weight"))
 
 

@@ -49,6 +49,7 @@ class Study:
         return None if None in (high, low) else high - low
 
     def weigh(self, differences):
+        """The verdict on differences in percentage points, beside the noise of the study's measure."""
         return weigh(differences, self.noise(self.measure))
 
 

@@ -31,7 +31,7 @@ def curves_of(ablation):
 
 
 def negatives_figure(settings):
-    """NMI, retrieval and kNN over the number of negatives (Figure A.2): MoCo without CLD, a row a data set.
+    """NMI, retrieval and kNN over the number of negatives (Figure A.2): MoCo without CLD, one row per data set.
 
     Args:
         settings: [Setting].
@@ -43,7 +43,7 @@ def negatives_figure(settings):
         InputError: no MoCo with three sizes of its queue.
     """
     found = [(a, curves) for a in NEGATIVES.find(settings) if (curves := curves_of(a))]
-    require(found, "no MoCo with three sizes of its queue; run experiments/sweep.py cld-figure-a2")
+    require(found, "no MoCo with three sizes of its queue; run revisit-ssl sweep cld-figure-a2")
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 2.7 * len(found)), layout="constrained")
         grid = figure.subplots(len(found), len(CURVES), squeeze=False)

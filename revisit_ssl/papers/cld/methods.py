@@ -39,6 +39,7 @@ def method_of(setting):
 
 
 def name_of(setting):
+    """MoCo, or MoCo + CLD."""
     return f"{method_of(setting)} + CLD" if weight_of(setting) else method_of(setting)
 
 

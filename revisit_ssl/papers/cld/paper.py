@@ -61,6 +61,7 @@ def ablation_blocks(settings):
 
 
 def note_of(ablation, series):
+    """What stands under an ablation's table."""
     first = series.first
     note = (
         f"{name_of(first)}, {first.length}. In percent: mean ± sample standard deviation (seeds). Bold: the largest of "

@@ -80,6 +80,7 @@ def write_sample_sheet(datasets, folder, data_dir):
 
 
 def write_picture(folder, name, png):
+    """Writes PNG bytes into the folder's cld/ and returns the path."""
     path = os.path.join(folder, "cld", f"{name}.png")
     write_atomically(path, png)
     return path
@@ -95,7 +96,7 @@ def block_names(runs):
 
 
 def sample_sheet(dataset, *, data_dir=None, split="train", classes=20, samples=10):
-    """Whole images of each class, one class a row.
+    """Whole images of each class, one row per class.
 
     Args:
         dataset: any labelled one that ``open_source`` knows.

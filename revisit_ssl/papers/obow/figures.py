@@ -50,7 +50,7 @@ def methods_figure(settings, name="methods"):
     """
     methods = methods_of(settings)
     measures = [m for m in TABLE_1 if any(m in s.scores for s in methods.values())]
-    require(measures, "no run with few-shot or linear probes; run experiments/sweep.py obow")
+    require(measures, "no run with few-shot or linear probes; run revisit-ssl sweep obow")
     with rc_context(STYLE):
         figure = Figure(figsize=(3.1 * len(measures), 3.2), layout="constrained")
         panels = figure.subplots(1, len(measures), squeeze=False)[0]
@@ -84,13 +84,13 @@ def methods_figure(settings, name="methods"):
 
 
 def vocabularies_figure(settings, name="vocabularies"):
-    """Words in use over training, a curve a vocabulary, a panel a level.
+    """Words in use over training, one curve per vocabulary, one panel per level.
 
     Raises:
         InputError: no two vocabularies with their curves.
     """
     groups = [g for g in SECTION_D.find(settings) if sum(bool(words_of(s)) for s in g.settings.values()) > 1]
-    require(groups, "no runs that differ in the vocabulary alone; run experiments/sweep.py obow-vocabulary")
+    require(groups, "no runs that differ in the vocabulary alone; run revisit-ssl sweep obow-vocabulary")
     found, first = groups[0].settings, groups[0].first
     levels = [level for level in LEVELS if any((level, "usage_perplexity") in words_of(s) for s in found.values())]
     lines = {VOCABULARIES[kind]: (s, OF_VOCABULARY[kind]) for (kind,), s in found.items()}
@@ -104,7 +104,7 @@ def vocabularies_figure(settings, name="vocabularies"):
 
 
 def training_figure(settings, name="training"):
-    """Perplexities, word usage and mu over the training of OBoW, a line a method and a row a level.
+    """Perplexities, word usage and mu over the training of OBoW, one line per method and one row per level.
 
     Raises:
         InputError: no run of OBoW with its curves.
@@ -121,7 +121,7 @@ def training_figure(settings, name="training"):
 
 
 def panels_of(lines, levels, scalars, log=()):
-    """PNG bytes: a row a level, a column a scalar; ``lines``: {label: (Setting, color)}."""
+    """PNG bytes: one row per level, one column per scalar; ``lines``: {label: (Setting, color)}."""
     known = {place for s, _ in lines.values() for place in words_of(s)}
     scalars = [name for name in scalars if any((level, name) in known for level in levels)]
     with rc_context(STYLE):

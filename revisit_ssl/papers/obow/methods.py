@@ -173,6 +173,7 @@ def usage_of(setting, level):
 
 
 def in_use(setting, level):
+    """``usage_of`` as a cell of a table."""
     return text_of(usage_of(setting, level))
 
 

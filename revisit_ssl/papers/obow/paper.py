@@ -54,6 +54,7 @@ def claims_of(settings, suffix):
 
 
 def command_of(family, preset):
+    """The command line of a sweep, three seeds."""
     return f"python experiments/sweep.py {family} --preset {preset} --seeds 0 1 2"
 
 

@@ -280,7 +280,7 @@ def smoke(name, width, backbone):
         epochs=1,
         max_steps=12,
         optimizer=OptimizerSpec(lr=0.05, scale_lr=False, schedule="cosine", warmup_epochs=0),
-        bench=AS_THEY_ARE,
+        bench=dataclasses.replace(AS_THEY_ARE, untrained="initial"),
         probes=at_defaults("linear", "knn"),
         source="small enough for a test",
     )

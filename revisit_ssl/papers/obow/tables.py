@@ -176,9 +176,11 @@ def read_bench(folder):
 
 
 def machine_of(row):
+    """(hardware, side in pixels, batch) of a measured row: numbers are compared where these agree."""
     return row.get("hardware", "unknown"), row["side"], row["batch"]
 
 
 def machine_text(machine):
+    """``machine_of`` in words."""
     hardware, side, batch = machine
     return f"{hardware}, {side} px, {batch} images a step"

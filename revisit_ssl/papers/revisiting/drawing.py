@@ -19,6 +19,7 @@ SPARE = ("#7A4FBF", "#9C6B30", "#B2182B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
+
 @dataclass(frozen=True)
 class Point:
     """A network and its width; of a run in the scatter also its place."""
@@ -38,15 +39,18 @@ class Styles:
         self.widths = sorted({i.width for i in items})
 
     def color(self, backbone):
+        """Colour of a network: its own, or a spare one."""
         others = [b for b in self.backbones if b not in COLORS]
         return COLORS.get(backbone) or SPARE[others.index(backbone) % len(SPARE)]
 
     def line(self, backbone, width):
+        """Looks of its line at that width, for ``Axes.plot``."""
         marker = MARKERS[self.widths.index(width) % len(MARKERS)]
         thick = 1.1 + 0.7 * self.widths.index(width)
         return {"color": self.color(backbone), "linewidth": min(thick, 3), "marker": marker, "markersize": 4}
 
     def point(self, backbone, width):
+        """Looks of its point at that width, for ``Axes.plot``."""
         return {"color": self.color(backbone), "marker": "o", "markersize": 5.5 + 3 * self.widths.index(width)}
 
     def handles(self, points=False):
@@ -64,7 +68,7 @@ class Styles:
 
 
 def panel_grid(panels, labels):
-    """(figure, [(axes, data, pretext)]): a row a data set, a column a pretext.
+    """(figure, [(axes, data, pretext)]): one row per data set, one column per pretext.
 
     Args:
         panels: {data: {pretext: anything}}.

@@ -32,7 +32,7 @@ FOLDER = "revisiting"
 def accuracy_curves(results):
     """Validation accuracy of the SGD probe over its epochs (the supplement's Figure 1), pre_logits.
 
-    One panel a pretext and data set; one line a network, width and schedule, the mean of the seeds. Dotted: the
+    One panel per pretext and data set; one line per network, width and schedule, the mean of the seeds. Dotted: the
     L-BFGS probe of the same network on the same images.
 
     Args:
@@ -95,7 +95,7 @@ def accuracy_curves(results):
 
 
 def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
-    """Accuracy over the size of the representation, one line a width (the paper's Figure 6).
+    """Accuracy over the size of the representation, one line per width (the paper's Figure 6).
 
     Args:
         results: [Result] with ``representation_size``; those without are left out.
@@ -129,27 +129,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.2, 3.1 * len(panels)), 3.0), layout="constrained")
         for panel, (data, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-            sizes = set()
-            for k, points in lines.items():
-                x = sorted(points)
-                sizes |= set(x)
-                means = [statistics.fmean(points[d]) for d in x]
-                errors = [statistics.stdev(points[d]) if len(points[d]) > 1 else 0 for d in x]
-                panel.errorbar(x, means, yerr=errors, capsize=2, linewidth=1.5, markersize=5, **looks[k])
-            if data[0] == data[1] == "imagenet2012":
-                for k, points in theirs.items():
-                    x, y = zip(*sorted(points), strict=True)
-                    sizes |= set(x)
-                    look = {"color": looks[k]["color"], "linestyle": ":", "marker": "D", "markerfacecolor": "white"}
-                    panel.plot(x, y, linewidth=1.2, markersize=7, **look)
-            panel.set_xscale("log", base=2)
-            panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.set_xticklabels([f"{d:,}" for d in sorted(sizes)], rotation=45, ha="right")
-            panel.margins(0.12)
-            panel.set_title(names.data_name(*data))
-            panel.set_xlabel("size of pre_logits (values)")
-            panel.set_ylabel("top-1 (%)")
+            draw_sizes(panel, data, lines, theirs if data[0] == data[1] == "imagenet2012" else {}, looks)
         drawn = {k for lines in panels.values() for k in lines}
         handles = [Line2D([], [], linewidth=1.5, markersize=5, label=f"{k}x", **looks[k]) for k in widths if k in drawn]
         handles += [
@@ -162,7 +142,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
         picture = png(figure)
     caption = (
         f"{method_name(pretext)} with {names.network_name(backbone)}: accuracy over the size of the "
-        "representation, one line a width (the paper's Figure 6), seeds' mean and standard deviation."
+        "representation, one line per width (the paper's Figure 6), seeds' mean and standard deviation."
     )
     if theirs:
         caption += " † The paper's two points are read off its figure, about."
@@ -171,8 +151,40 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     return Picture("width_and_size", picture, caption, FOLDER)
 
 
+def draw_sizes(panel, data, lines, theirs, looks):
+    """A panel of ``width_figure``.
+
+    Args:
+        panel: Axes.
+        data: (pretext's set, probe's set, share of labels).
+        lines: {width: {size: [percent of each seed]}}.
+        theirs: {width: [(size, percent)]} of the paper.
+        looks: {width: colour and marker}.
+    """
+    sizes = set()
+    for k, points in lines.items():
+        x = sorted(points)
+        sizes |= set(x)
+        means = [statistics.fmean(points[d]) for d in x]
+        errors = [statistics.stdev(points[d]) if len(points[d]) > 1 else 0 for d in x]
+        panel.errorbar(x, means, yerr=errors, capsize=2, linewidth=1.5, markersize=5, **looks[k])
+    for k, points in theirs.items():
+        x, y = zip(*sorted(points), strict=True)
+        sizes |= set(x)
+        look = {"color": looks[k]["color"], "linestyle": ":", "marker": "D", "markerfacecolor": "white"}
+        panel.plot(x, y, linewidth=1.2, markersize=7, **look)
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticklabels([f"{d:,}" for d in sorted(sizes)], rotation=45, ha="right")
+    panel.margins(0.12)
+    panel.set_title(names.data_name(*data))
+    panel.set_xlabel("size of pre_logits (values)")
+    panel.set_ylabel("top-1 (%)")
+
+
 def scatter_figure(results, probe=None):
-    """Accuracy of the pretext itself against linear accuracy at pre_logits, a point a run (the paper's section 4.4).
+    """Accuracy of the pretext itself against linear accuracy at pre_logits, one point per run (section 4.4).
 
     Args:
         results: [Result]; a run's own score (probe "pretext", metric "accuracy") is matched with its probes by
@@ -208,7 +220,7 @@ def scatter_figure(results, probe=None):
     within = [c.rho for c in found if c.network and not math.isnan(c.rho)]
     caption = (
         "Does a better pretext score mean better features? Own accuracy on validation images against linear accuracy "
-        "on pre_logits, a point a run. Above each panel Spearman's ρ across networks, with the number of runs."
+        "on pre_logits, one point per run. Above each panel Spearman's ρ across networks, with the number of runs."
     )
     if within:
         caption += (
@@ -235,7 +247,7 @@ def correlation_table(results, probe=None):
 
 
 def endpoint_figure(results, probe=None):
-    """Accuracy from block1 to pre_logits, one line a network and width (the paper's section 4.5); untrained dashed.
+    """Accuracy from block1 to pre_logits, one line per network and width (the paper's section 4.5); untrained dashed.
 
     Args:
         results: [Result].
@@ -292,6 +304,7 @@ def all_cells(results):
 
 
 def data_of(r):
+    """(pretext's set, probe's set, share of labels) of a Result."""
     return r.dataset, r.probe_dataset, r.labels
 
 
@@ -305,7 +318,7 @@ def of_one_probe(results, probe=None):
 
 
 def line_of_sizes(results):
-    """{width: {size: [percent, one a seed]}} of one probe; of several settings of one size ``choose`` takes one."""
+    """{width: {size: [percent, one per seed]}} of one probe; of several settings of one size ``choose`` takes one."""
     found = {}
     for size in sorted({r.representation_size for r in results}):
         settings = grouped([r for r in results if r.representation_size == size])

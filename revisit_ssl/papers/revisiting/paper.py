@@ -35,6 +35,7 @@ def our_blocks(results):
 
 
 def ranks(published):
+    """The page's part on Places205: Heading and Table."""
     return [Heading("Does Places205 rank the networks as ImageNet does?"), agreement_table(published)]
 
 

@@ -221,7 +221,7 @@ def sample(pretext, width, backbone):
         batch_size=64,
         epochs=8,
         optimizer=OptimizerSpec(lr=0.1, scale_lr=False, schedule="cosine", warmup_epochs=1),
-        # The network as initialised is the harder one to beat on these scenes (README): the other takes a minute more.
+        # The network as initialised is the harder to beat here (docs/results.md); the other takes a minute more.
         bench=BenchSpec(method="none", endpoints=("block3", "block4", "pre_logits"), untrained="initial"),
         probes=at_defaults("linear", "knn"),
         source="chosen on the validation split of toy_scenes",

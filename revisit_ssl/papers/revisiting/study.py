@@ -78,7 +78,7 @@ def gain_table(cells):
 
 
 def probe_table(found):
-    """Rows: pretext, network, width; one column a probe."""
+    """Rows: pretext, network, width; one column per probe."""
     keys = unique(key for cells in found.values() for key in cells)
     rows = []
     for pretext, backbone in models(keys):
@@ -128,7 +128,7 @@ def pairs(probe, cells, data, results):
 
 
 def runs_table(results):
-    """What was run: one row a setting, with its seeds and where the numbers come from."""
+    """What was run: one row per setting, with its seeds and where the numbers come from."""
     found = {}
     for r in results:
         if r.weights not in RANDOM:

@@ -190,7 +190,7 @@ PAIR = {"resnet18_no_skip": "no skip", "resnet18": "skip"}
 
 
 def pair_table(ours, theirs=None):
-    """With and without skip connections; one row an endpoint.
+    """With and without skip connections; one row per endpoint.
 
     Args:
         ours: {(pretext, backbone, endpoint): Cell}; endpoint "logits" is the supervised network's own accuracy.
@@ -325,7 +325,7 @@ def rank_agreement(first="Table 1", second="Suppl. Table 3", published=None):
 
 
 def agreement_table(published=None):
-    """rank_agreement of the paper's tables, one row a pretext."""
+    """rank_agreement of the paper's tables, one row per pretext."""
     comparisons = {
         "ImageNet – Places205": ("Table 1", "Suppl. Table 3"),
         "ImageNet 10 % – Places205": ("Suppl. Table 2", "Suppl. Table 3"),

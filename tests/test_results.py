@@ -14,7 +14,7 @@ from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.runs import machine
-from revisit_ssl.runs.identity import recipe_id, setting_id
+from revisit_ssl.runs.identity import recipe_id, setting_id, trained
 from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_atomically, write_results
 from revisit_ssl.startup import onednn_is_on, prefer_onednn
 
@@ -144,6 +144,16 @@ def test_a_recipes_hash_is_of_what_decides_the_weights():
     assert {recipe_id(override(plain, **changes)) for changes in probed} == {recipe_id(plain)}
     others = [{"seed": 1}, {"views__size": 24}, {"backbone_options__bn_group": 4}, {"optimizer__lr": 0.7}, {"width": 2}]
     assert len({recipe_id(plain)} | {recipe_id(override(plain, **changes)) for changes in others}) == 1 + len(others)
+
+
+def test_options_of_the_network_count_as_the_fields_of_the_recipe_that_they_were():
+    """Runs that are there keep their hash."""
+    assert trained(get_recipe("byol", "sample")).items() >= {
+        "backbone": "resnet18", "stem": "small", "bn_momentum": 0.9, "zero_init_residual": True,
+    }.items()  # fmt: skip
+    vgg = trained(get_recipe("jigsaw", "paper", backbone="vgg19_bn"))
+    assert (vgg["bn_momentum"], vgg["bn_epsilon"]) == (0.99, 1e-3)
+    assert not {"backbone_options", "stem", "strides", "root_stride", "norm"} & set(vgg)
 
 
 def test_a_setting_outlives_new_fields():

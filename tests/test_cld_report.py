@@ -317,7 +317,7 @@ def test_curves_are_the_seeds_means_over_the_queue(monkeypatch):
 
 
 def test_without_runs_there_is_no_figure():
-    with pytest.raises(InputError, match="sweep.py cld-figure-a2"):
+    with pytest.raises(InputError, match="sweep cld-figure-a2"):
         negatives_figure(settings_of(NPID))
 
 

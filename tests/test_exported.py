@@ -7,7 +7,7 @@ import pytest
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, monitor_results
-from revisit_ssl.papers import RECIPES, get_recipe, with_probes
+from revisit_ssl.papers import get_recipe, recipes_of, with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.pretext.rotation import Rotation
 from revisit_ssl.recipe import override
@@ -17,6 +17,7 @@ from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
+RECIPES = recipes_of("revisiting")
 TINY = {"backbone": "tiny", "probes": ("knn",), "bench__endpoints": ("pre_logits", "projection"), "max_steps": None}
 
 

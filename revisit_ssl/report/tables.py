@@ -240,7 +240,7 @@ def heading(model, models=()):
 
 
 def called(model):
-    """A Setting's heading: obow · resnet18 k=1 · 2,496 steps on imagenette."""
+    """A Setting's heading: its name · resnet18 k=1 · 2,496 steps on imagenette."""
     name = model.name if model.trained else "untrained"
     steps = f"{model.steps:,} steps on " if model.steps else ""
     return f"{name} · {model.network} · {steps}{model.data}"

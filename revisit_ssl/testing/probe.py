@@ -106,7 +106,7 @@ def _numbers(score):
 
 def _check_options(name):
     """Flags and recipe.json say the probe's options, and say them again."""
-    recipe = parse_run(["rotation", "--preset", "smoke", "--probes", name]).recipe
+    recipe = parse_run(["rotation", "--probes", name]).recipe
     assert recipe.probes == {name: PROBES[name]()}, f"{name} has other options by flags: {recipe.probes}"
     assert from_json(to_json(recipe), kinds=PROBES) == recipe, f"the options of {name} do not survive recipe.json"
     fields = dataclasses.fields(PROBES[name])

@@ -31,7 +31,7 @@ with quiet_import():
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
     "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def line(r):
     more = ", ".join(
         f"{name.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.3g')}"
         for name, value in r.items() if name not in known
-    )  # fmt: skip
+    )
     missing = {"missing": r["missing"]} if "missing" in r else {}
     sides = " | ".join(shown(r[side], r["unit"], **missing) for side in ("ours", "theirs"))
     ratio = f"{r['ratio']:.2f}" if r["ratio"] is not None else ""

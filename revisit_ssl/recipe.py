@@ -87,7 +87,7 @@ class ViewSpec:
     """Side of a patch in pixels, cut anywhere in its cell; the rest is jitter."""
     order: tuple[Literal["flip", "color", "gray", "blur", "solarize", "randaugment"], ...] = (
         "flip", "color", "gray", "blur", "solarize", "randaugment",
-    )  # fmt: skip
+    )
     """The order in which those of the six run that are switched on. The CLD scripts flip last; MoCo v1 grays first."""
     flip: bool = True
     """Random horizontal flip."""
@@ -297,7 +297,7 @@ class BenchSpec:
     """Layers whose features the probes get; projection: the unit vectors of a contrastive pretext's instance head."""
     method: Annotated[
         Literal["none", "shorter_side", "central_fraction", "squash"], _flag("probe-method")
-    ] = "central_fraction"  # fmt: skip
+    ] = "central_fraction"
     """How an image is cut. none: the image as it is; central_fraction: middle 87.5 %; shorter_side: resize, then
     centre; squash: resize, ratio ignored, then centre. Disputed for patch probes: supplement squash, code
     shorter_side."""

@@ -164,7 +164,7 @@ AUGMENTATIONS = {
     ),
     "simclr/paper": (("flip", "color", "gray", "blur"), 224, 0.08, (0.8, 0.8, 0.8, 0.2), 0.8),
     "byol/paper": (("flip", "color", "gray", "blur", "solarize"), 224, 0.08, (0.4, 0.4, 0.2, 0.1), 0.8),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("key", AUGMENTATIONS)

@@ -39,7 +39,7 @@ from revisit_ssl.training.workdir import run_name
 CLD = {
     "weight": 0.0, "groups": 128, "iterations": 5, "temperature": 0.2, "clustering": "kmeans", "eigenvectors": 10,
     "branch": "separate", "cross": True, "stop_gradient": False, "chunks": 1, "scope": "local",
-}  # fmt: skip
+}
 TASKS = {
     "npid": {"head": "linear", "temperature": 0.1, "crops": 2},
     "moco": {"head": "linear", "temperature": 0.07, "queue_size": 4096, "symmetric": False, "crops": None},
@@ -49,7 +49,7 @@ TRAINING = {"split": "train", "fraction": 0.2, "batch_size": 128, "epochs": 30, 
 POINTS = {  # metric by probe and endpoint, and what is added to the number that a test gives
     ("knn", "projection", "top1"): 0, ("knn", "pre_logits", "top1"): 2, ("linear", "pre_logits", "top1"): 9,
     ("nmi", "projection", "nmi"): -20, ("retrieval", "projection", "recall1"): -5,
-}  # fmt: skip
+}
 
 
 def lines(value, pretext="npid", *, seed=0, weight=0.0, cld=None, task=None, training=None, untrained=None, **more):
@@ -61,7 +61,7 @@ def lines(value, pretext="npid", *, seed=0, weight=0.0, cld=None, task=None, tra
         "backbone": "resnet18", "width": 1, "dataset": "cifar10", "probe_dataset": "cifar10", "seed": seed,
         "steps": 100, "split": "test", "task": options, "training": TRAINING | (training or {}), "commit": "abc1234",
         "date": "2026-11-21T00:00:00Z", "hardware": "2 CPU cores",
-    } | more  # fmt: skip
+    } | more
     setting = str(hash(str(sorted((k, str(v)) for k, v in fields.items() if k != "seed")) + pretext))
     fields |= {"setting": setting, "recipe": f"{setting}-{seed}"}
     rows = []
@@ -159,7 +159,7 @@ def clusterings(best):
     return [
         r for method in ("kmeans", "spectral") for k in (10, 64)
         for r in lines(best.get((method, k), 40), weight=1.0, cld={"clustering": method, "groups": k})
-    ]  # fmt: skip
+    ]
 
 
 def test_an_ablation_is_what_differs_in_its_options_alone():
@@ -173,7 +173,7 @@ def test_an_ablation_is_what_differs_in_its_options_alone():
     table = ablation_table(A1, ablation, MEASURES, "")
     assert [r[:2] for r in table.rows] == [
         ["spectral", "10"], ["spectral", "64"], ["k-means", "10"], ["k-means", "64"]
-    ]  # fmt: skip
+    ]
 
 
 def branch_rows(none=40, shared=42, separate=45, cross=48):
@@ -211,7 +211,7 @@ def queues(numbers, **more):
         dataclasses.replace(r, value=float(numbers[size][values[r.probe, r.metric]]))
         for size in numbers for r in lines(0, "moco", task={"queue_size": size}, **more)
         if (r.probe, r.metric) in values and r.endpoint == "projection"
-    ]  # fmt: skip
+    ]
 
 
 SHAPE = {256: (40, 30, 20), 1024: (45, 29, 24), 4096: (44, 28, 27), 16384: (41, 20, 29)}
@@ -363,11 +363,11 @@ def test_without_runs_every_printed_number_stands_in_its_cell():
         "λ": "0.25", "NPID + CLD, top-1 paper": "79.7", "NPID + CLD, top-1 ours": "",
         "NPID + CLD, top-5 paper": "95.1", "NPID + CLD, top-5 ours": "", "MoCo + CLD, top-1 paper": "81.7",
         "MoCo + CLD, top-1 ours": "", "MoCo + CLD, top-5 paper": "95.7", "MoCo + CLD, top-5 ours": "",
-    }  # fmt: skip
+    }
     assert [r[0] for r in a3.rows] == ["0", "0.1", "0.25", "0.5", "1", "3"]
     assert cells(table_of([], "Table A.4"), "0.2")["ImageNet-100, linear paper"] == "81.7"
     numbers = sum(bool(c) for t in found.values() for row in t.rows for c, n in zip(row, t.columns, strict=True)
-                  if n in ("paper", "reproduced"))  # fmt: skip
+                  if n in ("paper", "reproduced"))
     assert numbers == sum(r["paper"] == "cld" for r in load_published("cld"))
 
 
@@ -408,7 +408,7 @@ def test_the_commands_of_the_reproduction_are_those_of_its_recipes(published_sca
     assert [run.recipe.task.cld.weight for run in found] == [1.0, 0.0, 0.0, 0.0, 0.8]
     assert [dataclasses.asdict(run.recipe.task) for run in found[:2]] == [
         task, task | {"cld": task["cld"] | {"weight": 0.0}}
-    ]  # fmt: skip
+    ]
     folders = {run.workdir or run_name(run.recipe, run.name) for run in found}
     assert len(folders) == 5 and all(run.resume and run.monitor == "knn_test:1" for run in found)
 
@@ -423,14 +423,14 @@ def test_methods_are_counted_once():
     "change",
     [{"training": {"epochs": 100}}, {"training": {"max_steps": 3}}, {"training": {"fraction": 0.5}}, {"width": 1},
      {"cld": {"groups": 17}}, {"training": {"batch_size": 64}}, {"dataset": "stl10"}],
-)  # fmt: skip
+)
 def test_whatever_is_not_as_published_keeps_a_run_out(published_scale, change):
     task, shared = published_scale
     if "width" in change:
         published_scale = task, shared | {"width": change["width"]}
         change = {}
     assert not any(cells(table_of(of_scale(published_scale, 86.0, **change), "CIFAR"), "NPID + CLD")[c]
-                   for c in ("CIFAR-10 ours", "CIFAR-100 ours"))  # fmt: skip
+                   for c in ("CIFAR-10 ours", "CIFAR-100 ours"))
 
 
 def test_the_page_holds_both(tmp_path):

@@ -208,7 +208,7 @@ def test_help_shows_the_options_of_the_probes_that_are_named(capsys):
 HELPS = [
     ("run", []), ("run", ["rotation"]), ("run", ["obow", "--preset", "paper"]), ("evaluate", []), ("report", []),
     ("sweep", []),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "words"), HELPS, ids=[" ".join([name, *words]) for name, words in HELPS])

@@ -224,7 +224,7 @@ def test_cld_is_the_official_one(case, cross, stop_gradient):
     spec = CLDSpec(
         groups=int(g[f"{case}_k"]), iterations=int(g[f"{case}_n_iter"]), temperature=float(g[f"{case}_temperature"]),
         cross=cross, stop_gradient=stop_gradient,
-    )  # fmt: skip
+    )
     views = g[f"{case}_view1"], g[f"{case}_view2"]
     value, gradients = with_gradients(lambda a, b: cld_loss(a, b, spec)[0], *views)
     name = f"{case}_{'cross' if cross else 'nocross'}{'_stopgrad' if stop_gradient else ''}"

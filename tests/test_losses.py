@@ -15,7 +15,7 @@ METRICS = {"L2": "l2", "squared_L2": "squared_l2", "angular": "angular"}  # the 
 BATCHES = (
     "balanced_unit_rows", "unbalanced_raw", "clustered_easy", "wide_scale_no_semihard", "all_same_label",
     "two_rows_same", "exact_duplicates",
-)  # fmt: skip
+)
 
 
 def loss_and_gradient(x, labels, margin, distance="squared_l2", jit=False):

@@ -26,7 +26,7 @@ def test_hyper_parameters_of_the_runs(key):
     assert (optimizer.decay, optimizer.momentum, optimizer.nesterov, optimizer.name) == ("all", 0.9, False, "sgd")
     assert (task.vocabulary, task.sampling, task.pool, task.crop_loss) == (
         "queue", "local_average", "max", "sum_of_means",
-    )  # fmt: skip
+    )
     assert (task.momentum, task.mu_momentum, task.bias_correct_mu, task.monitor) == (0.99, 0.99, False, False)
     assert recipe.split == recipe.bench.train == "trainval" and recipe.protocol == "obow"
     # Section D: 160 and 96 of 224 pixels, 256 before, moves of up to 24.
@@ -84,7 +84,7 @@ def test_the_methods_of_the_study_differ_in_what_they_are_alone(preset):
     assert len(recipes) > 2
     for field in (
         "backbone", "width", "backbone_options", "dataset", "fraction", "batch_size", "epochs", "probes", "bench",
-    ):  # fmt: skip
+    ):
         assert len({repr(getattr(recipe, field)) for recipe in recipes}) == 1, field
     assert len({dataclasses.replace(recipe.optimizer, lr=1.0) for recipe in recipes}) == 1
     # Deltas of section D: crops of 48, patches of 32 of 64 pixels, moves of 8.

@@ -46,7 +46,7 @@ TRAINING = {"split": "train", "fraction": None, "batch_size": 64, "epochs": 20, 
 # Metric by probe, and what is added to the number that a test gives.
 POINTS = {
     ("few_shot", "few_shot_5way_1shot"): 0, ("few_shot", "few_shot_5way_5shot"): 10, ("linear", "top1"): 20,
-}  # fmt: skip
+}
 
 
 def lines(method, value, *, seed=0, task=None, training=None, untrained=None, usage=None, **more):
@@ -59,7 +59,7 @@ def lines(method, value, *, seed=0, task=None, training=None, untrained=None, us
         "probe_dataset": "imagenette_subset160", "split": "test", "task": options,
         "training": TRAINING | (training or {}), "commit": "abc1234", "date": "2026-11-21T00:00:00Z",
         "hardware": "2 CPU cores", "name": NAMES[method],
-    } | more  # fmt: skip
+    } | more
     setting = str(hash(str(sorted((k, str(v)) for k, v in fields.items() if k != "seed")) + pretext))
     fields |= {"setting": setting, "recipe": f"{setting}-{seed}"}
     rows = []
@@ -104,7 +104,7 @@ def kmeans(usage, **more):
         r for kind, percent in usage.items()
         for r in lines(VANILLA, 40, task={"vocabulary": kind, "start": "features" if kind != "queue" else "noise"},
                        usage={"block4": percent}, **more)
-    ]  # fmt: skip
+    ]
 
 
 # --- which runs belong together
@@ -286,7 +286,7 @@ def test_without_runs_every_printed_number_stands_in_its_cell():
     (obow,) = [r for r in main.rows if r[0] == "OBoW"]
     assert obow == ["OBoW", "200", "256", "73.8", "56.8", "89.3", "82.9", "64.8†", "57.9†", "82.9", "90.7"]
     numbers = sum(bool(c) for t in (one, two) for row in t.rows for c, n in zip(row, t.columns, strict=True)
-                  if n == "paper") + sum(bool(c) for row in main.rows for c in row[3:])  # fmt: skip
+                  if n == "paper") + sum(bool(c) for row in main.rows for c in row[3:])
     rows = [r for r in load_published("obow") if r["table"] in ("Table 1", "Table 2", "Main table")]
     assert numbers == len(rows)
 
@@ -308,7 +308,7 @@ def published_scale():
             "task": json.loads(json.dumps(dataclasses.asdict(recipe.task))), "training": training,
             "width": recipe.width, "backbone": recipe.backbone, "dataset": recipe.dataset, "pretext": recipe.pretext,
             "name": recipe.name,
-        }  # fmt: skip
+        }
     return found
 
 
@@ -316,7 +316,7 @@ def of_scale(fields, probe, metric, value, **more):
     fields = {
         "seed": 0, "steps": 9, "weights": "pretrained", "endpoint": "pre_logits", "split": "test", "labels": 1.0,
         "probe_dataset": fields["dataset"], "setting": "a", **fields,
-    } | more  # fmt: skip
+    } | more
     return Result(probe=probe, metric=metric, value=value, **fields)
 
 
@@ -344,7 +344,7 @@ def bench_rows(**more):
         {"what": f"table2: {name}: time per epoch", "method": name, "metric": "time_per_epoch", "ours": ours,
          "ratio": ratio} | shared
         for name, (ours, ratio) in numbers.items()
-    ]  # fmt: skip
+    ]
 
 
 def test_table_2_takes_the_rows_of_the_benchmark(tmp_path):

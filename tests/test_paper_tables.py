@@ -28,11 +28,11 @@ PRETEXTS = {"rotation": "Rotation", "exemplar": "Exemplar", "relative_patch": "R
 NETWORKS = {
     "revnet50": "RevNet50", "resnet50_v2": "ResNet50 v2", "resnet50_v1": "ResNet50 v1",
     "revnet50_minus": "RevNet50 (-)", "resnet50_v2_minus": "ResNet50 v2 (-)", "vgg19_bn": "VGG19-BN",
-}  # fmt: skip
+}
 TITLES = {  # (dataset, labels) -> start of the title
     ("imagenet2012", 1.0): "Table 1:", ("imagenet2012", 0.1): "Suppl. Table 2:",
     ("places205", 1.0): "Suppl. Table 3:", ("places205", 0.05): "Suppl. Table 4:",
-}  # fmt: skip
+}
 
 
 def result(value, **changes):
@@ -42,7 +42,7 @@ def result(value, **changes):
         "weights": "pretrained", "endpoint": "pre_logits", "probe": "lbfgs", "split": "val", "metric": "top1",
         "value": value, "recipe": f"recipe-{changes.get('seed', 0)}", "setting": "main", "date": "2025-01-02T03:04:05Z",
         "commit": "abc1234", "hardware": "2 CPU cores",
-    } | changes  # fmt: skip
+    } | changes
     fields.setdefault("probe_dataset", fields["dataset"])
     if fields["weights"] != "pretrained":
         fields |= {"pretext": "random", "steps": 0}
@@ -92,7 +92,7 @@ def test_without_results_every_printed_number_stands_in_its_cell():
     found, seen = paper_tables([]), 0
     assert [title.partition(":")[0] for title, _ in found] == [
         "Table 1", "Table 2", *(f"Suppl. Table {i}" for i in (1, 2, 3, 4))
-    ]  # fmt: skip
+    ]
     for r in load_published():
         here = table(found, f"{r['table']}:") if "Table" in r["table"] and r["paper"] == "revisiting" else None
         mark = "" if r["confirmed"] == "yes" else "†"
@@ -112,7 +112,7 @@ def test_without_results_every_printed_number_stands_in_its_cell():
     filled = [
         cell for _, t in found for line in parse(t) for name, cell in line.items()
         if (name.endswith("paper") or name == "previous top-1") and re.match(r"\d", cell)
-    ]  # fmt: skip
+    ]
     assert len(filled) == seen + 2  # and the supervised pair, from the supplement's section 3
     assert not [c for _, t in found for line in parse(t) for name, c in line.items() if name.endswith("ours") and c]
 
@@ -141,7 +141,7 @@ def test_best_networks_are_bold_and_ties_both():
         ("Rotation", "RevNet50"): "**45.3**", ("Exemplar", "RevNet50"): "**43.1**",
         ("Exemplar", "ResNet50 v1"): "**43.1**", ("RelPatchLoc", "ResNet50 v1"): "**46.2**",
         ("Jigsaw", "ResNet50 v1"): "**42.9**",
-    }  # fmt: skip
+    }
 
 
 # --- ours beside them
@@ -161,7 +161,7 @@ def test_our_means_land_in_their_own_cells():
         for other in (
             {"endpoint": "block4"}, {"metric": "top5"}, {"probe": "knn"}, {"weights": "random"}, {"labels": 0.2},
             {"dataset": "cifar10"}, {"probe": "pretext", "endpoint": "", "metric": "accuracy"},
-        ):  # fmt: skip
+        ):
             results.append(result(99.9, **kind | other))
     found = paper_tables(results)
     for (data, pretext, backbone, k), expected in wanted.items():
@@ -248,7 +248,7 @@ def test_skip_ablation_of_ours_is_paired_by_seed():
     results = [
         result(v, backbone=b, seed=s, probe="linear_images", endpoint="block3")
         for b, seeds in values.items() for s, v in seeds.items()
-    ]  # fmt: skip
+    ]
     for b, v in (("resnet18", 66.0), ("resnet18_no_skip", 64.5)):
         kind = {"pretext": "supervised", "backbone": b, "probe": "pretext", "endpoint": "", "metric": "accuracy"}
         results.append(result(v, **kind))
@@ -338,13 +338,13 @@ def test_data_sets_labels_and_probes_are_kept_apart():
     results = [
         small(40.0), small(41.0, probe="mlp"), small(42.0, labels=0.25), small(43.0, probe_dataset="digits"),
         small(44.0, dataset="imagenette_subset160"), small(45.0, width=2, recipe="w2", setting="w2"),
-    ]  # fmt: skip
+    ]
     found = study_tables(results)
     starts = {
         "CIFAR-10, test split: linear": "40.0", "CIFAR-10, test split: MLP": "41.0",
         "CIFAR-10, 25 % of the labels, test split: linear": "42.0", "CIFAR-10 → digits, test split: linear": "43.0",
         "imagenette_subset160, test split: linear": "44.0",
-    }  # fmt: skip
+    }
     for start, value in starts.items():
         assert row(table(found, start), pretext="Rotation")["1x trained"] == f"{value} (1)"
     wide = row(table(found, "CIFAR-10, test split: linear"), pretext="Rotation")
@@ -458,7 +458,7 @@ def test_width_figure_has_a_line_a_width_and_the_papers_points_apart(drawn):
             setting=f"{k}{d}", **kind,
         )
         for k in (1, 2) for d in (512, 1024, 2048) for s in (0, 1)
-    ]  # fmt: skip
+    ]
     later = {"width": 1, "representation_size": 512, "hyperparameters": {"schedule": [480, 500, 520]}}
     results += [result(90.0, seed=s, recipe=f"1512{s}", setting="1512", **kind, **later) for s in (0, 1)]
     picture = figures.width_figure(results)
@@ -582,7 +582,7 @@ def test_page_holds_tables_and_pictures_of_both(tmp_path):
     paths = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert paths == [
         f"revisiting/{n}.png" for n in ("endpoints", "pretext_and_downstream", "width_and_size", "accuracy_curves")
-    ]  # fmt: skip
+    ]
     inside = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
     assert inside == [(tmp_path / path).read_bytes() for path in paths]
     assert "Left out" not in text

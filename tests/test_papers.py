@@ -38,7 +38,7 @@ def test_the_engine_knows_no_paper_and_no_method():
     [("revisiting-table1", 66), ("revisiting-suppl2", 66), ("revisiting-suppl3", 66), ("revisiting-suppl4", 66),
      ("revisiting-table2", 4), ("revisiting-suppl1", 6), ("revisiting-figure1", 4), ("cld", 11), ("cld-a1", 8),
      ("cld-a2", 4), ("cld-a3", 12), ("cld-a4", 6), ("cld-figure-a2", 9), ("obow", 4), ("obow-vocabulary", 4)],
-)  # fmt: skip
+)
 def test_a_sweep_has_the_cells_of_its_table(name, cells):
     assert len(sweeps()[name]) == cells
 
@@ -67,7 +67,7 @@ def line(value, *, seed=0, **more):
         "pretext": "rotation", "backbone": "resnet18", "width": 1, "dataset": "cifar10", "steps": 100, "split": "test",
         "weights": "pretrained", "endpoint": "pre_logits", "probe": "linear", "probe_dataset": "cifar10",
         "metric": "top1", "setting": "a", "recipe": f"a{seed}",
-    } | more  # fmt: skip
+    } | more
     return Result(value=value, seed=seed, **fields)
 
 
@@ -113,7 +113,7 @@ def number(width, value):
         "paper": "toy", "table": "Table 1", "pretext": "toy", "backbone": "resnet18", "width": width, "labels": 1.0,
         "dataset": "digits", "probe": "linear", "endpoint": "pre_logits", "metric": "top1", "value": value,
         "confirmed": "yes", "setting": "", "source": "", "note": "",
-    }  # fmt: skip
+    }
 
 
 def tables(results, published, folder):
@@ -125,7 +125,7 @@ def tables(results, published, folder):
 TOY = Paper(
     name="toy", title="A toy paper", arxiv="", published=[number(1, 50.0), number(2, 60.0)], printed=("Table 1",),
     recipes={"toy/smoke": toy}, sweeps={"toy": [Variant("toy", width=k) for k in (1, 2)]}, tables=tables,
-)  # fmt: skip
+)
 
 
 def test_a_toy_paper_is_reported_and_swept_like_the_real_ones(tmp_path, monkeypatch, capsys):

@@ -28,7 +28,7 @@ def test_a_published_setting_without_its_set(tmp_path, capsys):
     lines = plan(
         "revisiting-table1", tmp_path, capsys, "--preset", "paper", "--pretexts", "rotation", "--backbones",
         "resnet50_v1", "--widths", "4",
-    )  # fmt: skip
+    )
     row = lines[2].split()
     # 35 epochs of 1,231,121 images in batches of 1024; the spec's counts.
     assert row[:5] == ["rotation-resnet50_v1-k4-imagenet2012-s0", "new", str(35 * (1_231_121 // 1024)), "?", "?"]
@@ -46,14 +46,14 @@ def test_all_of_table_1_without_imagenet(tmp_path, capsys):
 
 def test_toy_scenes_are_not_drawn_for_a_plan(tmp_path, capsys):
     lines = plan("revisiting", tmp_path, capsys, "--pretexts", "rotation", "--backbones", "tiny", "--batch-size", "50",
-                 "--epochs", "1")  # fmt: skip
+                 "--epochs", "1")
     assert lines[2].split()[:3] == ["rotation-tiny-k1-toy_scenes-s0", "new", str(5_400 // 50)]
     assert lines[3] == "data set not here, sizes as published: toy_scenes"
 
 
 def test_a_sweep_itself_needs_its_set(tmp_path):
     (run,) = runs_of("--pretexts", "rotation", "--backbones", "tiny", "--dataset", "cifar10", "--data-dir",
-                     str(tmp_path))  # fmt: skip
+                     str(tmp_path))
     with pytest.raises(DataNotHere, match="cifar10 .* is not in"):
         planning.facts_of(run)
     assert planning.facts_of(run, known_source).not_here == ("cifar10",)

@@ -212,7 +212,7 @@ def test_what_two_sources_say_of_the_main_table_is_confirmed_and_the_rest_is_not
     for row in OBOW:
         twice = row["note"].startswith("the same in ")
         assert row["confirmed"] == ("yes" if row["paper"] == "obow" and (row["table"] != "Main table" or twice)
-                                    else "recalled")  # fmt: skip
+                                    else "recalled")
     said = {r["pretext"]: r["value"] for r in OBOW if (r["table"], r["metric"]) == ("Table 2", "top1")}
     for row in OBOW:
         if row["table"] == "Main table" and "supplement's Table 2" in row["note"]:

@@ -37,7 +37,7 @@ def result(value, weights="pretrained", **changes):
         "seed": 0, "steps": 744 if trained else 0, "weights": weights, "endpoint": "pre_logits", "probe": "linear",
         "probe_dataset": "toy_scenes", "split": "test", "metric": "top1", "value": value, "recipe": "0badcafe",
         "hyperparameters": {"lr": 0.1, "decay_at": [0.4, 0.7]}, "seconds": 1.5,
-    }  # fmt: skip
+    }
     return Result(**fields | changes)
 
 
@@ -113,7 +113,7 @@ def test_every_published_cell_holds_one_number():
         shown = sorted(
             float(cell.rstrip("†")) for row in cells(compare(ours)) for k, cell in row.items()
             if k.startswith("paper") and cell
-        )  # fmt: skip
+        )
         assert shown == sorted(seen.values()), (pretext, backbone)
 
 
@@ -255,7 +255,7 @@ def workdir(tmp_path_factory):
     recipe = get_recipe("rotation", "smoke", source="a <b> test & more")
     (folder / "recipe.json").write_text(to_json(recipe))
     environment = {"date": "2025-01-02T03:04:05Z", "commit": "abc1234", "hardware": "2 CPU cores", "keras": "3.15",
-                   "command": "experiments/run.py rotation --preset smoke"}  # fmt: skip
+                   "command": "experiments/run.py rotation --preset smoke"}
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "pretext.json").write_text('{"val_loss": 0.9, "val_accuracy": 0.61}')
     log = ["step,epoch,learning_rate,images_per_second,accuracy,loss"]

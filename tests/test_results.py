@@ -21,7 +21,7 @@ from revisit_ssl.startup import onednn_is_on, prefer_onednn
 ONE = Result(
     pretext="rotation", backbone="revnet50", width=1, dataset="toy_scenes", seed=0, steps=10, weights="pretrained",
     endpoint="pre_logits", probe="linear", probe_dataset="toy_scenes", split="test", metric="top1", value=50.0,
-)  # fmt: skip
+)
 ONE_RECIPE = Recipe(pretext="rotation")
 
 
@@ -150,7 +150,7 @@ def test_options_of_the_network_count_as_the_fields_of_the_recipe_that_they_were
     """Runs that are there keep their hash."""
     assert trained(get_recipe("byol", "sample")).items() >= {
         "backbone": "resnet18", "stem": "small", "bn_momentum": 0.9, "zero_init_residual": True,
-    }.items()  # fmt: skip
+    }.items()
     vgg = trained(get_recipe("jigsaw", "paper", backbone="vgg19_bn"))
     assert (vgg["bn_momentum"], vgg["bn_epsilon"]) == (0.99, 1e-3)
     assert not {"backbone_options", "stem", "strides", "root_stride", "norm"} & set(vgg)

@@ -115,7 +115,7 @@ def test_whole_images_of_a_folder_keep_their_ratio(drawn, tmp_path):
     ((rows,),) = drawn.values()
     assert {name: [image.shape for image in images] for name, images in rows.items()} == {
         "b": [(16, 16, 3)], "long name": [(30, 12, 3), (9, 20, 3)]
-    }  # fmt: skip
+    }
 
 
 def test_a_sheet_needs_labels(tmp_path):

@@ -99,7 +99,7 @@ note("end")
 ROW = Result(
     pretext="rotation", backbone="tiny", width=1, dataset="digits", seed=0, steps=3, weights="pretrained",
     endpoint="pre_logits", probe="knn", probe_dataset="digits", split="test", metric="top1", value=50.0,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)
@@ -168,12 +168,12 @@ def test_grid_is_every_combination_one_seed_after_the_other():
     found = grid_of(
         "--pretexts", "rotation", "exemplar", "--backbones", "resnet18", "vgg19_bn", "--widths", "1", "2", "--seeds",
         "0", "3", "--preset", "cifar10", "--epochs", "2", "--probes", "linear", "knn",
-    )  # fmt: skip
+    )
     wanted = [
         f"{pretext}-{backbone}-k{width}-cifar10-s{seed}"
         for seed in (0, 3) for pretext in ("rotation", "exemplar") for backbone in ("resnet18", "vgg19_bn")
         for width in (1, 2)
-    ]  # fmt: skip
+    ]
     assert [run.name for run in found] == wanted
     by_name = {run.name: run.recipe for run in found}
     # The preset fits itself to the network: a VGG takes no stem.
@@ -211,7 +211,7 @@ def test_a_papers_table_is_a_sweep_of_one_recipe_with_its_options():
     assert values == {
         "weight0": (False, "separate", True, 2), "shared": (True, "shared", False, 2),
         "separate": (True, "separate", False, 2), "separate_cross": (True, "separate", True, 2),
-    }  # fmt: skip
+    }
     assert all(name.startswith("npid_cld-") and name.endswith("-resnet18-k1-digits-s1") for name in found)
     tasks = [run.recipe.task for run in family_grid("cld-a1", "--preset", "smoke")]
     assert {(t.cld.clustering, t.cld.groups) for t in tasks} == {
@@ -282,7 +282,7 @@ def test_plan_s_hours_are_the_steps_that_are_left_and_what_probes_take(tmp_path)
     run = grid_of(
         "--pretexts", "rotation", "--preset", "smoke", "--probes", "linear", "lbfgs", "linear_images",
         "--linear-images.schedule", "1", "2", "5", "--untrained", "both", workdir=tmp_path,
-    )[0]  # fmt: skip
+    )[0]
     facts = planning.Facts(
         steps=1000, state_bytes=10**6, weight_bytes=10**5, widths={"a": 30, "b": 70}, images=5000, train_images=4000
     )
@@ -504,7 +504,7 @@ def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatc
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(stage.script), *stage.arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     until = time.monotonic() + 120
     while not (tmp_path / "waiting").exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -551,7 +551,7 @@ def test_a_step_is_timed_without_the_first_ones(monkeypatch):
 
 def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path, monkeypatch, capsys):
     found = grid_of("--pretexts", "rotation", "supervised", "--backbones", "tiny", "--widths", "1", "2", *QUICK,
-                    "--preset", "smoke", "--seeds", "0", "1")  # fmt: skip
+                    "--preset", "smoke", "--seeds", "0", "1")
     asked = []
 
     def ask(todo, device, ends, keep):

@@ -44,7 +44,7 @@ def start(workdir, changes, environment=None, pretext="rotation", **arguments):
         [sys.executable, "-c", RUNNER, pretext, str(workdir), json.dumps(changes), json.dumps(arguments)],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    )
 
 
 def finish(process, seconds=600):
@@ -131,7 +131,7 @@ def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
         pretrain(other, tmp_path, resume=True, quiet=True)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
         "backbone.keras", "environment.json", "log.csv", "pretext.json", "recipe.json",
-    ]  # fmt: skip
+    ]
     assert list((tmp_path / "tensorboard").iterdir())
     assert first.trainable_variables == []
 
@@ -198,7 +198,7 @@ def test_two_worker_processes_equal_one_device(pretext, tmp_path):
             environment={"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
         )
         for i in range(2)
-    ]  # fmt: skip
+    ]
     for process in processes:
         finish(process)
     pretrain(get_recipe(pretext, "smoke", **changes), tmp_path / "one", quiet=True)
@@ -215,7 +215,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, status, tmp_path):
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
+    )
     wait_for_checkpoint(process, tmp_path / "run")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

@@ -77,7 +77,7 @@ def bench_views(batch=64, size=224):
             "gaussian blur, 23 taps", small,
             lambda x: random_gaussian_blur(x, (1, 2), size=23), blur, "Keras RandomGaussianBlur",
         ),
-    ]  # fmt: skip
+    ]
     rows = []
     for what, data, ours, theirs, rival in pairs:
         ours, theirs = (tf.function(lambda x, f=f: tf.reduce_sum(f(x))) for f in (ours, theirs))

@@ -61,7 +61,7 @@ def row(what, ours, theirs, unit, rival, target=None, **more):
     ratio = ours / theirs if ours is not None and theirs is not None else None
     return {"what": what, "ours": ours, "theirs": theirs, "ratio": ratio, "unit": unit, "rival": rival} | (
         {"target": target} if target else {}
-    ) | more  # fmt: skip
+    ) | more
 
 
 def shown(value, unit, missing=f"stopped at {LIMIT // 1024} GB"):
@@ -75,7 +75,7 @@ def noise(count, side, classes=10):
         name="noise", split="train", kind="memory", num_examples=count, fingerprint=f"noise-{count}-{side}-{classes}",
         class_names=tuple(map(str, range(classes))), known_labels=draw.integers(0, classes, count),
         images=draw.integers(0, 256, (count, side, side, 3), np.uint8),
-    )  # fmt: skip
+    )
 
 
 class Stopwatch(keras.callbacks.Callback):

@@ -48,7 +48,7 @@ def bench_memory(rounds=3):
     gpu = bool(tf.config.list_physical_devices("GPU"))
     rivals = {
         "stored activations": ["revnet50"], "ResNet50 v2": ["resnet50_v2"], "ResNet50 v1": ["resnet50_v1"],
-    }  # fmt: skip
+    }
     networks = {"ours": ["revnet50", "recompute"], **rivals}
     rows = []
     for width, batch, side in [(4, 128, 224), (8, 64, 224)] if gpu else [(1, 256, 64), (4, 96, 64)]:

@@ -57,7 +57,7 @@ def step_row(name, recipe, source, rounds=10):
         f"{name}: step", 1000 * step, None, "ms/step", "", missing="", images_per_second=recipe.batch_size / step,
         **shares, sum=sum(shares.values()), host_busy=input_ / step, host_idle=max(0.0, 1 - input_ / step),
         batch=recipe.batch_size, side=recipe.views.size,
-    )  # fmt: skip
+    )
 
 
 BATCHES = 20
@@ -94,7 +94,7 @@ def parts(model, batch, xla):
     works = {
         "step": lambda: step(batch), "views": lambda: crops(batch), "network": lambda: network(batch, views),
         "loss": compiled(loss, xla),
-    }  # fmt: skip
+    }
     if write is None:
         return works
     written = compiled(write, xla)
@@ -200,7 +200,7 @@ def bank_rows(sizes, batch=256, units=128):
             **{name: peak for name, peak in peaks.items() if peak is not None},
             reading_ms=1000 * statistics.median(reading() for _ in range(20)), bank_mb=size * units * 4 / 2**20,
             batch=batch,
-        )  # fmt: skip
+        )
 
 
 def bank_works(bank, batch):
@@ -233,4 +233,4 @@ def softmax_row(recipe, source, rounds=3):
         f"NPID: full softmax, {source.num_examples:,} rows, {recipe.backbone} {recipe.width}x",
         *(1000 * seconds[part] for part in ("loss", "step")), "ms", "the whole step", 0.15,
         batch=recipe.batch_size, side=recipe.views.size, precision=recipe.precision,
-    )  # fmt: skip
+    )

@@ -56,7 +56,7 @@ def bench_table2(methods=METHODS, *, rounds=3, steps=3, **changes):
             f"table2: {name}: time per epoch", epoch.get(name), epoch["supervised"], "s/epoch", "supervised",
             published[name, "time_per_epoch"] if name == "obow" else None, metric="time_per_epoch",
             published=published[name, "time_per_epoch"], **more,
-        )  # fmt: skip
+        )
         yield times
         # What the paper multiplies by is its number of epochs.
         epochs = published[name, "epochs"], published["supervised", "epochs"]
@@ -64,11 +64,11 @@ def bench_table2(methods=METHODS, *, rounds=3, steps=3, **changes):
         yield row(
             f"table2: {name}: training time, {epochs[0]:g} epochs", *whole, "s", f"supervised, {epochs[1]:g} epochs",
             metric="training_time", published=published[name, "training_time"], **more,
-        )  # fmt: skip
+        )
         yield row(
             f"table2: {name}: memory", memory.get(name), memory["supervised"], "MB", "supervised", metric="memory",
             published=published[name, "memory"], **more,
-        )  # fmt: skip
+        )
 
 
 def published_rows():
@@ -87,7 +87,7 @@ def recipe_of(name, gpu, **changes):
         # Of a map of 4 x 4 cells, OBoW's border and mean of 3 x 3 would leave none.
         "backbone_options": fit_options("resnet50_torch", stem="paper", bn_momentum=0.9) if gpu
         else fit_options("resnet18", stem="small", strides=(2, 2, 1), bn_momentum=0.9),
-    }  # fmt: skip
+    }
     if name == "obow" and not gpu:  # sides of the crops at 64 px as in our recipes of that size
         network |= {"task__crop_size": 48, "task__patch_size": 32, "task__resize_to": 72}
     if name == "supervised":

@@ -87,7 +87,7 @@ def compare(name, recipe, python, modes, steps, rounds):
             f"PyTorch {child.version}, {mode}", 1.0 if mode == best else None,
             images_per_second=recipe.batch_size / seconds["ours"], batch=recipe.batch_size, side=recipe.views.size,
             loss_difference=difference,
-        )  # fmt: skip
+        )
 
 
 def has_torch(python):
@@ -141,7 +141,7 @@ def write(folder, name, model, recipe, views):
             "weight_decay": spec.weight_decay,
         },
         "tensors": [(path, values.shape) for path, values in tensors.items()],
-    }  # fmt: skip
+    }
     with open(os.path.join(folder, "options.json"), "w") as file:
         json.dump(options, file)
     with open(os.path.join(folder, "tensors.bin"), "wb") as file:

@@ -35,7 +35,7 @@ def run(options):
     backbone = pretrain(
         recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
         xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
-    )  # fmt: skip
+    )
     if is_chief():
         unmark_finished(workdir)
         if scores := training_results(recipe, read_history(workdir)):

@@ -14,7 +14,7 @@ from revisit_ssl.errors import InputError
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+)
 FOLDER = "VOCdevkit"
 _VALUES = {"1": 1, "-1": 0, "0": -1}  # the lists' present, absent and difficult as ours
 _ARCHIVES = "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (host.robots.ox.ac.uk/pascal/VOC/voc2007)"

@@ -104,7 +104,7 @@ def pretext_results(recipe, history):
             split="val", **shared,
         )
         for name, value in history.score.items()
-    ]  # fmt: skip
+    ]
 
 
 def monitor_results(recipe, history):
@@ -165,7 +165,7 @@ def vocabulary_results(recipe, history):
         extra = {"curve": [curve[i] for i in places]}
         found.append(
             results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
-        )  # fmt: skip
+        )
     return found
 
 

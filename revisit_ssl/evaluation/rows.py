@@ -70,4 +70,4 @@ def as_results(score, probe, shared, groups):
             extra=score.extra if i == 0 else {}, seconds=round(score.seconds, 2), **shared,
         )
         for i, (metric, value) in enumerate(found.items())
-    ]  # fmt: skip
+    ]

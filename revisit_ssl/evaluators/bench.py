@@ -47,7 +47,7 @@ class Bench:
         self._wanted = FeatureSpec(
             endpoints=self.endpoints, view=self.view, network_input=self.network_input, max_values=self.spec.values,
             pooling=self.spec.pooling,
-        )  # fmt: skip
+        )
         self._extracted = {}
         self._traced = {}  # one graph for all splits
         self._largest = max(source.num_examples for source in sources.values())
@@ -75,7 +75,7 @@ class Bench:
             self._extracted[split, wanted] = extract_features(
                 self.backbone, self.sources[split], wanted, cache_dir=self._cache_dir,
                 batch_size=min(self._largest, at_once), traced=self._traced,
-            )  # fmt: skip
+            )
         return self._extracted[split, wanted][endpoint]
 
     def split(self, split, endpoint, *, view=None, mirrored=False):

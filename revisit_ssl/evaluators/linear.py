@@ -142,7 +142,7 @@ class Linear(Probe):
             rates=[lr * (batch_size / 256 if self.scale_lr else 1) for lr in self.learning_rates],
             batch_size=batch_size, epochs=epochs, decay_epochs=drops, momentum=self.momentum, seed=seed,
             weight_decay=self.weight_decay,
-        )  # fmt: skip
+        )
         mirrored = train.mirrored if self.flip else None
         train_candidates(
             train.features, train.labels, standardizer, [kernels, biases], loss, descent, mirrored=mirrored, watch=watch

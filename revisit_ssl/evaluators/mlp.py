@@ -119,7 +119,7 @@ class MLP(Probe):
         descent = Descent(
             rates=[lr for lr, _ in candidates], batch_size=batch_size, epochs=self.epochs,
             decay_epochs=self.decay_epochs, momentum=self.momentum, seed=seed,
-        )  # fmt: skip
+        )
         train_candidates(train.features, train.labels, standardizer, variables, loss, descent)
         return [v.numpy() for v in variables]
 

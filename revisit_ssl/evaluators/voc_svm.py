@@ -100,7 +100,7 @@ class VOCSVM(Probe):
         svm = LinearSVC(
             penalty="l2", loss="squared_hinge", dual=True, tol=1e-4, intercept_scaling=1.0, class_weight={1: 2, -1: 1},
             max_iter=self.max_iterations, random_state=seed,
-        )  # fmt: skip
+        )
         jobs = self.jobs or (1 if len(x) <= 1000 else -1)
         search = GridSearchCV(svm, {"C": list(self.costs)}, scoring="average_precision", cv=FOLDS, n_jobs=jobs)
         with warnings.catch_warnings():

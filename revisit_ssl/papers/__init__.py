@@ -25,7 +25,7 @@ PAPERS = {
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
     "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
-)  # fmt: skip
+)
 
 
 def find_paper(name):

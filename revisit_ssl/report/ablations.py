@@ -120,7 +120,7 @@ def rest(setting, left_out):
     task = {
         name: value for name, value in flat(setting.task)
         if name not in left_out and name.partition(".")[0] not in left_out
-    }  # fmt: skip
+    }
     return json.dumps([task, setting.run.training], sort_keys=True)
 
 

@@ -18,7 +18,7 @@ DATASETS = {
     "stl10": "STL-10", "stl10_all": "STL-10 with its unlabelled images", "kitchen_hc": "Kitchen-HC",
     "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes", "voc": "VOC",
     "places205": "Places205",
-}  # fmt: skip
+}
 PROBES = {
     "linear": "linear",
     "linear_images": "SGD linear on crops",

@@ -152,7 +152,7 @@ def the_run(run):
             ("Training", f"{epochs}{limit}, batch {recipe.batch_size}, {recipe.precision}"),
             ("Optimiser", f"{optimizer.name}, lr {optimizer.lr:g}{scaled}, {optimizer.schedule} schedule, "
              f"L2 {optimizer.weight_decay:g}"),
-        ]  # fmt: skip
+        ]
     facts += [
         ("Seed", str(recipe.seed)),
         ("Setting from", recipe.source or "not stated"),

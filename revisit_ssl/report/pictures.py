@@ -16,7 +16,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.labelcolor": SOFT, "xtick.color": SOFT,
     "ytick.color": SOFT, "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e6e9ef", "axes.axisbelow": True,
     "legend.frameon": False,
-}  # fmt: skip
+}
 DPI = 110
 
 
@@ -138,7 +138,7 @@ def neighbours(queries, found, same):
         grid = figure.add_gridspec(
             len(queries), len(widths), width_ratios=widths, wspace=0.12, hspace=0.12,
             left=0.01, right=0.99, bottom=0.01, top=1 - 0.3 / (side * len(queries) + 0.35),
-        )  # fmt: skip
+        )
         for q, query in enumerate(queries):
             panel = show(figure.add_subplot(grid[q, 0]), query)
             if q == 0:

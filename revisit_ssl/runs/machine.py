@@ -12,7 +12,7 @@ from revisit_ssl.startup import onednn_is_on
 _VECTORS = {
     "AVX-512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3"), "SSE4.2": ("SSE42", "X86_V2"), "SVE": ("SVE",),
     "NEON": ("NEON", "ASIMD"),
-}  # fmt: skip
+}
 
 
 def machine():

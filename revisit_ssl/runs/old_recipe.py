@@ -9,11 +9,11 @@ OTHERS = (
     "probe_setting", "probe_schedule", "probe_lr", "probe_batch_size", "probe_scale_lr", "probe_weight_decay",
     "probe_batch_norm", "probe_penalty", "knn_temperature", "finetune_weight_decay", "finetune_rates",
     "finetune_epochs", "few_shot_ways", "few_shot_queries", "few_shot_classes", "voc_svm_crop",
-)  # fmt: skip
+)
 NETWORK = (
     "stem", "norm", "bn_momentum", "bn_epsilon", "bn_group", "recompute", "root_stride", "strides", "stride_on_second",
     "zero_init_residual", "endpoints_after_pool", "representation_size",
-)  # fmt: skip
+)
 
 PAPER = {
     "linear": {
@@ -26,7 +26,7 @@ PAPER = {
         "learning_rates": [0.01], "penalties": None, "epochs": 180, "decay_epochs": [60, 120], "standardize": False,
     },
     "finetune": {"learning_rates": [0.01], "head_multipliers": [100.0]},
-}  # fmt: skip
+}
 CONTRASTIVE = {"crop": "resized", "flip": True, "batch_size": 256, "learning_rates": [30.0], "start": "normal"}
 SETTINGS = {
     "select": {},
@@ -56,7 +56,7 @@ SETTINGS = {
             "batch_norm": True, "start": "normal",
         },
     },
-}  # fmt: skip
+}
 
 
 def upgrade(values):
@@ -103,7 +103,7 @@ def options(name, setting, values):
         fields = {
             "schedule": "probe_schedule", "learning_rates": "probe_lr", "batch_size": "probe_batch_size",
             "scale_lr": "probe_scale_lr", "weight_decay": "probe_weight_decay",
-        }  # fmt: skip
+        }
     if name == "linear_images":
         fields |= {"batch_norm": "probe_batch_norm"}
     if name in ("lbfgs", "mlp"):

@@ -85,7 +85,7 @@ class Result:
             self.pretext, self.backbone, self.width, self.dataset, self.seed, self.steps, self.weights, self.endpoint,
             self.probe, self.schedule, self.probe_dataset, self.labels, self.split, self.metric, self.recipe,
             self.setting,
-        )  # fmt: skip
+        )
 
 
 def write_results(path, results):
@@ -173,7 +173,7 @@ def _commit():
         done = subprocess.run(
             ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],
             capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
+        )
         return done.stdout.strip() if done.returncode == 0 else "unknown"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"

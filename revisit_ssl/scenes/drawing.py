@@ -42,7 +42,7 @@ def _started(first, stop, step):
         [sys.executable, "-c", CHILD, str(first), str(stop), str(step)],
         stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     try:
         yield child
     finally:

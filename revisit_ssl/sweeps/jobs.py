@@ -106,7 +106,7 @@ def _start(job, device):
         child = subprocess.Popen(
             job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment_for(device),
             start_new_session=True,
-        )  # fmt: skip
+        )
     return child, offset
 
 

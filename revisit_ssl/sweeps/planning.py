@@ -187,7 +187,7 @@ def untrained_bytes(plan, facts):
         same = (
             recipe.backbone, recipe.width, recipe.seed, recipe.backbone_options, EvalView.of(recipe),
             NetworkInput.of(recipe),
-        )  # fmt: skip
+        )
         sizes[same] = untrained_networks(recipe) * feature_bytes(run, facts[run.setting])
     return sum(sizes.values())
 

@@ -27,7 +27,7 @@ REFERENCES = ("supervised", "random")  # allowed in every family
 DECIDED = {
     "--seed": "use --seeds", "--width": "use --widths", "--backbone": "use --backbones",
     "--resume": "every run goes on where it was", "--features-dir": "the runs share WORKDIR/features",
-}  # fmt: skip
+}
 
 
 def sweep(options, overrides, *, parse, runner, command):

@@ -162,12 +162,12 @@ def ask(runs, device, ends, keep):
             "xla": XLA[run.options.xla],
         }
         for run in runs
-    ]  # fmt: skip
+    ]
     answered, code = 0, None
     with tempfile.TemporaryFile("w+", errors="replace") as errors, subprocess.Popen(
         [sys.executable, "-m", "revisit_ssl.sweeps.timing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=errors, text=True, env=jobs.environment_for(device),
-    ) as child:  # fmt: skip
+    ) as child:
         timer = threading.Timer(max(0.0, ends - time.monotonic()), child.kill)
         timer.start()
         try:

@@ -85,7 +85,7 @@ def color_bench(backbone, probe, *, signal, seed=0, turn=0):
             class_names=None if several else names, known_labels=None if several else labels,
             images=images.astype(np.uint8), multi_labels=np.eye(CLASSES, dtype=np.int8)[labels] if several else None,
             multi_label_names=names if several else None,
-        )  # fmt: skip
+        )
     return Bench(backbone, sources, recipe)
 
 

@@ -72,7 +72,7 @@ class Stripes(Dataset):
             name=request.name, split=request.split, kind="memory", num_examples=count,
             fingerprint=f"{request.name}-{request.split}", class_names=tuple("abcdefgh"[:classes]),
             known_labels=labels, images=images,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

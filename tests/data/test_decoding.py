@@ -82,7 +82,7 @@ def test_too_small_an_image_is_enlarged():
     ("kind", "mode"),
     [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "L"), ("PNG", "LA"), ("PNG", "P"),
      ("PNG", "1"), ("BMP", "RGB"), ("GIF", "P"), ("WEBP", "RGB")],
-)  # fmt: skip
+)
 def test_every_kind_of_image_becomes_rgb(kind, mode):
     image = smooth(48, 56)
     contents = encode(image, kind, mode)

@@ -82,7 +82,7 @@ def tfds_dir(tmp_path_factory):
         patch.setattr(
             imagenet_common, "generate_examples_validation",
             lambda archive, labels: ((n, e) for n, e in whole(archive, labels) if n in some),
-        )  # fmt: skip
+        )
         tfds.builder("imagenet2012", data_dir=str(place)).download_and_prepare()
     return str(place)
 

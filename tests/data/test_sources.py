@@ -50,7 +50,7 @@ def test_published_splits():
     splits = DATASETS["imagenet2012"].splits
     assert splits == {
         "train": "train[:1231121]", "val": "train[1231121:]", "trainval": "train", "test": "validation"
-    }  # fmt: skip
+    }
     assert 1281167 - 1231121 == 50046
     for spec in DATASETS.values():
         assert set(spec.splits) == set(SPLITS)

@@ -76,4 +76,4 @@ def test_published_sizes():
     """5,000 labelled and 100,000 unlabelled images; 500 of the labelled ones validate."""
     assert DATASETS["stl10_all"].splits == {
         "train": "train[:4500]+unlabelled", "val": "train[4500:]", "trainval": "train+unlabelled", "test": "test"
-    }  # fmt: skip
+    }

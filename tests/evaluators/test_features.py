@@ -277,6 +277,6 @@ def test_the_note_beside_the_features_says_what_they_are(tmp_path):
     key = {
         "weights": weights_hash(network()), "source": "f0", "view": repr(VIEW), "network_input": repr(PM1),
         "max_values": 9000, "pooling": "max",
-    }  # fmt: skip
+    }
     assert path.name == os.path.basename(module.feature_path(tmp_path, "block1", key)) + ".json"
     assert repr(PM1) == "NetworkInput(normalize='pm1', patch_grid=1, patch_size=None, combine='mean')"

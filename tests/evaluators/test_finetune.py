@@ -31,7 +31,7 @@ def source(split, count=48):
     return Source(
         name="rgb", split=split, kind="memory", num_examples=count, fingerprint=f"rgb-{split}",
         class_names=("r", "g", "b"), known_labels=labels, images=images,
-    )  # fmt: skip
+    )
 
 
 def bench_of(backbone, fraction=None):
@@ -182,12 +182,12 @@ def test_from_a_recipe_to_a_line(tmp_path):
     recipe = get_recipe(
         "rotation", "smoke", backbone="tiny", probes=("finetune",), protocol="moco", probes__finetune__epochs=1,
         bench__fraction=0.1, bench__balanced=True, bench__endpoints=("block4", "pre_logits"),
-    )  # fmt: skip
+    )
     evaluate(freeze(build_backbone(recipe)), recipe, workdir=tmp_path, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(r["probe"], r["endpoint"], r["metric"], r["labels"]) for r in rows] == [
         ("finetune", "pre_logits", "top1", 0.1), ("finetune", "pre_logits", "top5", 0.1),
-    ]  # fmt: skip
+    ]
     assert rows[0]["hyperparameters"]["lr"] == 0.01 and rows[0]["extra"] and not rows[1]["extra"]
 
 

@@ -41,7 +41,7 @@ def source(split, count=48, side=8, seed=0, **changes):
 
 PROBE = LinearImages(
     resize=8, batch_size=16, learning_rates=(20.0,), schedule=(2, 3, 4), eval_batch_size=20
-)  # fmt: skip
+)
 
 
 def splits():
@@ -246,7 +246,7 @@ def test_settings_of_obow():
     whole, places = (PROTOCOLS[name]["linear_images"] for name in ("obow", "obow_places"))
     assert (whole.crop, whole.flip, whole.scale, whole.batch_size, whole.start) == (
         "resized", True, (0.08, 1.0), 1024, "normal",
-    )  # fmt: skip
+    )
     assert (whole.rates(1024), whole.decay, whole.schedule, whole.weight_decay) == ([10.0], "cosine", (100,), 0.0)
     assert (places.crop, places.flip, places.resize, places.batch_size) == ("random", True, None, 256)
     assert (places.rates(256), places.schedule, places.factor) == ([0.01], (5, 10, 14), 0.1)

@@ -13,7 +13,7 @@ from revisit_ssl.evaluators.retrieval import Retrieval, nearest_others, recall
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "cld"
 NORMALIZERS = {
     "arithmetic": lambda a, b: (a + b) / 2, "geometric": lambda a, b: np.sqrt(a * b), "min": min, "max": max,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("normalizer", sorted(NORMALIZERS))

@@ -40,7 +40,7 @@ def test_loop_equals_numpy_in_steps_schedule_and_order(tmp_path, monkeypatch):
     train_candidates(
         mapped, data.labels, standardizer, [kernels], loss,
         Descent(rates=rates, batch_size=8, epochs=3, decay_epochs=(2,), momentum=momentum, seed=5),
-    )  # fmt: skip
+    )
 
     x = (data.features - data.features.mean(0)) / data.features.std(0)
     for rate, ours in zip(rates, kernels.numpy(), strict=True):
@@ -72,7 +72,7 @@ def test_mirrored_features_and_weight_decay_equal_numpy(monkeypatch):
         data.features, data.labels, Standardizer.fit(data.features, enabled=False), [kernels, biases], loss,
         Descent(rates=[0.5], batch_size=8, epochs=5, decay_epochs=(2, 4), momentum=0.9, seed=5, weight_decay=0.03),
         mirrored=other,
-    )  # fmt: skip
+    )
     mw, mb, turned = 0.0, 0.0, []
     for step, x in enumerate(taken):
         rows = np.random.default_rng((5, step // 4)).permutation(34)[8 * (step % 4) :][:8]

@@ -161,7 +161,7 @@ def shape(study):
     rows = [[f"{size:,}", *(s.cell(m) for m in measures)] for (size,), s in points.items()]
     table = Table(["negatives", *(m.title for m in measures)], rows)
     chosen = [next((m for m in pair if m in measures), None) for pair in
-              ((RETRIEVAL, RETRIEVAL_BEFORE), (NMI, NMI_BEFORE), (KNN, KNN_BEFORE))]  # fmt: skip
+              ((RETRIEVAL, RETRIEVAL_BEFORE), (NMI, NMI_BEFORE), (KNN, KNN_BEFORE))]
     if None in chosen:
         return Claim(6, text, OPEN, "needs retrieval, NMI and kNN of every size", table)
     retrieval, nmi, knn = ([s.score(m) for s in points.values()] for m in chosen)
@@ -176,7 +176,7 @@ def shape(study):
     verdict = HOLDS if min(clear) > 0 else FAILS if min(clear) < 0 and sum(clear) <= 0 else OPEN
     parts = "; ".join(f"{name} {d:+.1f} (clear: {noises[m]:.1f})" for name, (d, m) in told.items())
     return Claim(6, text, verdict, f"{parts} (holds: all four clear; does not hold: one clearly against, and no more "
-                 "for it than against it)", table)  # fmt: skip
+                 "for it than against it)", table)
 
 
 CLAIMS = (improves, parts, interior, groups, clusterings, shape)

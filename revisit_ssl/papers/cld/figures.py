@@ -23,7 +23,7 @@ def curves_of(ablation):
     for measures, color in CURVES:
         for measure in measures:
             points = {size: tuple(s.scores[measure].values()) for (size,), s in sorted(ablation.settings.items())
-                      if measure in s.scores}  # fmt: skip
+                      if measure in s.scores}
             if len(points) > 2:
                 found.append((measure, color, points))
                 break

@@ -141,4 +141,4 @@ PAPER = Paper(
              "stand on top."},
         ),
     ),
-)  # fmt: skip
+)

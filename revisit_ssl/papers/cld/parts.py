@@ -26,7 +26,7 @@ ENDPOINTS = ("projection", "pre_logits")
 CIFAR = ViewSpec(
     crop="resized", size=32, scale=(0.2, 1.0), color="jitter", jitter=(0.4, 0.4, 0.4, 0.4), gray_probability=0.2,
     order=ORDER, normalize="cifar",
-)  # fmt: skip
+)
 CIFAR_PLUS = dataclasses.replace(
     CIFAR, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
 )  # as MoCo v2
@@ -35,11 +35,11 @@ STL = dataclasses.replace(CIFAR, size=96, normalize="pm1")
 INFOMIN = dataclasses.replace(  # "D" of InfoMin's code
     IMAGENET, order=("flip", "color", "blur", "randaugment", "gray", "solarize"), jitter=(0.8, 0.8, 0.8, 0.2),
     jitter_probability=0.8, blur_probability=(0.5,), blur_taps=23, randaugment_layers=2,
-)  # fmt: skip
+)
 SIMCLR = dataclasses.replace(
     IMAGENET, scale=(0.08, 1.0), order=ViewSpec().order, jitter=(0.8, 0.8, 0.8, 0.2), jitter_probability=0.8,
     blur_probability=(0.5,), blur_taps=23,
-)  # fmt: skip
+)
 BYOL = dataclasses.replace(
     SIMCLR, jitter=(0.4, 0.4, 0.2, 0.1), blur_probability=(1.0, 0.1), solarize_probability=(0.0, 0.2)
 )

@@ -23,6 +23,6 @@ MOCO = LinearImages(
 INFOMIN = LinearImages(
     crop="resized", scale=(0.2, 1.0), flip=True, batch_size=256, learning_rates=(30.0,), schedule=(30, 40, 50, 60),
     factor=0.2, start="normal",
-)  # fmt: skip
+)
 
 PROTOCOLS = {"moco": CLD | {"linear_images": MOCO}, "infomin": CLD | {"linear_images": INFOMIN}}

@@ -78,7 +78,7 @@ def expected(name, dataset, table, setting=None):
         row for row in load_published("cld")
         if (row["pretext"], row["dataset"], row["table"]) == (name, dataset, table) and row["metric"] == "top1"
         and setting in (None, row["setting"])
-    ]  # fmt: skip
+    ]
     return "; ".join(f"{row['value']} ({', '.join(filter(None, (row['table'], row['setting'])))})" for row in rows)
 
 
@@ -137,7 +137,7 @@ def cifar(name, dataset, width, backbone, *, first=False):
         task = options(
             name, temperature=0.1, bank_momentum=0.5, crops=2, bank_semantics="legacy",
             cld=term(name, 1.0, groups=groups, temperature=0.2),
-        )  # fmt: skip
+        )
         script = "cifar100" if hundred else "cifar10"
         source = f"scripts/cifar/train_{script}_npid_cld.sh with torch 1.6 (legacy bank), half precision, one GPU"
     elif name in ("moco", "moco_cld"):
@@ -146,7 +146,7 @@ def cifar(name, dataset, width, backbone, *, first=False):
         task = options(
             name, head="normlinear", temperature=0.07, momentum=0.999, update_target="after", crops=3,
             queue_size=4096 if old else 12288, queue_start="uniform", shuffle_bn=False, cld=cld,
-        )  # fmt: skip
+        )
         batch_size = 128 if old else 256
         views = CIFAR if old else dataclasses.replace(CIFAR_PLUS, erasing_probability=1.0)
         optimizer = optimizer if old else dataclasses.replace(optimizer, weight_decay=8e-4)
@@ -162,7 +162,7 @@ def cifar(name, dataset, width, backbone, *, first=False):
     return published(
         name, dataset, width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers,
-    )  # fmt: skip
+    )
 
 
 def unpublished(name, **cld):
@@ -227,7 +227,7 @@ def as_stated(name, groups, weight):
     return options(
         name, head="normlinear", temperature=0.07, update_target="after", crops=3, queue_size=4096,
         queue_start="uniform", shuffle_bn=False, cld=cld,
-    )  # fmt: skip
+    )
 
 
 def stl10(name, width, backbone):
@@ -239,7 +239,7 @@ def stl10(name, width, backbone):
         source="supplement, section 2.3; two GPUs there; temperatures, groups, weight and epochs as for CIFAR-10, the "
         "schedule as in the scripts: not stated. The average is over the whole map; the official code's covers its "
         "top left 7x7 of 12x12",
-    )  # fmt: skip
+    )
 
 
 def kitchen_hc(name, width, backbone):
@@ -250,7 +250,7 @@ def kitchen_hc(name, width, backbone):
         source="supplement, sections 1, 2.2 and Table A.1; one GPU there; temperatures and weight as for CIFAR-10, the "
         "schedule as in the scripts: not stated",
         numbers=expected(name, "kitchen_hc", "Table A.1", "cld.clustering=kmeans cld.groups=10"),
-    )  # fmt: skip
+    )
 
 
 def imagenet100(name, width, backbone):
@@ -270,7 +270,7 @@ def imagenet100(name, width, backbone):
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
         "stated, as in the ImageNet scripts; the probe's rate by CMC, who found 10 better than MoCo's 30",
         numbers=expected(*row),
-    )  # fmt: skip
+    )
 
 
 def paper(name, width, backbone):
@@ -332,7 +332,7 @@ def paper(name, width, backbone):
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers, **changes,
-    )  # fmt: skip
+    )
 
 
 def openselfsup(name, width, backbone):
@@ -348,7 +348,7 @@ def openselfsup(name, width, backbone):
         ),
         source=f"OpenSelfSup, configs/selfsup/byol/r50_bs256_ep200.py; 8 GPUs there{with_cld}",
         numbers=expected(name, "imagenet2012", "model zoo", "epochs=200"),
-    )  # fmt: skip
+    )
 
 
 def demo(name, width, backbone):
@@ -360,7 +360,7 @@ def demo(name, width, backbone):
         # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
         optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
         source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook"),
-    )  # fmt: skip
+    )
 
 
 BOTH = ("npid", "npid_cld", "moco", "moco_cld")

@@ -7,7 +7,7 @@ from revisit_ssl.papers.spec import Variant, swept
 METHODS = (
     "npid", "npid_cld", "moco", "moco_cld", "moco_v2", "moco_v2_cld", "simclr", "byol", "byol_cld", "infomin",
     "infomin_cld",
-)  # fmt: skip
+)
 SWEEPS = {
     "cld": [Variant(name) for name in METHODS],
     **{ablation.sweep: swept(ablation) for ablation in (*ABLATIONS, NEGATIVES)},

@@ -32,7 +32,7 @@ SCALARS = {
     "usage_perplexity": "words in use in a batch (perplexity)", "perplexity": "words of an image (perplexity)",
     "batch_perplexity": "words of a batch's bag (perplexity)",
     "mu": "mu, distance to the nearest word", "used": "share of the words in use (%)",
-}  # fmt: skip
+}
 
 
 def methods_figure(settings, name="methods"):

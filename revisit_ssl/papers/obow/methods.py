@@ -10,11 +10,11 @@ from revisit_ssl.report.tables import bold
 # What the paper's Table 1 compares, in its order, and BoWNet.
 FULL, VANILLA, MOCO, MULTICROP, BOWNET = (
     "OBoW (full)", "OBoW (vanilla)", "MoCo v2", "MoCo v2 (OBoW's views)", "BoWNet",
-)  # fmt: skip
+)
 METHODS = {  # by the recipe's name
     "obow_vanilla": VANILLA, "obow": FULL, "moco_v2_plain": MOCO, "moco_v2": MOCO, "moco_v2_multicrop": MULTICROP,
     "bownet": BOWNET,
-}  # fmt: skip
+}
 LEVELS = {"block3": "conv4", "block4": "conv5"}  # the paper's names; BoWNet's columns name no level
 
 ONE, FIVE = (Measure("few_shot", "pre_logits", f"few_shot_5way_{n}shot", f"5-way {n}-shot") for n in (1, 5))
@@ -38,7 +38,7 @@ SECTION_D = Ablation(
     sweep="obow-vocabulary", without={"obow_vanilla": {}}, fixed={"start": "features"}, texts=VOCABULARIES,
     ignored=("start", "rare_after", "sinkhorn_iterations"),
     mine=lambda setting: setting.run.pretext == "obow",
-)  # fmt: skip
+)
 
 
 def settings_of(results):

@@ -69,7 +69,7 @@ def commands(results):
         ["main table", "1", "`python experiments/run.py obow --preset paper`"],
         ["pictures of words", "", "`python experiments/report.py --visual-words RUN --out-dir experiments/results`"],
         ["this page", "", "`python experiments/report.py RUNS --paper obow --out-dir experiments/results`"],
-    ]  # fmt: skip
+    ]
     note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
     return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
 
@@ -100,4 +100,4 @@ PAPER = Paper(
              "patches." for level in LEVELS},
         ),
     ),
-)  # fmt: skip
+)

@@ -18,13 +18,13 @@ OBOW = {
     # For 10 % of the labels: lr 2e-4, 0.5 for the new layer, no L2. For 1 %: 40 epochs.
     "finetune": Finetune(learning_rates=(2e-4,), head_multipliers=(2500.0,), weight_decay=0.0, few_epochs=40),
     "voc_svm": VOCSVM(),
-}  # fmt: skip
+}
 PLACES = {
     # 14 epochs, drops after 5 and 10. Disputed: the README has 28, 10 and 20, and L2 1e-5.
     "linear_images": LinearImages(
         flip=True, batch_size=256, learning_rates=(0.01,), schedule=(5, 10, 14), weight_decay=1e-4, batch_norm=True,
         start="normal",
     ),
-}  # fmt: skip
+}
 
 PROTOCOLS = {"obow": OBOW, "obow_places": PLACES}

@@ -48,17 +48,17 @@ VIEWS = ViewSpec(
     crop="resized", size=224, scale=(0.08, 0.6), order=("color", "gray", "blur", "flip", "solarize", "randaugment"),
     color="jitter", jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
     normalize="imagenet",
-)  # fmt: skip
+)
 # What probes see at published scale.
 MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
 
 # PyTorch's SGD: the decay is of every parameter. Rates change once an epoch.
 RESNET18 = OptimizerSpec(
     lr=0.05, scale_lr=False, schedule="obow", warmup_epochs=0, weight_decay=5e-4, decay="all"
-)  # fmt: skip
+)
 RESNET50 = OptimizerSpec(
     lr=0.03, scale_lr=False, schedule="obow", warmup_epochs=10, floor=3e-5, weight_decay=1e-4, decay="all"
-)  # fmt: skip
+)
 
 
 def options(name, **changes):
@@ -174,7 +174,7 @@ def light(name, words, **changes):
         # Maps of few channels have distances that are much alike: with the official 10 the bags stay nearly flat.
         return options(
             name, words=words, inv_delta=30.0, kappa=5.0, bias_correct_mu=True, rare_after=25, **changes
-        )  # fmt: skip
+        )
     if PRETEXT_OF[name] == "bownet":
         return options(name, words=words, **changes)
     return contrastive(name, momentum=0.99, queue_size=words, hidden=128, **changes)
@@ -251,7 +251,7 @@ def imagenette(name, width, backbone):
         name, width, backbone, size=64, stem="small", dataset="imagenette_subset160",
         task={} if name == "moco_v2_plain" else {"resize_to": 72},
         bench=BenchSpec(method="shorter_side", resize=72, size=64, endpoints=("pre_logits",)), views=views(64),
-    )  # fmt: skip
+    )
 
 
 def cifar10(name, width, backbone):
@@ -260,7 +260,7 @@ def cifar10(name, width, backbone):
         name, width, backbone, size=32, stem="cifar", dataset="cifar10", task={}, bench=AS_THEY_ARE,
         fraction=2 / 9,  # of the 45,000 images that are not for validation
         views=views(32, normalize="cifar"),
-    )  # fmt: skip
+    )
 
 
 def smoke(name, width, backbone):

@@ -16,7 +16,7 @@ from revisit_ssl.report.settings import unique
 RECIPES_OF = {  # our recipe of a row of the paper's Table 1
     "obow_vanilla": "obow_vanilla", "obow": "obow", "moco_v2": "moco_v2_plain",
     "moco_v2_multicrop": "moco_v2_multicrop",
-}  # fmt: skip
+}
 OTHERS = {"swav": "SwAV", "pcl": "PCL", "pirl": "PIRL"}  # methods that are not here
 # In the order of Table 2.
 METHODS = ("supervised", "obow", "bownet", "moco_v2", "simclr", "byol", "swav", "pcl", "pirl")
@@ -32,7 +32,7 @@ MAIN = {
     "10 %": ("finetune", "imagenet2012", 0.1, "top5"),
 }
 FIGURES = {"epochs": "Epochs", "time_per_epoch": "Time per epoch", "training_time": "Training time",
-           "memory": "Memory per GPU"}  # fmt: skip
+           "memory": "Memory per GPU"}
 
 
 def paper_tables(settings, results, published, bench=()):
@@ -95,7 +95,7 @@ def table_2(rows, bench):
         found = {
             r["pretext"]: r for r in rows
             if r["table"] == "Table 2" and r["metric"] == "top1" and r["setting"].endswith(f"batch_size={batch}")
-        }  # fmt: skip
+        }
         cells = [c for name in names_ for c in (exact(found.get(name)), "")]
         lines.append([f"ImageNet linear, {batch} images a step", *cells])
     heads = (("", 1), *((title_of(name), 2) for name in names_))

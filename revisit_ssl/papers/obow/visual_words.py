@@ -32,7 +32,7 @@ FOLDER = "visual_words"
 CURVES = {
     "perplexity": "words an image spreads over", "batch_perplexity": "words a batch spreads over",
     "usage_perplexity": "words in use in a batch (perplexity)", "used": "share of words in use", "mu": "mu",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def width_and_size(study):
     grid = sorted({
         (r.width, r.representation_size) for r in study.rows
         if (r.pretext, r.backbone) == ("rotation", "revnet50") and r.representation_size
-    })  # fmt: skip
+    })
     scores = {(k, size): study.score("rotation", "revnet50", k, representation_size=size) for k, size in grid}
     scores = {key: value for key, value in scores.items() if value is not None}
     rows = [[f"{k}x", str(size), number(value)] for (k, size), value in scores.items()]
@@ -223,7 +223,7 @@ def layers(study):
     parts = {
         "up to pre_logits with skips": [], "a VGG's peak before it": [], "RevNet50 over ResNet50 v2": [],
         "ResNet18 over the one without skips": [],
-    }  # fmt: skip
+    }
     rising, peaks, revnet, skips = parts.values()
     for pretext, backbone, width in study.settings():
         if pretext == "supervised":

@@ -14,7 +14,7 @@ from revisit_ssl.report.pictures import DARK, SOFT
 COLORS = {
     "revnet50": "#0072B2", "resnet50_v2": "#D55E00", "resnet50_v1": "#E69F00", "revnet50_minus": "#56B4E9",
     "resnet50_v2_minus": "#CC79A7", "vgg19_bn": "#009E73", "resnet18": "#000000", "resnet18_no_skip": "#8A8A8A",
-}  # fmt: skip
+}
 SPARE = ("#7A4FBF", "#9C6B30", "#B2182B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (4, 1.2, 1, 1.2)))
@@ -59,7 +59,7 @@ class Styles:
             Line2D([], [], color=self.color(b), linewidth=0 if points else 2, marker="o" if points else None,
                    label=names.network_name(b))
             for b in self.backbones
-        ]  # fmt: skip
+        ]
         if len(self.widths) > 1:
             for k in self.widths:
                 look = self.point(self.backbones[0], k) if points else self.line(self.backbones[0], k)

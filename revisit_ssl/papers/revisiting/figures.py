@@ -108,7 +108,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     rows = [
         r for r in load_published("revisiting")
         if (r["table"], r["pretext"], r["backbone"]) == ("Figure 6", pretext, backbone)
-    ]  # fmt: skip
+    ]
     theirs = {r["width"]: [] for r in rows}
     for r in rows:
         theirs[r["width"]].append((size_in(r["note"]), r["value"]))
@@ -116,7 +116,7 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
         r for r in probed(results)
         if (r.pretext, r.backbone, r.endpoint) == (pretext, backbone, "pre_logits") and r.weights not in RANDOM
         and r.representation_size
-    ]  # fmt: skip
+    ]
     panels = {("imagenet2012", "imagenet2012", 1.0): {}} if theirs else {}
     for data in unique(data_of(r) for r in mine):
         here = [r for r in mine if data_of(r) == data]

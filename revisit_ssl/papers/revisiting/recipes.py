@@ -37,7 +37,7 @@ EXEMPLAR = dataclasses.replace(INCEPTION, gray_probability=2 / 3, gray="mean", n
 PATCHES = ViewSpec(
     crop="random", size=255, resize_to=292, patch_grid=3, patch_size=64, flip=False, color="none",
     gray_probability=2 / 3, gray="mean", normalize="standardize",
-)  # fmt: skip
+)
 
 
 def published_bench(views, **changes):
@@ -94,7 +94,7 @@ def expected(pretext, backbone, width):
         for row in load_published("revisiting")
         if (row["paper"], row["pretext"], row["backbone"], row["width"]) == ("revisiting", pretext, backbone, width)
         and row["confirmed"] == "yes" and row["endpoint"] == "pre_logits" and row["metric"] == "top1"
-    ]  # fmt: skip
+    ]
     return ", ".join(f"{row['value']} ({row['table']}, {row['dataset']})" for row in rows)
 
 
@@ -115,7 +115,7 @@ def paper(pretext, width, backbone):
             protocol="revisiting",
             source="official config/supervised; probes of P 3.3; "
             "the supplement's ResNet18 reaches 69.6 with and 68.8 without skip connections",
-        ), **TF1)  # fmt: skip
+        ), **TF1)
     task = TASKS["rotation" if pretext == "random" else pretext]
     backbone, width = backbone or task.backbone, width or task.width
     numbers = expected(pretext, backbone, width) or "none confirmed"
@@ -142,7 +142,7 @@ def paper(pretext, width, backbone):
         protocol="revisiting",
         source=f"supplement section 1; official config/{pretext}; {task.cores} TPU cores there, "
         f"{task.batch_size // task.cores} images a core; published: {numbers}",
-    ), **TF1)  # fmt: skip
+    ), **TF1)
 
 
 def v3_8(pretext, width, backbone):
@@ -199,7 +199,7 @@ def small_patches(side, patch):
     """
     return ViewSpec(
         crop="random", size=side, patch_grid=3, patch_size=patch, flip=False, color="none", normalize="standardize",
-    )  # fmt: skip
+    )
 
 
 def small_head(pretext):
@@ -249,7 +249,7 @@ def sample(pretext, width, backbone):
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),
             optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.1),
             source="a run of the whole machinery at paper width; not trained long enough to beat random",
-        )  # fmt: skip
+        )
     if pretext == "supervised":
         recipe = dataclasses.replace(recipe, epochs=16)
     return fitted(recipe, stem=stem, bn_momentum=0.9)
@@ -276,7 +276,7 @@ def cifar10(pretext, width, backbone):
         recipe = dataclasses.replace(
             recipe, views=dataclasses.replace(recipe.views, scale=(0.2, 1.0), normalize="standardize"),
             batch_size=32, epochs=1.5, optimizer=dataclasses.replace(recipe.optimizer, warmup_epochs=0.2),
-        )  # fmt: skip
+        )
     if pretext in ("jigsaw", "relative_patch"):
         seen = dataclasses.replace(recipe.bench, method="squash", resize=32, size=24)
         views = small_patches(30, 8)

@@ -40,4 +40,4 @@ SWEEPS = {
         Variant("rotation", label=f"size{size}", backbone="revnet50", width=k, fields={SIZE: size})
         for k in (1, *TASKS["rotation"].widths) for size in (512, 2048, 4096, 6144, 8192)
     ],
-}  # fmt: skip
+}

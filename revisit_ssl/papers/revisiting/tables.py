@@ -93,7 +93,7 @@ def own_size(results):
     other = {
         r.recipe for r in results
         if r.backbone.startswith("revnet50") and r.representation_size not in (None, 512 * r.width)
-    }  # fmt: skip
+    }
     return [r for r in results if r.recipe not in other] if other else results
 
 

@@ -18,7 +18,10 @@ from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
 RECIPES = recipes_of("revisiting")
-TINY = {"backbone": "tiny", "probes": ("knn",), "bench__endpoints": ("pre_logits", "projection"), "max_steps": None}
+TINY = {
+    "backbone": "tiny", "probes": ("knn",), "bench__endpoints": ("pre_logits", "projection"), "max_steps": None,
+    "bench__untrained": "both",
+}
 
 
 class Projecting(Rotation):

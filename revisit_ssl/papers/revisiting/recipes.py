@@ -241,11 +241,11 @@ def sample(pretext, width, backbone):
         views = small_patches(60, 16)
         recipe = dataclasses.replace(recipe, views=views, bench=seen, task=small_head(pretext), epochs=3)
     if width >= 4:
-        # The paper's stem halves the map once more: 16x RevNet50 then takes about 1.2 s for 8 images x 4 rotations,
-        # and features of 8,000 images more than two minutes for each of three networks: hence fewer labels.
+        # The paper's stem halves the map once more: 16x RevNet50 then takes 1.2 to 3 s for 8 images x 4 rotations,
+        # and features of 8,000 images minutes for each network: hence fewer labels.
         stem = "paper"
         recipe = dataclasses.replace(
-            recipe, batch_size=8, max_steps=200, probes=at_defaults("linear"),
+            recipe, batch_size=8, max_steps=100, probes=at_defaults("linear"),
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),
             optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.1),
             source="a run of the whole machinery at paper width; not trained long enough to beat random",

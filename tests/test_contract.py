@@ -13,27 +13,33 @@ from revisit_ssl.pretext.losses import cross_entropy
 from revisit_ssl.testing import check_pretext
 from revisit_ssl.testing.pretext import PretextContract, checks_of, small_recipe
 from revisit_ssl.training.build import build_pretext
+from tests.conftest import give_memory_back
 
 
 @pytest.fixture(scope="module")
 def contract():
-    """{name: PretextContract}, so that the runs that checks compare with are made once; one is kept at a time."""
+    """PretextContract of a name, so that the runs that checks compare with are made once; one is kept at a time."""
     made = {}
 
     def get(name):
         if name not in made:
             made.clear()
+            give_memory_back()
             made[name] = PretextContract(name)
         return made[name]
 
     return get
 
 
-CHECKS = [pytest.param(check, name, id=f"{check}-{name}") for name in sorted(PRETEXTS) for check in checks_of(name)]
+CHECKS = [
+    pytest.param(name, check, id=f"{name}-{check}", marks=pytest.mark.xdist_group(f"contract-{name}"))
+    for name in sorted(PRETEXTS)
+    for check in checks_of(name)
+]
 
 
-@pytest.mark.parametrize(("check", "pretext"), CHECKS)
-def test_contract(check, pretext, contract):
+@pytest.mark.parametrize(("pretext", "check"), CHECKS)
+def test_contract(pretext, check, contract):
     getattr(contract(pretext), check)()
 
 

@@ -42,9 +42,6 @@ class Pretext(keras.Model):
     contract_changes = {}
     """Recipe fields that ``testing.check_pretext`` changes, as for ``override``: a term that the method may carry, or
     sizes at which rounding decides nothing, so that two replicas can give the numbers of one device."""
-    contract_norms = ("sync", "none")
-    """``Recipe.norm`` of the runs in which it compares two replicas with one device; one of them where the step is slow
-    and what it gathers over replicas is the same code under either."""
     total_steps = None
     """Optimiser steps of the whole run, for schedules of the method's own; known once the model is compiled."""
 

@@ -80,7 +80,6 @@ class BoWNet(MultiCrop):
 
     Options = BoWNetOptions
     kept_columns = ("perplexity", "batch_perplexity", "usage_perplexity", "mu", "used")  # how its words are used
-    contract_norms = ("sync",)
     title = "a crop predicts the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, teacher=None, teacher_range=None, views=None, seed=0):

@@ -35,7 +35,6 @@ class BYOL(Pretext):
     Options = BYOLOptions
     # In the second step a row lies so near between two of three groups that rounding decides: here each is its own.
     contract_changes = IN_CONTRACT | {"task__cld__groups": 8}
-    contract_norms = ("sync",)
 
     def __init__(self, backbone, *, options=None, norm="batch", bn_group=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

@@ -80,7 +80,6 @@ class InfoMin(Pretext):
 
     Options = InfoMinOptions
     contract_changes = IN_CONTRACT
-    contract_norms = ("sync",)
 
     def __init__(self, backbone, *, options=None, views=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)

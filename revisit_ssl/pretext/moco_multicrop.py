@@ -30,7 +30,6 @@ class MoCoMultiCrop(MultiCrop):
     """
 
     Options = MoCoMultiCropOptions
-    contract_norms = ("sync",)
     title = "every crop finds the keys of its image's other large crops"
     sees_whole = False
 

@@ -51,7 +51,6 @@ class OBoW(MultiCrop):
 
     Options = OBoWOptions
     kept_columns = ("perplexity", "batch_perplexity", "usage_perplexity", "mu", "used")  # how its words are used
-    contract_norms = ("sync",)
     title = "crops and patches predict the visual words of the whole image"
 
     def __init__(self, backbone, *, options=None, classes=None, norm="batch", views=None, seed=0):

@@ -54,7 +54,7 @@ def checks_of(name):
 
 
 def small_recipe(name, **changes):
-    """The recipe that the checks run: two steps of eight images, with the pretext's ``contract_changes``.
+    """The recipe that the checks run: four steps of eight images, with the pretext's ``contract_changes``.
 
     Args:
         name: in PRETEXTS; where no paper has a preset smoke of it, rotation's with its own options.
@@ -66,7 +66,7 @@ def small_recipe(name, **changes):
     else:
         smoke = get_recipe("rotation", "smoke", backbone="tiny")
         smoke = dataclasses.replace(smoke, pretext=name, task=find_options(name)())
-    small = {"max_steps": STEPS, "batch_size": IMAGES, "optimizer__warmup_epochs": 0.0}
+    small = {"max_steps": 2 * STEPS, "batch_size": IMAGES, "optimizer__warmup_epochs": 0.0}
     return override(smoke, **{**small, **find_pretext(name).contract_changes, **changes})
 
 
@@ -80,46 +80,53 @@ class PretextContract:
 
     def __init__(self, name, recipe=None):
         self.recipe = recipe or small_recipe(name)
-        self.norms = find_pretext(name).contract_norms
         self.source = open_pretraining(self.recipe)
-        self.on_one_device = functools.cache(lambda norm: self.trained({"backbone_options__norm": norm}))
+        self.on_one_device = functools.cache(lambda: self.trained({}))
 
     def trained(self, changes, strategy="none", xla=False):
-        """(model, its weights before the steps, the last logs) of the recipe with changes."""
+        """(model, its weights before the steps, the last logs) after the first half of the recipe with changes."""
         recipe, strategy = override(self.recipe, **changes), get_strategy(strategy)
-        plan = plan_steps(recipe, self.source)
         with strategy.scope():
-            model = build_pretext(recipe, self.source)
-            compile_pretext(model, recipe, plan, xla)
+            model = self.compiled(recipe, xla)
         before = [np.asarray(w) for w in model.weights]
-        train(model, recipe, self.source, plan, 0, strategy, model.callbacks(self.source))
+        self.train(model, recipe, range(STEPS), strategy)
         return model, before, {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+
+    def compiled(self, recipe, xla=False):
+        """The recipe's pretext, before its first step."""
+        model = build_pretext(recipe, self.source)
+        compile_pretext(model, recipe, plan_steps(recipe, self.source), xla)
+        return model
+
+    def train(self, model, recipe, steps, strategy):
+        """Trains ``model`` in place; ``steps``: range."""
+        plan = dataclasses.replace(plan_steps(recipe, self.source), total=steps.stop)
+        train(model, recipe, self.source, plan, steps.start, strategy, model.callbacks(self.source))
 
     def check_training(self):
         """Finite logs; most weights move."""
-        model, before, logs = self.on_one_device(self.recipe.norm)
+        model, before, logs = self.on_one_device()
         expect(all(np.isfinite(value) for value in logs.values()), f"logs that are not finite: {logs}")
         moved = [not np.array_equal(b, np.asarray(w)) for b, w in zip(before, model.weights, strict=True)]
         expect(np.mean(moved) > 0.9, f"most weights should move within {STEPS} steps; {np.mean(moved):.0%} did")
 
     def check_two_replicas(self):
         """Two replicas of half the batch give the numbers of one device."""
-        for norm in self.norms:
-            one, _, logs = self.on_one_device(norm)
-            two, _, logs2 = self.trained({"backbone_options__norm": norm}, "mirrored")
-            expect_same_weights(one, two, rtol=2e-3, atol=2e-5)
-            np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=1e-3)
+        one, _, logs = self.on_one_device()
+        two, _, logs2 = self.trained({"backbone_options__norm": "sync"}, "mirrored")
+        expect_same_weights(one, two, rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=1e-3)
 
     def check_xla(self):
         """XLA gives the numbers of the plain graph."""
-        plain, _, logs = self.on_one_device(self.recipe.norm)
+        plain, _, logs = self.on_one_device()
         compiled, _, logs2 = self.trained({}, xla=True)
         expect_same_weights(plain, compiled, rtol=5e-3, atol=5e-5)
         np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=1e-3)
 
     def check_bfloat16(self):
         """bfloat16 is close, and the weights stay float32."""
-        _, _, logs = self.on_one_device(self.recipe.norm)
+        _, _, logs = self.on_one_device()
         model, _, logs2 = self.trained({"precision": "mixed_bfloat16"})
         kinds = {w.dtype for w in model.trainable_variables}
         expect(kinds == {"float32"}, f"weights should be float32 in bfloat16 too, not {kinds}")
@@ -130,7 +137,7 @@ class PretextContract:
 
         A TPU compiles for fixed shapes.
         """
-        model, _, _ = self.on_one_device(self.recipe.norm)
+        model, _, _ = self.on_one_device()
         whole = {"image": tf.TensorSpec([IMAGES, *self.source.images.shape[1:]], tf.uint8)}
         crops = {n: tf.TensorSpec([IMAGES, c.count, c.size, c.size, 3], tf.uint8) for n, c in model.crops.items()}
         for images in (whole, crops):
@@ -141,7 +148,7 @@ class PretextContract:
 
     def check_views(self):
         """Steps see new views, and the same seed sees the same."""
-        model, _, _ = self.on_one_device(self.recipe.norm)
+        model, _, _ = self.on_one_device()
         batch = {"image": tf.constant(self.source.images[:IMAGES])}
         first, again, later = (model.cut(batch, seed) for seed in ((0, 1), (0, 1), (0, 2)))
         for name in first:
@@ -150,18 +157,16 @@ class PretextContract:
 
     def check_checkpoint(self):
         """A run that is stopped and goes on from its checkpoint ends where an undisturbed one does, to rounding."""
-        recipe = override(self.recipe, max_steps=2 * STEPS)
-        whole, _, _ = self.trained({"max_steps": 2 * STEPS})
-        plan = plan_steps(recipe, self.source)
-        first, second = (build_pretext(recipe, self.source) for _ in range(2))
-        for model in (first, second):
-            compile_pretext(model, recipe, plan)
-        half, none = dataclasses.replace(plan, total=STEPS), get_strategy("none")
-        train(first, recipe, self.source, half, 0, none, first.callbacks(self.source))
+        recipe, second_half, none = self.recipe, range(STEPS, 2 * STEPS), get_strategy("none")
+        whole, _, _ = self.on_one_device()
+        self.on_one_device.cache_clear()  # it goes on below; other checks want it after the first half
+        stopped = self.compiled(recipe)
         with tempfile.TemporaryDirectory() as folder:
-            step = load_checkpoint(save_checkpoint(folder, first, STEPS), second)
-        train(second, recipe, self.source, plan, step, none, second.callbacks(self.source))
-        expect_same_weights(whole, second, rtol=1e-4, atol=1e-6)
+            step = load_checkpoint(save_checkpoint(folder, whole, STEPS), stopped)
+        expect(step == STEPS, f"a checkpoint of step {STEPS} says it is of step {step}")
+        for model in (whole, stopped):
+            self.train(model, recipe, second_half, none)
+        expect_same_weights(whole, stopped, rtol=1e-4, atol=1e-6)
 
     def check_file(self):
         """The backbone gives the same to the bit after it was saved and loaded."""

@@ -14,9 +14,9 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.pretext.bownet import BoWNet, BoWNetOptions, FirstWords, WordHead, cut_and_paste
 from revisit_ssl.recipe import ViewSpec, to_json
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.build import build_pretext
 from revisit_ssl.training.optimizers import MomentumSGD
-from tests.conftest import tiny_backbone
 
 VIEWS = ViewSpec(crop="resized", size=16, color="none", normalize="imagenet")
 OPTIONS = BoWNetOptions(words=6, vocabulary_images=40, crop_size=16, resize_to=16)

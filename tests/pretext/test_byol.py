@@ -12,8 +12,8 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.byol import BYOL, BYOLOptions
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.losses import byol_loss
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.optimizers import MomentumSGD
-from tests.conftest import tiny_backbone
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "cld" / "byol.npz"
 FC = {"fc1_weight": "hidden/kernel", "fc1_bias": "hidden/bias", "fc2_weight": "last/kernel", "fc2_bias": "last/bias"}

@@ -12,7 +12,7 @@ from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.infomin import InfoMin, InfoMinOptions, JigsawHead
 from revisit_ssl.pretext.losses import info_nce_logits
 from revisit_ssl.recipe import ViewSpec
-from tests.conftest import tiny_backbone
+from revisit_ssl.testing import tiny_backbone
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "cld"
 

@@ -15,8 +15,8 @@ from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.pretext.losses import info_nce_logits
 from revisit_ssl.pretext.moco import MoCo, MoCoOptions
 from revisit_ssl.pretext.target import momentum_update
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.optimizers import MomentumSGD
-from tests.conftest import tiny_backbone
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 

@@ -12,8 +12,8 @@ from revisit_ssl.distribute import to_numpy
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.moco_multicrop import MoCoMultiCrop, MoCoMultiCropOptions, apart
 from revisit_ssl.recipe import ViewSpec
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.optimizers import MomentumSGD
-from tests.conftest import tiny_backbone
 
 OPTIONS = MoCoMultiCropOptions(units=4, queue_size=16, crop_size=16, patch_size=8, resize_to=20, shuffle_bn=False)
 VIEWS = ViewSpec(crop="resized", size=16, color="none", normalize="none")

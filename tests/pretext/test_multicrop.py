@@ -8,7 +8,7 @@ from revisit_ssl.data.decoding import decode_crops
 from revisit_ssl.errors import InputError
 from revisit_ssl.pretext.multicrop import MultiCrop, MultiCropOptions
 from revisit_ssl.recipe import ViewSpec
-from tests.conftest import tiny_backbone
+from revisit_ssl.testing import tiny_backbone
 
 PLAIN = ViewSpec(crop="resized", size=32, scale=(0.08, 0.6), color="none", flip=False, normalize="none")
 

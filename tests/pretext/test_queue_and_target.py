@@ -15,7 +15,7 @@ from revisit_ssl.pretext.infomin import InfoMin, InfoMinOptions
 from revisit_ssl.pretext.moco import MoCo, MoCoOptions
 from revisit_ssl.pretext.queue import Queue
 from revisit_ssl.pretext.target import cosine_momentum, make_target, momentum_update, shuffled
-from tests.conftest import tiny_backbone
+from revisit_ssl.testing import tiny_backbone
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 

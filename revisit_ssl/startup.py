@@ -1,4 +1,4 @@
-"""How TensorFlow is started: with oneDNN's kernels on a CPU, and quietly."""
+"""How TensorFlow is started: with oneDNN's kernels on a CPU, and quietly; on how many cores."""
 
 import contextlib
 import logging
@@ -35,6 +35,11 @@ def onednn_is_on():
     except ImportError:
         return None
     return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def cores():
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @contextlib.contextmanager

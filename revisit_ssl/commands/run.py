@@ -6,6 +6,8 @@ pretext and preset, --recipe FILE takes all values from the recipe.json of anoth
 """
 
 import argparse
+import glob
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import ABOUT, NAMES, PRESETS, get_recipe, presets_of, with_backbone, with_probes
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.scenes import SPLITS
+from revisit_ssl.scenes.drawing import begin
+from revisit_ssl.startup import cores, quiet_import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +70,20 @@ def main(arguments=None, *, form="revisit-ssl run"):
 
     def work():
         options = parse_run(arguments, form)
+        begin_drawing(options)
         with quiet_import():
             from revisit_ssl.commands.work import run  # after the flags: help needs no TensorFlow
         return run(options)
 
     return guarded(work, f"{form} {shlex.join(arguments)}")
+
+
+def begin_drawing(options):
+    """Has the embedded scenes drawn while TensorFlow is imported, if the run needs them and they are not there yet."""
+    folder = options.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    there = glob.glob(os.path.join(glob.escape(os.path.expanduser(folder)), "toy_scenes", "full", "*"))
+    if options.recipe.dataset == "toy_scenes" and not there and "://" not in folder:
+        begin(*SPLITS["train"], cores())
 
 
 def parse_run(arguments, form="revisit-ssl run"):

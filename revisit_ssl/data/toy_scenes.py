@@ -6,17 +6,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from revisit_ssl.runs.machine import cores
-from revisit_ssl.scenes import CLASSES, SIZE
+from revisit_ssl.scenes import CLASSES, SIZE, SPLITS
 from revisit_ssl.scenes.drawing import drawn
+from revisit_ssl.startup import cores
 
 
 @dataclasses.dataclass
 class ToyScenesConfig(tfds.core.BuilderConfig):
     """Numbers of scenes; the scenes of a smaller configuration are the first ones of the larger."""
 
-    train: int = 6000
-    test: int = 2000
+    train: int = SPLITS["train"][1]
+    test: int = SPLITS["test"][1]
 
 
 class ToyScenes(tfds.core.GeneratorBasedBuilder):
@@ -35,7 +35,7 @@ class ToyScenes(tfds.core.GeneratorBasedBuilder):
         ToyScenesConfig(name="full", description="6,000 train and 2,000 test scenes."),
         ToyScenesConfig(name="tiny", description="Fewer scenes, for tests.", train=600, test=200),
     ]
-    TEST_INSTANCES = 1_000_000  # the first instance number of the test split
+    TEST_INSTANCES = SPLITS["test"][0]  # the first instance number of the test split
 
     def _info(self):
         return self.dataset_info_from_configs(

@@ -1,12 +1,11 @@
 """What the numbers of a run were computed on: CPU or GPU, its vector instructions, threads, TensorFlow's kernels."""
 
-import os
 import platform
 
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.startup import onednn_is_on
+from revisit_ssl.startup import cores, onednn_is_on
 
 # What NumPy calls the groups of instructions it found, widest first, and the usual name.
 _VECTORS = {
@@ -41,11 +40,6 @@ def hardware():
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
         return f"{len(gpus)}x {name}"
     return f"{cores()} cores of {cpu_model()}"
-
-
-def cores():
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def cpu_model(path="/proc/cpuinfo"):

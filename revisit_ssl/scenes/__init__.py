@@ -18,6 +18,8 @@ from revisit_ssl.scenes.painting import SIZE, draw_clutter, draw_ground, place_o
 
 CLASSES = tuple(OBJECTS)
 
+SPLITS = {"train": (0, 6000), "test": (1_000_000, 2000)}  # of toy_scenes: first scene, number of scenes
+
 SEED = 20190109
 
 

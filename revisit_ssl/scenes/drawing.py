@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import pickle
+import queue
 import subprocess
 import sys
+import threading
 
 import numpy as np
 from PIL import Image
@@ -15,13 +17,42 @@ from revisit_ssl.scenes import SIZE, draw_scene
 CHILD = "import sys; from revisit_ssl.scenes.drawing import child; child(*map(int, sys.argv[1:]))"
 
 
+_begun = {}  # (first, count) -> queue of what is drawn already
+
+
 def drawn(first, count, processes):
     """Yields {"image", "mask": PNG bytes; "label": int; "box": (top, left, bottom, right) of the object in [0, 1]} of
-    ``count`` scenes from number ``first`` on, in their order.
+    ``count`` scenes from number ``first`` on, in their order. Those that ``begin`` has begun are not drawn anew.
 
     Raises:
         RuntimeError: a process ended before its scenes were drawn.
     """
+    ready = _begun.pop((first, count), None)
+    if ready is None:
+        yield from _drawn(first, count, processes)
+        return
+    for _ in range(count):
+        scene = ready.get()
+        if isinstance(scene, Exception):
+            raise scene
+        yield scene
+
+
+def begin(first, count, processes):
+    """Starts to draw what ``drawn`` will be asked for: while TensorFlow is imported there is a core to spare."""
+    ready = _begun[first, count] = queue.SimpleQueue()
+
+    def draw():
+        try:
+            for scene in _drawn(first, count, processes):
+                ready.put(scene)
+        except Exception as error:  # for the thread that waits
+            ready.put(error)
+
+    threading.Thread(target=draw, daemon=True).start()
+
+
+def _drawn(first, count, processes):
     processes = min(processes, count)
     with contextlib.ExitStack() as stack:
         # Each draws every n-th scene, so that all of them are busy while their scenes are read in turn.

@@ -8,9 +8,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from revisit_ssl.commands import run
 from revisit_ssl.data import toy_scenes
 from revisit_ssl.scenes import draw_scene, drawing
-from revisit_ssl.scenes.drawing import drawn, encoded
+from revisit_ssl.scenes.drawing import begin, drawn, encoded
 
 MEAN_COLOUR = [134.56, 133.8, 133.29]
 MEAN_COVER = 0.25022
@@ -56,10 +57,34 @@ def test_processes_draw_the_same_scenes_in_order():
     assert alone == together == [encoded(i) for i in range(995, 1004)]
 
 
-def test_a_process_that_dies_is_noticed(monkeypatch):
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_process_that_dies_is_noticed(monkeypatch, begun):
     monkeypatch.setattr(drawing, "CHILD", "raise SystemExit(3)")
+    if begun:
+        begin(5, 10, 2)
     with pytest.raises(RuntimeError, match="drawing scene 5 failed with status 3"):
         next(drawn(5, 10, 2))
+
+
+def test_begun_scenes_are_those_and_are_given_once(monkeypatch):
+    begin(995, 3, 2)
+    assert list(drawn(995, 3, 1)) == [encoded(i) for i in range(995, 998)]
+    monkeypatch.setattr(drawing, "_drawn", lambda *numbers: iter([numbers]))
+    assert list(drawn(995, 3, 1)) == [(995, 3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "there", "begins"),
+    [([], False, True), ([], True, False), (["--dataset", "digits"], False, False)],
+    ids=["not there yet", "there", "other data"],
+)
+def test_drawing_begins_before_tensorflow_is_imported(flags, there, begins, monkeypatch, tmp_path):
+    if there:
+        (tmp_path / "toy_scenes" / "full" / "1.0.0").mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(run, "begin", lambda *numbers: asked.append(numbers[:2]))
+    run.begin_drawing(run.parse_run(["rotation", "--data-dir", str(tmp_path), *flags]))
+    assert asked == ([(0, 6000)] if begins else [])
 
 
 def test_full_configuration_has_the_promised_sizes():

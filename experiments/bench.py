@@ -24,8 +24,9 @@ with quiet_import():
     from benches.table2 import bench_table2
     from benches.torch_rivals import bench_torch
 
+    from revisit_ssl.runs.files import write_atomically
     from revisit_ssl.runs.machine import machine
-    from revisit_ssl.runs.results import provenance, write_atomically
+    from revisit_ssl.runs.results import provenance
 
 # Those in child processes first: on a GPU the others would make this process take all of its memory.
 BENCHES = {

@@ -22,7 +22,8 @@ with quiet_import():
 
     from revisit_ssl.data import open_source
     from revisit_ssl.data.toy_scenes import ToyScenes
-    from revisit_ssl.runs.results import provenance, write_atomically
+    from revisit_ssl.runs.files import write_atomically
+    from revisit_ssl.runs.results import provenance
     from revisit_ssl.scenes import CLASSES, SIZE, draw_scene
 
 GROUNDS = {"train": 3000, "test": 1000}  # scenes without their object, each shown in four rotations

@@ -4,9 +4,10 @@ import functools
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.views.draws import Seed, fold
 
 STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
@@ -33,7 +34,7 @@ def get_strategy(name="auto"):
         if not workers:
             raise InputError("strategy multiworker needs TF_CONFIG with the addresses of its workers; it is not set")
         try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            return _of_workers()
         except RuntimeError as error:
             # Workers connect when TensorFlow starts; any tensor made before, even a list of devices, is too late.
             raise InputError(f"strategy multiworker must be made before TensorFlow is used ({error})") from None
@@ -58,10 +59,66 @@ def get_strategy(name="auto"):
 
 
 def is_chief():
-    """True in the one process that writes files: the first worker of TF_CONFIG, or the only process."""
+    """True in the one process that writes files: TF_CONFIG's chief, without one its first worker, or the only process.
+    """
     task = _tf_config().get("task", {})
-    workers = _workers()
-    return len(workers) < 2 or (task.get("type") in ("chief", "worker") and int(task.get("index", 0)) == 0)
+    first = "chief" if _tf_config().get("cluster", {}).get("chief") else "worker"
+    return len(_workers()) < 2 or (task.get("type") == first and int(task.get("index", 0)) == 0)
+
+
+FACTS = 8  # numbers that `agree` exchanges at most: a gathered tensor has one shape on all workers
+
+
+def agree(strategy, work):
+    """Does the same on every worker and goes on where all of them could, and found the same.
+
+    Without it one worker would wait for ever for another that has stopped, or train on from another state.
+
+    Args:
+        strategy: tf.distribute.Strategy, of several workers or not.
+        work: called without arguments; returns (anything, {what: int of at most 63 bits}), the numbers of which have to
+            be the same on all workers. It may not wait for other workers.
+
+    Returns:
+        What ``work`` returned first, of this worker.
+
+    Raises:
+        InputError: of this worker, or another one stopped, or they differ.
+    """
+    mine, facts, failed = None, {}, None
+    try:
+        mine, facts = work()
+    except InputError as error:
+        failed = error
+    rows = gather_workers(strategy, [failed is None, *facts.values()])
+    if failed is not None:
+        raise failed
+    gone = [i for i, row in enumerate(rows) if not row[0]]
+    require(not gone, f"worker {gone[0] if gone else ''} has stopped; its own output says why")
+    for what, found in zip(facts, rows[:, 1:].T, strict=False):
+        shared = "all workers need one recipe, one version of the package, one workdir and the same data"
+        require(len(set(found)) == 1, f"the workers differ in {what}: {', '.join(map(str, found))}; {shared}")
+    return mine
+
+
+def gather_workers(strategy, numbers):
+    """int64 [workers, FACTS]: the numbers of each, filled up with 0; all workers have to call it.
+
+    Args:
+        strategy: tf.distribute.Strategy.
+        numbers: at most FACTS ints.
+    """
+    row = np.zeros([1, FACTS], np.int64)
+    row[0, : len(numbers)] = numbers
+    if not of_workers(strategy):
+        return row
+    gathered = strategy.experimental_local_results(_gatherer(strategy)(tf.constant(row)))
+    return gathered[0].numpy()[:: len(gathered)]  # a worker with several devices has a row for each
+
+
+def of_workers(strategy):
+    """Whether several processes train together."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 XLA = {"auto": None, "on": True, "off": False}
@@ -132,6 +189,19 @@ def sum_replicas(tensor):
     if context is None or context.num_replicas_in_sync == 1:
         return tensor
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
+@functools.cache
+def _gatherer(strategy):
+    def gather(row):
+        return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
+
+    return tf.function(lambda row: strategy.run(gather, args=(row,)), autograph=False)
+
+
+@functools.cache
+def _of_workers():
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 @functools.cache

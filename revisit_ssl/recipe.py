@@ -226,7 +226,8 @@ class Pretraining:
     batch_size: int = 256
     """Images per step over all devices."""
     epochs: float = 35.0
-    """Passes over the split."""
+    """Passes over the split. Where no schedule depends on it (constant, step), more of them and --resume make a
+    finished run longer, as if it had been meant to be."""
     max_steps: int | None = None
     """Stop (and end the schedule) after this many steps, if that comes before epochs."""
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -336,6 +337,9 @@ class Recipe(Pretraining):
     """Where the values come from, before any were changed."""
     paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
     """Whose recipe it is: name in PAPERS."""
+    extended_from: tyro.conf.Suppress[tyro.conf.Fixed[tuple[int, ...]]] = field(default=(), compare=False)
+    """The steps at which the run was made longer than it was meant to be; its weights are those of a run that was meant
+    to be as long from the start."""
     bench: BenchSpec = field(default_factory=BenchSpec)
     """What the probes see."""
     probes: Annotated[dict[str, ProbeOptions], tyro.conf.arg(name="")] = field(default_factory=dict)

@@ -18,7 +18,8 @@ from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.papers import PRESETS, PROTOCOLS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
-from revisit_ssl.runs.results import read_results, write_atomically
+from revisit_ssl.runs.files import write_atomically
+from revisit_ssl.runs.results import read_results
 from revisit_ssl.training.workdir import from_json, run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"

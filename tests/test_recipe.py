@@ -20,8 +20,9 @@ from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import BenchSpec, Recipe, override, to_json
+from revisit_ssl.runs.identity import flatten
 from revisit_ssl.training.build import build_backbone
-from revisit_ssl.training.workdir import flatten, from_json
+from revisit_ssl.training.workdir import from_json
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

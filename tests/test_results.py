@@ -14,8 +14,9 @@ from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.runs import machine
+from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.identity import recipe_id, setting_id, trained
-from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_atomically, write_results
+from revisit_ssl.runs.results import Result, environment, provenance, read_results, write_results
 from revisit_ssl.startup import onednn_is_on, prefer_onednn
 
 ONE = Result(

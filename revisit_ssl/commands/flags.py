@@ -6,29 +6,57 @@ import os
 import re
 import signal
 import sys
+import threading
 
 import tyro
 
 from revisit_ssl.errors import InputError, Interrupted, reason
 
 
-def guarded(work, command):
+class Terminated(BaseException):
+    """SIGTERM came while nothing was handling it, as training does."""
+
+
+@contextlib.contextmanager
+def raising_on_sigterm():
+    """SIGTERM raises Terminated: what is half-written is removed on the way out."""
+
+    def end(number, frame):
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only there do signals arrive
+        return
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def guarded(work, command, *, resume=""):
     """Runs ``work``; turns bad input, signals and TensorFlow's own errors into one line and an exit status.
 
     Args:
         work: called without arguments.
         command: what was typed, for the line that says how to go on.
+        resume: the flag that it needs to go on.
 
     Returns:
-        What ``work`` returns where that is an exit status, else 0, or the error's: 2 for bad input, 130 after Ctrl-C.
+        What ``work`` returns where that is an exit status, else 0, also after SIGTERM, or the error's: 2 for bad input,
+        130 after Ctrl-C.
     """
+    again = command if not resume or resume in command else f"{command} {resume}"
     try:
-        return work() or 0
+        with raising_on_sigterm():
+            return work() or 0
+    except Terminated:
+        print(f"stopped by SIGTERM; go on with: {again}", file=sys.stderr)
+        return 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
-        again = command if "--resume" in command else f"{command} --resume"
         print(f"saved {stopped.checkpoint}\nresume with: {again}", file=sys.stderr)
         return 0 if stopped.signal == signal.SIGTERM else 130
     except BrokenPipeError:  # whoever read this, such as head, has gone

@@ -75,7 +75,7 @@ def main(arguments=None, *, form="revisit-ssl run"):
             from revisit_ssl.commands.work import run  # after the flags: help needs no TensorFlow
         return run(options)
 
-    return guarded(work, f"{form} {shlex.join(arguments)}")
+    return guarded(work, f"{form} {shlex.join(arguments)}", resume="--resume")
 
 
 def begin_drawing(options):

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import shlex
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,7 +18,7 @@ from typing import Annotated
 import tyro
 
 from revisit_ssl.commands.backbone_flags import under_backbone
-from revisit_ssl.commands.flags import guarded, read_flags
+from revisit_ssl.commands.flags import Terminated, guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import sweeps
@@ -93,6 +94,6 @@ def run_sweep(arguments, form, runner, command):
     parse = functools.partial(parse_run, form="run".join(form.rsplit("sweep", 1)))
     try:
         return sweep(options, under_backbone(overrides), parse=parse, runner=runner, command=command)
-    except KeyboardInterrupt:  # while it was planning; later ones are handed on to the runs
+    except (KeyboardInterrupt, Terminated) as stopped:  # while it was planning; later ones are handed on to the runs
         print(f"stopped; go on with: {command}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)

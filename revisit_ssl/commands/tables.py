@@ -12,7 +12,8 @@ from revisit_ssl.papers.obow.visual_words import write_visual_words
 from revisit_ssl.papers.older import named
 from revisit_ssl.papers.pages import compare, draw_gallery, left_out, write_paper_report
 from revisit_ssl.report.tables import probed, result_table, shown
-from revisit_ssl.runs.results import read_results, write_atomically, write_results
+from revisit_ssl.runs.files import write_atomically
+from revisit_ssl.runs.results import read_results, write_results
 
 
 def report(options, form="revisit-ssl report"):

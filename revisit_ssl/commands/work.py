@@ -1,12 +1,13 @@
 """What run and evaluate do once their flags are read: everything that takes TensorFlow."""
 
+import contextlib
 import dataclasses
 import os
 import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
-from revisit_ssl.distribute import XLA, get_strategy, is_chief
+from revisit_ssl.distribute import XLA, agree, get_strategy, is_chief
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
 from revisit_ssl.papers.pages import write_report
@@ -16,7 +17,7 @@ from revisit_ssl.runs.results import write_results
 from revisit_ssl.training.build import freeze
 from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
-from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
+from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished, writing
 
 
 def run(options):
@@ -31,26 +32,34 @@ def run(options):
         flush=True,
     )
     strategy = get_strategy(options.strategy)  # first of all: workers connect when TensorFlow starts
-    check_probes(recipe, options.data_dir)  # before the hours of training, not after
-    backbone = pretrain(
-        recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
-        xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
-    )
-    if is_chief():
-        unmark_finished(workdir)
-        if scores := training_results(recipe, read_history(workdir)):
-            write_results(os.path.join(workdir, "results.jsonl"), scores)
-        probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir), recipe.probes)
-        seconds = time.perf_counter() - begun
-        untrained = not (options.skip_random and find_pretext(recipe.pretext).trains)
-        mark_finished(workdir, untrained=untrained, seconds=seconds)
-        print(f"{seconds:.0f} s in all")
+    with contextlib.ExitStack() as held:
+
+        def begin():
+            held.enter_context(writing(workdir))
+            check_probes(recipe, options.data_dir)  # before the hours of training, not after
+            return None, {}
+
+        agree(strategy, begin)
+        backbone = pretrain(
+            recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
+            xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
+        )
+        if is_chief():
+            unmark_finished(workdir)
+            if scores := training_results(recipe, read_history(workdir)):
+                write_results(os.path.join(workdir, "results.jsonl"), scores)
+            probe_and_report(backbone, recipe, dataclasses.replace(options, workdir=workdir), recipe.probes)
+            seconds = time.perf_counter() - begun
+            untrained = not (options.skip_random and find_pretext(recipe.pretext).trains)
+            mark_finished(workdir, untrained=untrained, seconds=seconds)
+            print(f"{seconds:.0f} s in all")
 
 
 def evaluate_saved(options):
     """Loads, probes, reports."""
-    backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
-    probe_and_report(backbone, options.recipe, options, options.probes)
+    with writing(options.workdir):
+        backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
+        probe_and_report(backbone, options.recipe, options, options.probes)
 
 
 def probe_and_report(backbone, recipe, options, probes):

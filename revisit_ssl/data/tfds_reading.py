@@ -4,6 +4,8 @@
 import contextlib
 import functools
 import io
+import os
+import shutil
 
 import absl.logging
 import numpy as np
@@ -12,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from revisit_ssl.data.sources import Records
 from revisit_ssl.errors import InputError
+from revisit_ssl.runs.files import only_here
 
 
 def find_builder(name, place, *, make):
@@ -40,18 +43,27 @@ def find_builder(name, place, *, make):
 
 
 def make_set(builder, place):
-    """The prepared builder; several processes may try at once, the first to finish wins.
+    """The prepared builder; of several processes one makes it, and the others wait for that.
+
+    What killed processes have left of it is removed.
 
     Raises:
         InputError: ``place`` cannot be written to.
     """
     config = builder.builder_config
     name = f"{builder.name}/{config.name}" if config else builder.name
-    with _quiet():
+    folder = os.path.dirname(str(builder.data_path))  # of its versions
+    # TFDS' own lines are hidden, not those about the lock.
+    with only_here(folder, "making.lock", "another process", wait=True, flag="--data-dir"), _quiet():
+        ready = tfds.builder(name, data_dir=place)
+        if ready.is_prepared():
+            return ready
+        for left in ready.data_path.parent.glob("incomplete.*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             builder.download_and_prepare()
-        except (OSError, tf.errors.OpError) as error:  # another process was faster, or the folder cannot be written
-            if not tfds.builder(name, data_dir=place).is_prepared():
+        except (OSError, tf.errors.OpError) as error:  # the folder cannot be written, or another process was faster,
+            if not tfds.builder(name, data_dir=place).is_prepared():  # where there are no locks
                 reason = str(error).splitlines()[0]
                 raise InputError(
                     f"cannot write {builder.name} into {place} ({reason}); choose another --data-dir"

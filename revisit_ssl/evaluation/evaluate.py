@@ -1,5 +1,6 @@
 """evaluate(): a frozen backbone -> a bench -> every probe -> results."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -17,6 +18,7 @@ from revisit_ssl.runs import results
 from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.monitor import TEST_COLUMN, knn_temperature, watched_endpoint
+from revisit_ssl.training.workdir import writing
 
 
 def evaluate(
@@ -43,7 +45,8 @@ def evaluate(
         ``base.class_groups``.
 
     Raises:
-        InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk.
+        InputError: unlabelled data, an unknown probe or endpoint, a trainable backbone, a full disk, another process
+            that writes to the workdir.
     """
     measured = {name: p for name, p in recipe.probes.items() if probes is None or name in probes}
     asked = dataclasses.replace(recipe, probes=measured)
@@ -53,14 +56,15 @@ def evaluate(
     groups = training_groups(recipe, sources["train"], data_dir)
     shared = of_probing(recipe, backbone, weights, trained_steps(workdir)) | {"probe_train": fitted_on(asked)}
     found = []
-    for name, probe in measured.items():
-        if not quiet:
-            print(f"{weights}: {name} probe on {', '.join(bench.endpoints)}", file=sys.stderr, flush=True)
-        for score in probe.measure(bench):
-            new = as_results(score, name, shared, groups)
-            found.extend(new)
-            if workdir is not None:
-                results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
+    with contextlib.nullcontext() if workdir is None else writing(str(workdir)):
+        for name, probe in measured.items():
+            if not quiet:
+                print(f"{weights}: {name} probe on {', '.join(bench.endpoints)}", file=sys.stderr, flush=True)
+            for score in probe.measure(bench):
+                new = as_results(score, name, shared, groups)
+                found.extend(new)
+                if workdir is not None:
+                    results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
     return found
 
 
@@ -146,7 +150,8 @@ def vocabulary_results(recipe, history):
     Returns:
         [Result] with probe "vocabulary", the level as endpoint, split "train", of each of the pretext's
         ``kept_columns`` (batch_perplexity_block4 is batch_perplexity of that level; used is in percent): the mean over
-        the last tenth of the log, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS.
+        the last tenth of the steps, and in ``extra`` the curve [[epoch, number]], thinned to CURVE_POINTS. Both go by
+        the steps of the rows, so that a log that lacks some gives the same, but for what these said.
     """
     rows = history.log
     kept = re.compile(rf"({'|'.join(find_pretext(recipe.pretext).kept_columns) or '(?!)'})(?:_(block\d))?")
@@ -157,12 +162,15 @@ def vocabulary_results(recipe, history):
     for name, parts in columns.items():
         metric, level = parts.groups()
         scale = 100 if metric == "used" else 1
-        curve = [[row["epoch"], round(scale * row[name], 4)] for row in rows if np.isfinite(row.get(name, np.nan))]
-        if not curve:
+        seen = [row for row in rows if np.isfinite(row.get(name, np.nan))]
+        if not seen:
             continue
-        last = float(np.mean([value for _, value in curve[-max(1, len(curve) // 10) :]]))
-        places = np.unique(np.linspace(0, len(curve) - 1, min(CURVE_POINTS, len(curve))).astype(int))
-        extra = {"curve": [curve[i] for i in places]}
+        steps, values = (np.array([row[key] for row in seen], float) for key in ("step", name))
+        late = steps > 0.9 * steps[-1]  # the last row's are: it is never empty
+        last = float(np.average(scale * values[late], weights=np.diff(steps, prepend=0)[late]))
+        wanted = np.linspace(steps[0], steps[-1], CURVE_POINTS)
+        places = np.unique(np.searchsorted(steps, wanted, side="right") - 1)
+        extra = {"curve": [[seen[i]["epoch"], round(scale * values[i], 4)] for i in places]}
         found.append(
             results.Result(metric=metric, value=round(last, 4), endpoint=level or "", extra=extra, **shared)
         )

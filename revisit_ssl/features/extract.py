@@ -19,7 +19,7 @@ from revisit_ssl.errors import InputError, reason, require
 from revisit_ssl.features.checks import blocks, check_endpoints, check_finite, check_frozen
 from revisit_ssl.features.pooling import POOLINGS
 from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
-from revisit_ssl.runs.results import discard
+from revisit_ssl.runs.files import discard, locked, remove_left_overs
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def _cached(backbone, source, spec, cache_dir):
     require(
         "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
     )
+    remove_left_overs(str(cache_dir))
     found, writers, key = {}, {}, spec.key(backbone, source)
     for name in spec.endpoints:
         path = feature_path(cache_dir, name, key)
@@ -203,6 +204,8 @@ class _Memory:
 class _File:
     """A .npy file written front to back under a temporary name, then its .json; several processes may do so at once.
 
+    It is locked while it is written to, so that others can tell it from what a killed process has left.
+
     Not through a memory map: writing to a mapped page on a full disk kills the process with SIGBUS, ``write`` raises.
     """
 
@@ -224,7 +227,10 @@ class _File:
 
     def _open(self, width):
         self.width = width
-        self.file = open(self.partial, "wb")  # noqa: SIM115 - closed by finish or abandon
+        while self.file is None or not os.path.exists(self.partial):  # removed as a left-over before it was locked
+            self.file = open(self.partial, "wb")  # noqa: SIM115 - closed by finish or abandon
+            with contextlib.suppress(OSError):  # a file system without locks: there nobody removes anything
+                locked(self.file)
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, width)}
         np.lib.format.write_array_header_1_0(self.file, header)
 
@@ -232,11 +238,12 @@ class _File:
         facts = {"shape": [self.rows, self.width], "crc32": self.checksum, "key": self.key}
         notes = f"{self.partial}.json"
         try:
-            self.file.close()
+            self.file.flush()
             with open(notes, "w") as file:
                 file.write(json.dumps(facts, indent=2) + "\n")
             os.replace(notes, f"{self.path}.json")
             os.replace(self.partial, self.path)  # last: what is there counts
+            self.file.close()  # not before: its lock is that of both
         except OSError as error:
             discard(notes)
             raise self._full(error) from None

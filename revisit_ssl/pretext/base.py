@@ -43,7 +43,8 @@ class Pretext(keras.Model):
     """Recipe fields that ``testing.check_pretext`` changes, as for ``override``: a term that the method may carry, or
     sizes at which rounding decides nothing, so that two replicas can give the numbers of one device."""
     total_steps = None
-    """Optimiser steps of the whole run, for schedules of the method's own; known once the model is compiled."""
+    """Optimiser steps of the whole run, for schedules of the method's own; known once the model is compiled. Who uses
+    it says so in ``needs_end``."""
 
     def __init__(self, backbone, *, views=None, seed=0):
         super().__init__(name=type(self).__name__.lower())
@@ -55,6 +56,11 @@ class Pretext(keras.Model):
     def from_recipe(cls, recipe, backbone, source):
         """The pretext for a recipe; ``source`` tells the number of images and classes."""
         return cls(backbone, views=recipe.views, seed=recipe.seed)
+
+    @classmethod
+    def needs_end(cls, options):
+        """Whether a step depends on ``total_steps``: such a run cannot be made longer."""
+        return False
 
     @property
     def crops(self):

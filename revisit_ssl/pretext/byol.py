@@ -52,6 +52,10 @@ class BYOL(Pretext):
         self.ready("loss", "instance", *(("cld", "group_accuracy") if o.cld.weight else ()))
 
     @classmethod
+    def needs_end(cls, options):
+        return options.momentum_schedule == "cosine"
+
+    @classmethod
     def from_recipe(cls, recipe, backbone, source):
         norm = {"norm": recipe.norm, "bn_group": recipe.bn_group}
         return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed, **norm)

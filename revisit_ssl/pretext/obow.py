@@ -89,6 +89,10 @@ class OBoW(MultiCrop):
         self.ready("loss", *kinds, "cross_entropy", "target_entropy", *of_levels, *monitor)
 
     @classmethod
+    def needs_end(cls, options):
+        return options.momentum_schedule == "cosine"
+
+    @classmethod
     def from_recipe(cls, recipe, backbone, source):
         options = {"options": recipe.task, "classes": source.num_classes, "norm": recipe.norm}
         return cls(backbone, **options, views=recipe.views, seed=recipe.seed)

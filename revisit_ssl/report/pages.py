@@ -7,7 +7,7 @@ import tensorflow as tf
 from revisit_ssl.errors import InputError
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Heading, Picture, Table, Text, as_html, as_markdown
-from revisit_ssl.runs import results as storage
+from revisit_ssl.runs import files as storage
 
 
 def write_page(title, blocks, folder, name):

@@ -39,6 +39,39 @@ def trained(recipe):
     return values | options
 
 
+def trained_values(recipe):
+    """{field: plain value} of all that trains the weights, defaults too: what a checkpoint says of its recipe."""
+    values = dataclasses.asdict(recipe)
+    return {f.name: values[f.name] for f in dataclasses.fields(Pretraining)}
+
+
+def differing(held, wanted, but=()):
+    """The fields in which two recipes differ, for a line; "" where they do not.
+
+    Args:
+        held, wanted: recipes, or plain values; a field that one of the two lacks is not compared where they are plain,
+            as they may have been written by another version.
+        but: names of fields that may differ.
+    """
+    a, b = flatten(held), flatten(wanted)
+    names = [name for name in {**a, **b} if name.partition(".")[0] not in but]
+    if isinstance(held, dict):
+        names = [name for name in names if name in a and name in b]
+        a, b = ({name: json.loads(json.dumps(values[name])) for name in names} for values in (a, b))
+    changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in names if a.get(name) != b.get(name)]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "; ".join(changed[:3]) + more
+
+
+def flatten(value, prefix=""):
+    """{"optimizer.lr": 0.1, …} of nested dataclasses and mappings."""
+    flat = {}
+    for name, field in (value if isinstance(value, dict) else vars(value)).items():
+        nested = hasattr(field, "__dataclass_fields__") or isinstance(field, dict)
+        flat.update(flatten(field, f"{prefix}{name}.") if nested else {prefix + name: field})
+    return flat
+
+
 def digest(values):
     """Eight hex digits of plain values, whatever their order."""
     values = json.loads(json.dumps(values), parse_int=float)  # 6 epochs and 6.0 are the same

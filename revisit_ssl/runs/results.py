@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError, reason
+from revisit_ssl.errors import InputError
+from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.machine import hardware, machine
 
 
@@ -112,33 +113,6 @@ def read_results(path):
         except (json.JSONDecodeError, TypeError) as error:
             raise InputError(f"{path} line {number} is not a result ({error}); remove the line") from None
     return results
-
-
-def write_atomically(path, data):
-    """Writes text or bytes so that ``path`` holds either the old content or all of the new.
-
-    Raises:
-        InputError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    path = str(path)
-    partial = f"{path}.partial"
-    try:
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-        with tf.io.gfile.GFile(partial, "wb" if isinstance(data, bytes) else "w") as file:
-            file.write(data)
-        tf.io.gfile.rename(partial, path, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
-        discard(partial)
-        raise InputError(f"cannot write {path} ({reason(error)}); free space or choose another --workdir") from None
-
-
-def discard(path):
-    """Removes a half-written file if it is there; silent where even that fails, since an error is being reported."""
-    try:
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.remove(path)
-    except (OSError, tf.errors.OpError):
-        pass
 
 
 def provenance():

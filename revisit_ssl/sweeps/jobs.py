@@ -5,7 +5,6 @@ the lock of its own log, so that a child which outlives its parent is seen by th
 """
 
 import contextlib
-import fcntl
 import glob
 import os
 import signal
@@ -14,7 +13,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from revisit_ssl.errors import InputError, reason
+from revisit_ssl.errors import reason
+from revisit_ssl.runs import files
+from revisit_ssl.runs.files import is_taken
 
 LOCK = "sweep.lock"
 LOG = "run.log"
@@ -95,7 +96,7 @@ def _start(job, device):
     """(process, where in the log its words begin)"""
     os.makedirs(job.folder, exist_ok=True)
     with open(job.log, "ab") as log:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.locked(log)
         for name, text in job.files.items():
             partial = os.path.join(job.folder, f"{name}.partial")
             with open(partial, "w", encoding="utf-8") as file:
@@ -131,39 +132,13 @@ def _what_failed(job, code, offset):
         return exit_reason(code, log.read().decode(errors="replace"))
 
 
-@contextlib.contextmanager
 def only_here(folder):
-    """Holds the folder's lock; makes the folder.
+    """Holds the folder's lock, a context; makes the folder.
 
     Raises:
-        InputError: another process holds it, or the folder cannot be written to.
+        InputError: another sweep holds it, or the folder cannot be written to.
     """
-    path = os.path.join(folder, LOCK)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        lock = open(path, "a+")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(f"cannot write to {folder} ({reason(error)}); choose another --workdir") from None
-    with lock:
-        if not _locked(lock):
-            lock.seek(0)
-            raise InputError(
-                f"another sweep (process {lock.read().strip()}) works in {folder}; wait for its end or choose another "
-                "--workdir"
-            )
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
-
-
-def is_taken(path):
-    """Whether a process holds the lock of that file."""
-    try:
-        with open(path, "r+b") as file:  # some file systems lock only what is open for writing
-            return not _locked(file)
-    except FileNotFoundError:
-        return False
+    return files.only_here(folder, LOCK, "another sweep")
 
 
 def wait_for_orphans(folder):
@@ -178,17 +153,6 @@ def wait_for_orphans(folder):
 
 def _logs(folder):
     return os.path.join(glob.escape(folder), "*", LOG)
-
-
-def _locked(file):
-    """Takes the lock, which ends when the file is closed; False where somebody else has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise InputError(f"cannot lock {file.name} ({reason(error)}); choose a --workdir on a local disk") from None
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ from revisit_ssl.errors import InputError, require
 from revisit_ssl.features.extract import compile_frozen
 from revisit_ssl.features.representation import NetworkInput, images_at_once, represent
 from revisit_ssl.recipe import to_json
+from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.identity import setting_id
-from revisit_ssl.runs.results import provenance, write_atomically
+from revisit_ssl.runs.results import provenance
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.training.build import (
     Plan,

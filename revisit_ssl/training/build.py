@@ -13,9 +13,10 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.features.checks import check_endpoints
 from revisit_ssl.features.representation import NetworkInput, check_input
 from revisit_ssl.pretext import find_pretext
-from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint
+from revisit_ssl.runs.identity import trained_values
+from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint, read_about
 from revisit_ssl.training.optimizers import build_optimizer
-from revisit_ssl.training.workdir import read_recipe
+from revisit_ssl.training.workdir import LENGTH, can_grow, read_recipe
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def load_pretext(workdir, *, data_dir=None):
     source = open_pretraining(recipe, data_dir)
     model = build_pretext(recipe, source)
     compile_pretext(model, recipe, plan_steps(recipe, source))
-    if not restore(model, str(workdir)):
+    if not restore(model, str(workdir), recipe)[0]:
         raise InputError(f"{workdir} holds no checkpoint; train first")
     path = os.path.join(str(workdir), "backbone.keras")
     if tf.io.gfile.exists(path):
@@ -143,10 +144,17 @@ def load_pretext(workdir, *, data_dir=None):
     return model
 
 
-def restore(model, workdir):
-    """Loads the newest checkpoint and returns its step, 0 where there is none yet."""
+def restore(model, workdir, recipe):
+    """Loads the newest checkpoint.
+
+    Returns:
+        (its step, the open window of its log); (0, {}) where there is none yet.
+    """
     paths = list_checkpoints(os.path.join(workdir, "checkpoints"))
-    return load_checkpoint(paths[-1], model) if paths else 0
+    if not paths:
+        return 0, {}
+    step = load_checkpoint(paths[-1], model, trained_values(recipe), but=LENGTH if can_grow(recipe) else ())
+    return step, read_about(paths[-1]).get("log", {})
 
 
 def freeze(backbone):

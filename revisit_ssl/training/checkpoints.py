@@ -1,5 +1,7 @@
-"""Checkpoints of a training run: every weight and optimiser variable and the step, in one atomically written file."""
+"""Checkpoints of a training run: every weight and optimiser variable, the step, and whose they are, in one atomically
+written file."""
 
+import json
 import os
 import re
 import tempfile
@@ -9,19 +11,23 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.distribute import to_numpy
-from revisit_ssl.errors import InputError, reason
-from revisit_ssl.runs.results import discard
+from revisit_ssl.errors import InputError, reason, require
+from revisit_ssl.runs.files import discard, put_in_place
+from revisit_ssl.runs.identity import differing
 
-_NAME = re.compile(r"step-(\d{9})\.npz$")
+_NAME = re.compile(r"step-(\d{9,})\.npz")
+
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, tf.errors.OpError)
 
 
-def save_checkpoint(folder, model, step, *, keep=2, write=True):
+def save_checkpoint(folder, model, step, *, about=None, keep=2, write=True):
     """Writes ``folder``/step-000000123.npz and removes all but the newest ``keep``.
 
     Args:
         folder: local path or gs:// address.
         model: compiled Pretext.
         step: int, optimiser steps done.
+        about: plain values that go with it: "recipe", the fields that train it, and "log", its open window.
         write: False on workers that only take part in reading distributed variables.
 
     Returns:
@@ -44,10 +50,10 @@ def save_checkpoint(folder, model, step, *, keep=2, write=True):
             # np.savez seeks in its file, which a remote one cannot do: those are written here and copied.
             local = os.path.join(scratch, "step.npz") if "://" in partial else partial
             with open(local, "wb") as file:
-                np.savez(file, step=np.int64(step), **arrays)
+                np.savez(file, step=np.int64(step), about=np.array(json.dumps(about or {})), **arrays)
             if local != partial:
                 tf.io.gfile.copy(local, partial, overwrite=True)
-        tf.io.gfile.rename(partial, path, overwrite=True)
+        put_in_place(partial, path)
     except (OSError, tf.errors.OpError) as error:
         discard(partial)
         raise InputError(
@@ -59,21 +65,31 @@ def save_checkpoint(folder, model, step, *, keep=2, write=True):
     return path
 
 
-def load_checkpoint(path, model):
+def load_checkpoint(path, model, trained=None, *, but=()):
     """Restores ``model`` to the bit and returns its step.
 
+    Args:
+        path: of the checkpoint.
+        model: compiled Pretext.
+        trained: the fields that train it, ``runs.identity.trained_values`` of its recipe; None: they are not compared.
+        but: fields that may differ.
+
     Raises:
-        InputError: damaged (every array carries a CRC), or of another network.
+        InputError: damaged (every array carries a CRC), of another network, recipe or step than its name says.
     """
     state = _state(model)
     try:
         with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = [stored[f"{i:05d}"] for i in range(len(stored.files) - 1)]
+            arrays = [stored[f"{i:05d}"] for i in range(sum(name.isdigit() for name in stored.files))]
             step = int(stored["step"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, tf.errors.OpError) as error:
-        raise InputError(
-            f"checkpoint {path} is damaged ({reason(error)}); delete it and --resume from the one before"
-        ) from None
+    except UNREADABLE as error:
+        raise damaged(path, error) from None
+    named = _NAME.fullmatch(os.path.basename(str(path)))
+    other = "it was renamed or copied: delete it and --resume from the one before"
+    own = named is not None and int(named.group(1)) == step
+    require(own, f"checkpoint {path} holds step {step}, which is not what its name says; {other}")
+    foreign = differing(read_about(path).get("recipe", {}), trained or {}, but)
+    require(not foreign, f"checkpoint {path} is of another recipe ({foreign}); {other}, or choose another --workdir")
     shapes = [tuple(v.shape) for v in state]
     if shapes != [a.shape for a in arrays]:
         raise InputError(
@@ -85,18 +101,36 @@ def load_checkpoint(path, model):
     return step
 
 
+def read_about(path):
+    """What ``save_checkpoint`` was given as ``about``; {} of an older file.
+
+    Raises:
+        InputError: a damaged one.
+    """
+    try:
+        with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return json.loads(str(stored["about"])) if "about" in stored.files else {}
+    except UNREADABLE as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path, error):
+    """The InputError for a checkpoint that cannot be read."""
+    return InputError(f"checkpoint {path} is damaged ({reason(error)}); delete it and --resume from the one before")
+
+
 def list_checkpoints(folder):
     """Paths of the complete checkpoints, oldest first."""
     folder = str(folder)
     if not tf.io.gfile.isdir(folder):
         return []
-    names = sorted(name for name in tf.io.gfile.listdir(folder) if _NAME.search(name))
+    names = sorted(name for name in tf.io.gfile.listdir(folder) if _NAME.fullmatch(name))
     return [os.path.join(folder, name) for name in names]
 
 
 def step_of(path):
     """The step in a checkpoint's name."""
-    return int(_NAME.search(str(path)).group(1))
+    return int(_NAME.fullmatch(os.path.basename(str(path))).group(1))
 
 
 def _state(model):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import train_batches
+from revisit_ssl.distribute import gather_workers, of_workers
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
@@ -67,15 +68,27 @@ def distributed_batches(source, strategy, first, options):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; ends a run that diverged."""
+    """Saves every ``save_every`` steps, at the end and when ``stop`` holds a signal; ends a run that diverged.
 
-    def __init__(self, model, workdir, steps, *, write, stop):
+    Args:
+        model: compiled Pretext.
+        workdir: of the run.
+        steps: {"start", "last", "save_every"}.
+        log: progress.Log, which counts a step before this callback does; written down before each checkpoint.
+        trained: ``runs.identity.trained_values`` of the recipe, which a checkpoint carries.
+        write: whether this process writes files.
+        stop: list of signals, see ``stop_signals``.
+    """
+
+    def __init__(self, model, workdir, steps, *, log, trained, write, stop):
         super().__init__()
         self.pretext = model
         self.folder = os.path.join(workdir, "checkpoints")
         self.step = steps["start"]
         self.last = steps["last"]
         self.save_every = steps["save_every"]
+        self.log = log
+        self.trained = trained
         self.write = write
         self.stop = stop
         # Reading the loss waits for the device: free on a CPU, a stall of the pipeline on an accelerator.
@@ -83,18 +96,33 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        save = self.step % self.save_every == 0 or self.step == self.last or self.stop
+        stop = self.asked_to_stop()
+        save = self.step % self.save_every == 0 or self.step == self.last or stop
         if (save or self.step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
             self.diverged(f"loss is {float(logs['loss'])}")
         if not save:
             return
-        path = save_checkpoint(self.folder, self.pretext, self.step, write=self.write)
+        self.log.flush()
+        about = {"recipe": self.trained, "log": self.log.open_window()}
+        path = save_checkpoint(self.folder, self.pretext, self.step, about=about, write=self.write)
         if path is None:
             self.diverged("a weight is not finite")
-        if self.stop:
-            raise Interrupted(self.stop[0], path)
+        if stop:
+            raise Interrupted(stop, path)
+
+    def asked_to_stop(self):
+        """The number of the signal, or 0. Several workers stop after the same step, whichever of them was asked."""
+        number = self.stop[0] if self.stop else 0
+        if not of_workers(self.pretext.distribute_strategy):
+            return number
+        return int(gather_workers(self.pretext.distribute_strategy, [number])[:, 0].max()) if self.looks() else 0
+
+    def looks(self):
+        """Whether this is a step at which the host waits for the device."""
+        return self.step % self.check_every == 0 or self.step == self.last
 
     def diverged(self, what):
+        self.log.flush()
         rate = float(np.asarray(self.pretext.optimizer.learning_rate))
         good = (list_checkpoints(self.folder) or ["none yet"])[-1]
         raise TrainingDiverged(

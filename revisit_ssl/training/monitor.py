@@ -1,5 +1,6 @@
 """--monitor knn:N: what the features are worth while training goes on. Logged, never used to select anything."""
 
+import math
 import os
 import sys
 
@@ -14,7 +15,7 @@ from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
-from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.training.progress import LOOKS, read_log
 
 GALLERY, QUERIES, NEIGHBOURS = 2000, 1000, 200
@@ -54,14 +55,15 @@ class Monitor(keras.callbacks.Callback):
     that of directions spread evenly.
     """
 
-    def __init__(self, backbone, recipe, every, workdir, data_dir, *, split="val", last=None):
+    def __init__(self, backbone, recipe, every, workdir, data_dir, *, split="val", plan=None):
         super().__init__()
         self.backbone = backbone
         self.recipe = recipe
         self.every = every
         self.path = os.path.join(workdir, LOOKS)
         self.split = split
-        self.last = last if split == "test" else None
+        self.plan = plan
+        self.last = plan.total if plan and split == "test" else None
         self.endpoint = watched_endpoint(recipe)
         self.sources = [
             open_source(recipe.probed_dataset, part, data_dir=data_dir, seed=recipe.seed)
@@ -75,9 +77,19 @@ class Monitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(to_numpy(self.model.optimizer.iterations))
-        if (epoch + 1) % self.every and step != self.last:
-            return
-        row = {"step": step, "epoch": epoch + 1} | self.look()
+        if (epoch + 1) % self.every == 0 or step == self.last:
+            self.note(step, epoch + 1)
+
+    def catch_up(self, step):
+        """The look after ``step`` steps that a stop between them and the look has prevented."""
+        epoch, rest = math.ceil(step / self.plan.per_epoch), step % self.plan.per_epoch
+        due = (rest == 0 and epoch % self.every == 0) or step == self.last
+        if step and due and all(row["step"] != step for row in read_log(self.path)):
+            self.note(step, epoch)
+
+    def note(self, step, epoch):
+        """One more row of monitor.csv."""
+        row = {"step": step, "epoch": epoch} | self.look()
         if not is_chief():
             return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
@@ -86,7 +98,7 @@ class Monitor(keras.callbacks.Callback):
         print("\nmonitor " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), file=sys.stderr)
         if row["effective_rank"] < 2 or row["feature_std_ratio"] < 0.1:
             print(
-                f"warning: features have collapsed at epoch {epoch + 1} (effective rank {row['effective_rank']:.1f}, "
+                f"warning: features have collapsed at epoch {epoch} (effective rank {row['effective_rank']:.1f}, "
                 f"deviation {row['feature_std_ratio']:.2f} of an even spread)",
                 file=sys.stderr,
             )

@@ -1,5 +1,6 @@
 """pretrain(): recipe -> devices, data, network, training with exact restart -> backbone.keras."""
 
+import contextlib
 import json
 import os
 import sys
@@ -9,11 +10,13 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source
-from revisit_ssl.distribute import get_strategy, is_chief, use_xla
+from revisit_ssl.distribute import agree, get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.recipe import to_json
-from revisit_ssl.runs import results
+from revisit_ssl.runs.environment import check_environment, note_environment
+from revisit_ssl.runs.files import discard, put_in_place, write_atomically
+from revisit_ssl.runs.identity import recipe_id, trained_values
 from revisit_ssl.training.build import (
     build_pretext,
     check_devices,
@@ -25,11 +28,12 @@ from revisit_ssl.training.build import (
     restore,
     try_views,
 )
+from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.history import SCORE
 from revisit_ssl.training.loop import Keeper, stop_signals, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
-from revisit_ssl.training.workdir import RECIPE, check_workdir
+from revisit_ssl.training.workdir import BACKBONE, RECIPE, as_held, check_workdir, reopen, writing
 
 # Below this many steps the moving statistics still remember their start (0.99^1000 = 4e-5 of it would be left).
 REESTIMATE_BELOW = 1000
@@ -52,10 +56,12 @@ def pretrain(
     Args:
         recipe: Recipe.
         workdir: folder (or gs:// address) for recipe.json, environment.json, log.csv, tensorboard/, checkpoints/ and
-            backbone.keras. One workdir holds one recipe.
+            backbone.keras. One workdir holds one recipe, and one run at a time writes there; of several workers the
+            first one, and all of them have to see it.
         strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
         data_dir: where TFDS data sets lie.
-        resume: go on from the newest checkpoint, or return at once what a finished run left.
+        resume: go on from the newest checkpoint, or return at once what a finished run left; a run that was meant to
+            be shorter becomes as long as the recipe says, where no schedule depends on it.
         xla: compile the step with XLA; None decides by the device.
         save_every: steps between checkpoints.
         monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
@@ -74,49 +80,86 @@ def pretrain(
     watched = parse_monitor(monitor)
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
-    path = os.path.join(workdir, "backbone.keras")
-    if check_workdir(recipe, workdir, resume=resume) == "trained":
-        return freeze(load_backbone(path))
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
-    check_devices(recipe, strategy, xla)
+    with contextlib.ExitStack() as held:
+
+        def begin():
+            held.enter_context(writing(workdir))
+            check_devices(recipe, strategy, xla)
+            return opened(recipe, workdir, data_dir, resume)
+
+        state, source, plan = agree(strategy, begin)
+        if state == "trained":
+            return freeze(load_backbone(os.path.join(workdir, BACKBONE)))
+        with strategy.scope():
+            model = build_pretext(recipe, source)
+            if plan.total:
+                compile_pretext(model, recipe, plan, xla)
+        exported = model.exported
+        start, window = agree(strategy, lambda: checked(model, recipe, workdir, state, source, plan))
+        if is_chief():  # nothing is written before all that can be checked is checked
+            say_what_runs(recipe, workdir, state, replicas=strategy.num_replicas_in_sync, resumed=start > 0)
+        if plan.total:
+            log = Log(workdir, recipe, plan, start=start, window=window, write=is_chief(), quiet=quiet)
+            callbacks = [*model.callbacks(source), log]
+            if watched:
+                split, every = watched
+                callbacks.append(Monitor(exported, recipe, every, workdir, data_dir, split=split, plan=plan))
+                callbacks[-1].catch_up(start)
+        if start < plan.total:
+            with stop_signals() as stop, log.kept():
+                steps, trained = {"start": start, "last": plan.total, "save_every": save_every}, trained_values(recipe)
+                keeper = Keeper(model, workdir, steps, log=log, trained=trained, write=is_chief(), stop=stop)
+                train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
+        score = pretext_score(model, recipe, data_dir) if plan.total else {}
+        if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
+            reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+        if is_chief():
+            if score:
+                write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
+            export_backbone(exported, os.path.join(workdir, BACKBONE))
+        return freeze(exported)
+
+
+def opened(recipe, workdir, data_dir, resume):
+    """What a worker finds before anything is built, for ``agree``: ((state, Source, Plan), what all have to find).
+
+    Source and Plan are None of a run that is trained.
+    """
+    state = check_workdir(recipe, workdir, resume=resume, grow=True)
+    checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
+    facts = {
+        "the step of the newest checkpoint": step_of(checkpoints[-1]) if checkpoints else 0,
+        "backbone.keras, which is there or not": int(state == "trained"),
+        "the recipe": int(recipe_id(recipe), 16),
+    }
+    if state == "trained":
+        return (state, None, None), facts
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     source = open_pretraining(recipe, data_dir)
     plan = plan_steps(recipe, source)
-    with strategy.scope():
-        model = build_pretext(recipe, source)
-        if plan.total:
-            compile_pretext(model, recipe, plan, xla)
-    exported = check_model(model, recipe, plan, strategy.num_replicas_in_sync)
+    return (state, source, plan), facts | {"the images": source.num_examples, "the steps": plan.total}
+
+
+def checked(model, recipe, workdir, state, source, plan):
+    """The checks that come before a step, for ``agree``: ((steps that are done, open window of the log), facts)."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    check_model(model, recipe, plan, replicas)
     try_views(model, source)
-    start = restore(model, workdir) if resume and plan.total else 0
-    if is_chief():  # nothing is written before all that can be checked is checked
-        say_what_runs(recipe, workdir)
-    if start < plan.total:
-        callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
-        if watched:
-            split, every = watched
-            callbacks.append(Monitor(exported, recipe, every, workdir, data_dir, split=split, last=plan.total))
-        with stop_signals() as stop:
-            steps = {"start": start, "last": plan.total, "save_every": save_every}
-            keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)
-            train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
-    score = pretext_score(model, recipe, data_dir) if plan.total else {}
-    if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
-        reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
-    if is_chief():
-        if score:
-            results.write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
-        export_backbone(exported, path)
-    return freeze(exported)
+    start, window = restore(model, workdir, recipe) if state != "new" and plan.total else (0, {})
+    if start and is_chief():
+        check_environment(workdir, replicas, recipe.deterministic)
+    return (start, window), {"the step to go on from": start}
 
 
-def say_what_runs(recipe, workdir):
+def say_what_runs(recipe, workdir, state, *, replicas, resumed):
     """Writes recipe.json and environment.json."""
-    results.write_atomically(os.path.join(workdir, RECIPE), to_json(recipe))
-    environment = json.dumps(results.environment(), indent=2) + "\n"
-    results.write_atomically(os.path.join(workdir, "environment.json"), environment)
+    recipe = as_held(recipe, workdir) if state != "new" else recipe
+    recipe = reopen(recipe, workdir) if state == "shorter" else recipe
+    write_atomically(os.path.join(workdir, RECIPE), to_json(recipe))
+    note_environment(workdir, replicas, resumed=resumed)
 
 
 def export_backbone(backbone, path):
@@ -124,9 +167,9 @@ def export_backbone(backbone, path):
     partial = path.removesuffix(".keras") + ".partial.keras"
     try:
         backbone.save(partial)
-        tf.io.gfile.rename(partial, path, overwrite=True)
+        put_in_place(partial, path)
     except (OSError, tf.errors.OpError) as error:
-        results.discard(partial)
+        discard(partial)
         raise InputError(f"cannot write {path} ({reason(error)}); free some space, then --resume") from None
 
 

@@ -1,5 +1,6 @@
 """What a run says while it trains: a progress line, log.csv, TensorBoard."""
 
+import contextlib
 import csv
 import io
 import os
@@ -10,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.errors import InputError
+from revisit_ssl.runs.files import write_atomically
 
 LOG, LOOKS = "log.csv", "monitor.csv"  # in a run's folder
 
@@ -19,10 +21,18 @@ class Log(keras.callbacks.Callback):
     """Means over windows of steps, about 200 of them in a run, to log.csv, TensorBoard and the terminal.
 
     log.csv has one row per window: step, epoch, learning_rate, images_per_second, then the pretext's own scalars.
-    On a restart the rows after the checkpoint are dropped, since those steps are made again.
+    On a restart the rows after the checkpoint are dropped, since those steps are made again; of a window that was open
+    then the checkpoint has the sums so far, so that a run that was stopped logs what an undisturbed one does.
+
+    Args:
+        workdir, recipe, plan: of the run.
+        start: steps that are done.
+        window: ``open_window`` of that time, or {}.
+        write: whether this process writes files.
+        quiet: no line on the terminal.
     """
 
-    def __init__(self, workdir, recipe, plan, *, start, write, quiet):
+    def __init__(self, workdir, recipe, plan, *, start, window, write, quiet):
         super().__init__()
         self.path = os.path.join(workdir, LOG)
         self.plan = plan
@@ -36,16 +46,31 @@ class Log(keras.callbacks.Callback):
         self.begun = self.mark = time.perf_counter()
         self.first = self.mark_step = start
         self.shown = 0.0
+        self.sums, self.summed = window.get("sums", {}), window.get("steps", 0)  # of the open window
+        self.since, self.means = 0, {}  # steps since Keras forgot its running means, and these
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
+        self.since, self.means = self.since + 1, logs
         if self.step == self.first + 1:  # the first step traces and compiles: no measure of speed
             self.mark, self.mark_step = time.perf_counter(), self.step
         if self.step % self.every == 0 or self.step == self.plan.total:
-            self.window(logs)
+            self.window()
 
-    def window(self, logs):
-        scalars = {name: float(np.asarray(value)) for name, value in logs.items()}
+    def on_epoch_end(self, epoch, logs=None):
+        self.keep(self.open_window())  # Keras forgets its running means before the next epoch
+
+    def open_window(self):
+        """{"steps", "sums": {scalar: sum over them}} since the last row, plain values."""
+        sums = {name: self.sums.get(name, 0.0) + self.since * float(np.asarray(v)) for name, v in self.means.items()}
+        return {"steps": self.summed + self.since, "sums": sums if self.since else self.sums}
+
+    def keep(self, window):
+        self.sums, self.summed, self.since = window["sums"], window["steps"], 0
+
+    def window(self):
+        whole = self.open_window()
+        scalars = {name: value / whole["steps"] for name, value in whole["sums"].items()}
         now = time.perf_counter()
         rate = (self.step - self.mark_step) * self.batch_size / max(now - self.mark, 1e-9)
         row = {
@@ -57,6 +82,7 @@ class Log(keras.callbacks.Callback):
         self.rows.append(row)
         self.mark, self.mark_step = now, self.step
         self.model.reset_metrics()  # so that each row is the mean of its own window
+        self.keep({"steps": 0, "sums": {}})
         if self.write:
             with self.board.as_default(step=self.step):
                 for name, value in row.items():
@@ -89,6 +115,15 @@ class Log(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.flush()
+
+    @contextlib.contextmanager
+    def kept(self):
+        """Writes down what there is, however training ends."""
+        try:
+            yield
+        finally:
+            with contextlib.suppress(InputError):  # of a full disk, which another error tells of
+                self.flush()
 
 
 def read_log(path):

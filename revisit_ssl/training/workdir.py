@@ -1,20 +1,26 @@
 """The folder of a run: what it is called, the recipe in it, and how far the run has come."""
 
+import contextlib
+import dataclasses
 import json
 import os
 
 import tensorflow as tf
 
 from revisit_ssl.backbones import find_options as find_backbone_options
-from revisit_ssl.errors import InputError
+from revisit_ssl.distribute import is_chief
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.pretext import find_options, find_pretext
 from revisit_ssl.recipe import Recipe
+from revisit_ssl.runs.files import discard, only_here, remove_left_overs, write_atomically
+from revisit_ssl.runs.identity import differing
 from revisit_ssl.runs.old_recipe import upgrade
-from revisit_ssl.runs.results import discard, provenance, read_results, write_atomically
-from revisit_ssl.training.checkpoints import list_checkpoints
+from revisit_ssl.runs.results import provenance, read_results
+from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.values import build
 
-RECIPE, FINISHED = "recipe.json", "finished.json"
+RECIPE, FINISHED, BACKBONE, LOCK = "recipe.json", "finished.json", "backbone.keras", "run.lock"
+LENGTH = ("epochs", "max_steps")  # the fields of a recipe that say how long
 
 
 def run_name(recipe, variant=""):
@@ -90,16 +96,48 @@ def unmark_finished(workdir):
     discard(os.path.join(str(workdir), FINISHED))
 
 
-def check_workdir(recipe, workdir, *, resume):
-    """State of this recipe's run in the workdir: "new", "begun" or "trained".
+@contextlib.contextmanager
+def writing(workdir):
+    """Holds the lock of a run's folder and removes what killed runs have left half-written; workers that write nothing
+    hold nothing.
+
+    Raises:
+        InputError: another process writes there, or it cannot be written to.
+    """
+    check_folder(workdir)
+    with only_here(workdir, LOCK, "another run") if is_chief() else contextlib.nullcontext():
+        for folder in (workdir, os.path.join(workdir, "checkpoints")) if is_chief() else ():
+            remove_left_overs(folder)
+        yield
+
+
+def check_folder(workdir):
+    """InputError where the workdir is a file."""
+    is_file = tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir)
+    require(not is_file, f"workdir {workdir} is a file; choose a folder with --workdir")
+
+
+def can_grow(recipe):
+    """Whether a longer run of the recipe begins as this one does: no schedule knows where it ends."""
+    timeless = recipe.optimizer.schedule in ("constant", "step")
+    return timeless and not find_pretext(recipe.pretext).needs_end(recipe.task)
+
+
+def check_workdir(recipe, workdir, *, resume, grow=False):
+    """State of this recipe's run in the workdir: "new", "begun", "trained", or, with ``grow``, "shorter".
+
+    Args:
+        recipe: Recipe.
+        workdir: str.
+        resume: whether a run that is there may go on.
+        grow: whether it may have been meant to be shorter, where no schedule knows of that; "shorter" says that it was.
 
     Raises:
         InputError: the workdir holds a run of another recipe, or of this one and ``resume`` is off.
     """
-    if tf.io.gfile.exists(workdir) and not tf.io.gfile.isdir(workdir):
-        raise InputError(f"workdir {workdir} is a file; choose a folder with --workdir")
+    check_folder(workdir)
     path = os.path.join(workdir, RECIPE)
-    done = tf.io.gfile.exists(os.path.join(workdir, "backbone.keras"))
+    done = tf.io.gfile.exists(os.path.join(workdir, BACKBONE))
     begun = done or bool(list_checkpoints(os.path.join(workdir, "checkpoints")))
     if not begun and not tf.io.gfile.exists(path):
         return "new"
@@ -107,32 +145,57 @@ def check_workdir(recipe, workdir, *, resume):
         raise InputError(f"workdir {workdir} holds a run without recipe.json; choose another --workdir")
     held = read_recipe_file(path, {name: type(options) for name, options in recipe.probes.items()})
     if held != recipe:
-        changed = difference(held, recipe)
-        raise InputError(f"workdir {workdir} holds another recipe ({changed}); choose another --workdir")
+        longer = begun and grow and is_longer(held, recipe)
+        if longer and resume and can_grow(recipe):
+            return "shorter"
+        changed, why = difference(held, recipe), ""
+        if longer:
+            why = "; add --resume to make it longer" if can_grow(recipe) else "; its schedule depends on its length"
+        raise InputError(f"workdir {workdir} holds another recipe ({changed}){why}; choose another --workdir")
     if begun and not resume:
         state = "a finished" if done else "an unfinished"
         raise InputError(f"workdir {workdir} holds {state} run of this recipe; add --resume or change --workdir")
     return "trained" if done else "begun" if begun else "new"
 
 
+def is_longer(held, wanted):
+    """Whether two recipes differ in their length alone, and the second one is the longer."""
+    shortened = dataclasses.replace(wanted, **{name: getattr(held, name) for name in LENGTH})
+    ends = [recipe.max_steps if recipe.max_steps is not None else float("inf") for recipe in (held, wanted)]
+    return shortened == held and wanted.epochs >= held.epochs and ends[1] >= ends[0]
+
+
+def reopen(recipe, workdir):
+    """Makes of a run one that is to be longer: what it left at its end is removed, its results get another name.
+
+    Returns:
+        The recipe, which says at which step that was.
+    """
+    step = step_of(list_checkpoints(os.path.join(workdir, "checkpoints"))[-1])
+    # The recipe is written after this: whoever finds backbone.keras beside a recipe takes it for that one's.
+    for name in (FINISHED, BACKBONE, "pretext.json"):
+        discard(os.path.join(workdir, name))
+    path = os.path.join(workdir, "results.jsonl")
+    if tf.io.gfile.exists(path):
+        tf.io.gfile.rename(path, os.path.join(workdir, f"results-{step}-steps.jsonl"), overwrite=True)
+    return dataclasses.replace(recipe, extended_from=(*recipe.extended_from, step))
+
+
+def as_held(recipe, workdir):
+    """The recipe with what the one in the workdir says of its past."""
+    path = os.path.join(workdir, RECIPE)
+    if not tf.io.gfile.exists(path):
+        return recipe
+    return dataclasses.replace(recipe, extended_from=read_recipe_file(path).extended_from)
+
+
 def difference(held, wanted):
     """The fields in which two recipes differ, for an error line."""
-    a, b = flatten(held), flatten(wanted)
-    if set(held.probes) != set(wanted.probes):  # then their names say enough
-        a, b = ({k: v for k, v in flat.items() if not k.startswith("probes.")} for flat in (a, b))
-        a["probes"], b["probes"] = (" ".join(recipe.probes) or "none" for recipe in (held, wanted))
-    changed = [f"{name}: {a.get(name)} there, {b.get(name)} here" for name in {**a, **b} if a.get(name) != b.get(name)]
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return "; ".join(changed[:3]) + more
-
-
-def flatten(value, prefix=""):
-    """{"optimizer.lr": 0.1, …} of nested dataclasses and mappings."""
-    flat = {}
-    for name, field in (value if isinstance(value, dict) else vars(value)).items():
-        nested = hasattr(field, "__dataclass_fields__") or isinstance(field, dict)
-        flat.update(flatten(field, f"{prefix}{name}.") if nested else {prefix + name: field})
-    return flat
+    if set(held.probes) == set(wanted.probes):
+        return differing(held, wanted, but=("extended_from",))
+    names = [" ".join(recipe.probes) or "none" for recipe in (held, wanted)]  # they say enough
+    rest = differing(held, wanted, but=("extended_from", "probes"))
+    return "; ".join(filter(None, (rest, f"probes: {names[0]} there, {names[1]} here")))
 
 
 def run_state(recipe, workdir, *, untrained=True):

@@ -15,7 +15,7 @@ from revisit_ssl.papers.methods import method_name
 from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
 from revisit_ssl.report.page import Run, choose_queries, images_at
-from revisit_ssl.runs.results import write_atomically
+from revisit_ssl.runs.files import write_atomically
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 

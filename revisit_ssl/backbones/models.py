@@ -1,8 +1,11 @@
 """Built backbones: counted without values, and read from files."""
 
 import concurrent.futures
+import io
+import json
 import math
 import os
+import zipfile
 
 import keras
 import tensorflow as tf
@@ -33,6 +36,15 @@ def without_values(build):
         return thread.submit(shapes_only).result()
 
 
+def keras_of(path):
+    """Version of the Keras that wrote a ``.keras`` file, or None where it does not say."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file, zipfile.ZipFile(io.BytesIO(file.read())) as stored:
+            return json.loads(stored.read("metadata.json"))["keras_version"]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, tf.errors.OpError):
+        return None
+
+
 def load_backbone(path):
     """A backbone from a ``.keras`` file, or from a working directory that holds ``backbone.keras``.
 
@@ -57,9 +69,11 @@ def load_backbone(path):
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
         reason = str(error).strip().splitlines()
+        wrote, why = keras_of(path), "it is damaged or was not written by this package, export it again"
+        if wrote not in (None, keras.__version__):
+            why = f"Keras {wrote} wrote it and this is {keras.__version__}: pip install keras=={wrote}, or export it again"
         raise InputError(
-            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); "
-            "it is damaged or was not written by this package, export it again"
+            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); {why}"
         ) from error
     if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:
         raise InputError(

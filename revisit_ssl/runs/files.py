@@ -111,8 +111,8 @@ _held = {}  # {path: thread} of this process: what holds a folder may call what 
 
 
 @contextlib.contextmanager
-def only_here(folder, name, who, *, wait=False, flag="--workdir"):
-    """Holds the lock ``name`` of a folder, which is made; the thread that holds it may take it again.
+def only_here(folder, name, who, *, wait=False, again=False, flag="--workdir"):
+    """Holds the lock ``name`` of a folder, which is made.
 
     Nothing is locked in a bucket; where a file system has no locks one line says so. A folder that was made for the
     lock, and is still empty, is removed with it.
@@ -122,13 +122,14 @@ def only_here(folder, name, who, *, wait=False, flag="--workdir"):
         name: of the lock's file, which is there as long as it is held.
         who: "another run": who holds it where it is taken.
         wait: until it is free.
+        again: whether the thread that holds it may take it once more.
         flag: that names another folder.
 
     Raises:
         InputError: another process holds it, or the folder cannot be written to.
     """
     path = os.path.join(os.path.realpath(folder), name)
-    if "://" in folder or _held.get(path) == threading.get_ident():
+    if "://" in folder or (again and _held.get(path) == threading.get_ident()):
         yield
         return
     made = not os.path.isdir(folder)

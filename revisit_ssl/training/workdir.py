@@ -105,7 +105,7 @@ def writing(workdir):
         InputError: another process writes there, or it cannot be written to.
     """
     check_folder(workdir)
-    with only_here(workdir, LOCK, "another run") if is_chief() else contextlib.nullcontext():
+    with only_here(workdir, LOCK, "another run", again=True) if is_chief() else contextlib.nullcontext():
         for folder in (workdir, os.path.join(workdir, "checkpoints")) if is_chief() else ():
             remove_left_overs(folder)
         yield

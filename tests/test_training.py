@@ -1,12 +1,10 @@
-"""Exact restart, two worker processes, signals, NaN, workdirs: what a run survives and what it refuses."""
+"""Exact restart, NaN, workdirs: what a run survives and what it refuses."""
 
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -23,33 +21,36 @@ from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import clock, read_log
 
 ROOT = pathlib.Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data" / "tensorflow_datasets"
 TINY = dict(backbone="tiny", bench__endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
 
-# One training run in a process of its own: pretext, workdir, JSON of recipe changes, JSON of arguments of pretrain.
-RUNNER = """
-import json, sys
+# Bit-exact operations cannot be switched off again: a process of its own, which runs all cases. What a kill leaves is
+# the folder as it is at that moment: here it is copied then, and the copy is resumed.
+EXACT = """
+import json, shutil, sys
 sys.path.insert(0, "tests")
 import conftest
 from revisit_ssl import get_recipe, pretrain
 from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.training.loop import Keeper
+
 BACKBONES["tiny"] = conftest.tiny_backbone
-changes, arguments = json.loads(sys.argv[3]), json.loads(sys.argv[4])
-pretrain(get_recipe(sys.argv[1], "smoke", **changes), sys.argv[2], quiet=True, **arguments)
+kept = Keeper.on_train_batch_end
+
+def copying(self, batch, logs=None):
+    kept(self, batch, logs)
+    if self.step == job["killed"] and "whole" in self.folder:
+        shutil.copytree(job["whole"], job["cut"])
+
+Keeper.on_train_batch_end = copying
+for job in json.loads(sys.argv[1]):
+    recipe = get_recipe(job["pretext"], "smoke", deterministic=True, **job["changes"])
+    options = {"save_every": job["save_every"], "data_dir": job["data_dir"], "quiet": True}
+    pretrain(recipe, job["whole"], **options)
+    if job["shorter"]:
+        pretrain(get_recipe(job["pretext"], "smoke", deterministic=True, **job["shorter"]), job["cut"], **options)
+    pretrain(recipe, job["cut"], resume=True, **options)
 """
-
-
-def start(workdir, changes, environment=None, pretext="rotation", **arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, pretext, str(workdir), json.dumps(changes), json.dumps(arguments)],
-        cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )
-
-
-def finish(process, seconds=600):
-    output, _ = process.communicate(timeout=seconds)
-    assert process.returncode == 0, output[-3000:]
-    return output
 
 
 def final_state(workdir):
@@ -63,58 +64,53 @@ def assert_equal_states(a, b):
     assert not different, f"{len(different)} of {len(a)} arrays differ"
 
 
-def wait_for_checkpoint(process, workdir, seconds=600):
-    deadline = time.time() + seconds
-    while not list_checkpoints(pathlib.Path(workdir) / "checkpoints"):
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.time() < deadline
-        time.sleep(0.05)
-
-
-def kill_and_resume(tmp_path, changes, **arguments):
-    """Trains once undisturbed and once killed after a checkpoint and resumed; compares every array to the bit."""
-    changes = {**changes, "deterministic": True}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    undisturbed = start(whole, changes, save_every=1000, **arguments)  # at the same time
-    process = start(cut, changes, save_every=1, **arguments)
-    wait_for_checkpoint(process, cut)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    finish(undisturbed)
-    step = int(list_checkpoints(cut / "checkpoints")[-1][-13:-4])
-    assert step < changes["max_steps"], "the run was over before it was killed: nothing was tested"
-    finish(start(cut, changes, resume=True, **arguments))
-    assert_equal_states(final_state(whole), final_state(cut))
-    return cut
-
-
-@pytest.mark.slow
-def test_killed_run_resumes_to_the_bit(tmp_path):
-    # An epoch has 18 steps: the kill comes early, the rest crosses many boundaries.
-    cut = kill_and_resume(tmp_path, {**TINY, "batch_size": 64, "epochs": 9.0, "max_steps": 150})
-    steps = [row["step"] for row in read_log(cut / "log.csv")]
-    assert steps == sorted(set(steps)), "each step is logged once"
-
-
 # What a recipe adds to a method whose state is more than weights: a bank, a queue, a target, CLD's group branch.
-STATEFUL = {
-    "moco": {"task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"},
-    "npid": {"task__crops": 2, "task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"},
+BANK = {"task__crops": 2, "task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"}
+GROWS = {**TINY, "optimizer__schedule": "constant", "max_steps": 7}
+KILLS = {  # name: (pretext, changes of the recipe, changes of a shorter run that is made longer, or {})
+    "rotation": ("rotation", {**TINY, "batch_size": 512, "epochs": 4.0, "max_steps": 8}, {}),  # two steps an epoch
+    "npid": ("npid", {**TINY, **BANK, "max_steps": 7}, {}),
+    "obow": ("obow", {**TINY, "max_steps": 7}, {}),  # queue, mu and the step of its target's momentum
+    "tfrecords": ("rotation", {**TINY, "dataset": "imagenette_subset160", "max_steps": 7, "views__size": 32}, {}),
+    "longer": ("rotation", GROWS, {**GROWS, "max_steps": 3}),
 }
+KILLED = 5  # the step after which the folder is copied: one after a checkpoint
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """Folder with two runs of each of KILLS: NAME/whole, and NAME/cut, which was killed or shorter and has gone on."""
+    folder = tmp_path_factory.mktemp("exact")
+    jobs = []
+    for name, (pretext, changes, shorter) in KILLS.items():
+        if name != "tfrecords" or SHARED_DATA.is_dir():
+            places = {"whole": str(folder / name / "whole"), "cut": str(folder / name / "cut")}
+            job = {"pretext": pretext, "changes": changes, "shorter": shorter, "killed": 0 if shorter else KILLED}
+            jobs.append(job | places | {"save_every": 2, "data_dir": str(SHARED_DATA)})
+    done = subprocess.run(
+        [sys.executable, "-c", EXACT, json.dumps(jobs)], cwd=ROOT, text=True, timeout=600, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pretext", [*STATEFUL, "obow"])
-def test_killed_run_of_a_method_with_state_resumes_to_the_bit(pretext, tmp_path):
-    # OBoW: queue, mu and the step of its target's momentum.
-    own = STATEFUL.get(pretext, {})
-    kill_and_resume(tmp_path, {**TINY, **own, "max_steps": 20}, pretext=pretext)
-
-
-@pytest.mark.slow
-def test_killed_run_on_tfrecords_resumes_to_the_bit(tmp_path, real_data):
-    changes = {**TINY, "dataset": "imagenette_subset160", "max_steps": 60, "views__size": 32}
-    kill_and_resume(tmp_path, changes, data_dir=real_data)
+@pytest.mark.parametrize("name", KILLS)
+def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exact, request):
+    """To the bit, and so its log, but for the speed."""
+    if name == "tfrecords":
+        request.getfixturevalue("real_data")
+    whole, cut = exact / name / "whole", exact / name / "cut"
+    assert_equal_states(final_state(whole), final_state(cut))
+    rows, wanted = read_log(cut / "log.csv"), read_log(whole / "log.csv")
+    assert [row["step"] for row in rows] == list(range(1, KILLS[name][1]["max_steps"] + 1))
+    for row, other in zip(rows, wanted, strict=True):
+        assert {**row, "images_per_second": 0} == {**other, "images_per_second": 0}
+    environment = json.loads((cut / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1 and environment["command"] and environment["replicas"] == 1
+    extended = json.loads((cut / "recipe.json").read_text())["extended_from"]
+    assert extended == ([KILLS[name][2]["max_steps"]] if KILLS[name][2] else [])
 
 
 def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
@@ -179,23 +175,6 @@ def test_an_unstarted_workdir_of_another_recipe_is_refused_too(tmp_path):
         path.unlink()
     with pytest.raises(InputError, match="holds another recipe"):
         pretrain(get_recipe("rotation", "smoke", **TINY, seed=3), tmp_path, quiet=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["preempted", "ctrl-c"])
-def test_a_signal_saves_and_says_how_to_go_on(number, status, tmp_path):
-    command = [sys.executable, "experiments/run.py", "rotation", "--preset", "smoke"]
-    command += ["--workdir", str(tmp_path / "run"), "--max-steps", "100000", "--epochs", "1000", "--save-every", "1"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    wait_for_checkpoint(process, tmp_path / "run")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status, errors[-2000:]
-    assert "resume with: python experiments/run.py rotation" in errors and errors.rstrip().endswith("--resume")
-    assert "Traceback" not in errors
 
 
 def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):

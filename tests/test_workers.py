@@ -144,7 +144,8 @@ def test_two_worker_processes_equal_one(pretext, trained, tmp_path):
     """Stopped and resumed (rotation), killed and resumed (MoCo) or neither (NPID): after four steps all is the same."""
     two = trained[0] / "two" / pretext
     pretrain(get_recipe(pretext, "smoke", **CHANGES[pretext]), tmp_path, quiet=True)
-    with np.load(list_checkpoints(two / "checkpoints")[-1]) as a, np.load(list_checkpoints(tmp_path / "checkpoints")[-1]) as b:
+    newest = [list_checkpoints(folder / "checkpoints")[-1] for folder in (two, tmp_path)]
+    with np.load(newest[0]) as a, np.load(newest[1]) as b:
         assert a.files == b.files and int(a["step"]) == 4
         for name in filter(str.isdigit, a.files):
             np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5, err_msg=name)

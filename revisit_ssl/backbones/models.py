@@ -68,13 +68,12 @@ def load_backbone(path):
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
-        reason = str(error).strip().splitlines()
+        said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
         wrote, why = keras_of(path), "it is damaged or was not written by this package, export it again"
         if wrote not in (None, keras.__version__):
-            why = f"Keras {wrote} wrote it and this is {keras.__version__}: pip install keras=={wrote}, or export it again"
-        raise InputError(
-            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); {why}"
-        ) from error
+            here = f"Keras {wrote} wrote it and this is Keras {keras.__version__}"
+            why = f"{here}: pip install keras=={wrote}, or export it again"
+        raise InputError(f"{path!r} cannot be read as a backbone ({said}); {why}") from error
     if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:
         raise InputError(
             f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"

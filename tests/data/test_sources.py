@@ -168,7 +168,10 @@ def test_two_processes_may_draw_toy_scenes_at_once(toy_dir, tmp_path, monkeypatc
     monkeypatch.setattr(builder, "_split_generators", slow)
     for split in ("train", "test"):
         monkeypatch.setattr(builder.builder_config, split, 10)
+    left = tmp_path / "toy_scenes" / "tiny" / "incomplete.ABC123_1.0.0"
+    left.mkdir(parents=True)
     assert tfds_reading.make_set(builder, str(tmp_path)).info.splits["train"].num_examples == 600
+    assert [path.name for path in left.parent.iterdir()] == ["1.0.0"], "what kills have left is gone, and the lock"
 
 
 # ---- image folders ----

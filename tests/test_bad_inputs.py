@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from revisit_ssl.commands import evaluate, run, sweep
+from revisit_ssl.runs.files import locked
 from revisit_ssl.sweeps.jobs import only_here
 
 LOCKS = contextlib.ExitStack()
 SMOKE = ["--preset", "smoke", "--max-steps", "2"]
+GOING_ON = ["rotation", *SMOKE, "--probes", "--resume", "--workdir"]
 
 
 def finished(folder):
@@ -55,6 +57,31 @@ def held(folder):
     target = tempfile.mkdtemp(dir=folder)
     LOCKS.enter_context(only_here(target))
     return target
+
+
+def written_to(folder):
+    """A workdir in which a run is at work, as long as the tests are."""
+    target = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    file = LOCKS.enter_context(open(target / "run.lock", "w+"))
+    file.write("1234\n")
+    file.flush()
+    assert locked(file)
+    return target
+
+
+def unfinished(folder, damage):
+    """An unfinished run, whose newest checkpoint (a path) something has happened to."""
+    run = finished(folder)
+    (run / "backbone.keras").unlink()
+    damage(max(run.glob("checkpoints/*.npz")))
+    return run
+
+
+def of_another_seed(path):
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["about"] = np.array(str(arrays["about"]).replace('"seed": 0', '"seed": 7'))
+    np.savez(path, **arrays)
 
 
 def images(folder, count=24, broken=False, labelled=False):
@@ -216,6 +243,22 @@ RUNS = [
         "damaged checkpoint",
         lambda f: ["rotation", *SMOKE, "--probes", "--resume", "--workdir", str(damaged_unfinished(f))],
         "is damaged",
+    ),
+    ("another run in the workdir", lambda f: ["rotation", *SMOKE, "--workdir", str(written_to(f))], "works in"),
+    (
+        "checkpoint under another name",
+        lambda f: [*GOING_ON, str(unfinished(f, lambda path: path.rename(path.with_name("step-000000001.npz"))))],
+        "holds step 2, which is not what its name says",
+    ),
+    (
+        "checkpoint of another recipe",
+        lambda f: [*GOING_ON, str(unfinished(f, of_another_seed))],
+        "is of another recipe (seed: 7 there, 0 here)",
+    ),
+    (
+        "longer, with a cosine",
+        lambda f: ["rotation", "--preset=smoke", "--max-steps=4", "--probes", "--resume", "--workdir", str(finished(f))],
+        "holds another recipe (max_steps: 2 there, 4 here); its schedule depends on its length",
     ),
     (
         "damaged recipe.json",

@@ -31,13 +31,21 @@ def test_bad_devices(name, tf_config, words, monkeypatch):
         get_strategy(name)
 
 
-def test_the_first_worker_is_the_chief(monkeypatch):
-    for index, expected in [(0, True), (1, False)]:
-        task = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}}
-        monkeypatch.setenv("TF_CONFIG", json.dumps(task))
-        assert is_chief() is expected
-    monkeypatch.delenv("TF_CONFIG")
-    assert is_chief()
+@pytest.mark.parametrize(
+    ("cluster", "kind", "index", "expected"),
+    [
+        ({"worker": ["a:1", "b:1"]}, "worker", 0, True),
+        ({"worker": ["a:1", "b:1"]}, "worker", 1, False),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "chief", 0, True),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "worker", 0, False),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "worker", 1, False),
+        ({"worker": ["a:1"]}, "worker", 0, True),
+        ({}, None, None, True),
+    ],
+)
+def test_one_process_writes(cluster, kind, index, expected, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+    assert is_chief() is expected
 
 
 def test_replicas_draw_their_rows_of_the_global_draw():

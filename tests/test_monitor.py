@@ -9,7 +9,7 @@ import pytest
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import get_recipe
-from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.build import Plan, build_backbone
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
@@ -21,6 +21,14 @@ def test_looks_are_logged_every_n_epochs(tmp_path):
     rows = read_log(tmp_path / "monitor.csv")
     assert [(row["epoch"], row["step"]) for row in rows] == [(2, 4), (4, 8)]
     assert all(10 < row["knn_top1"] <= 100 and row["effective_rank"] > 1 for row in rows)
+
+
+def test_a_look_that_a_kill_has_prevented_is_made_up_for(tmp_path):
+    recipe = get_recipe("rotation", "smoke", backbone="tiny")
+    monitor = Monitor(build_backbone(recipe), recipe, 2, str(tmp_path), None, plan=Plan(per_epoch=2, total=9))
+    for step in (0, 3, 4, 4, 6, 8, 9):  # where a run may go on: it looks after steps 4 and 8, once
+        monitor.catch_up(step)
+    assert [(row["epoch"], row["step"]) for row in read_log(tmp_path / "monitor.csv")] == [(2, 4), (4, 8)]
 
 
 def test_a_look_changes_no_weight(tmp_path):

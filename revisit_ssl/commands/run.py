@@ -39,13 +39,17 @@ class Run:
     preset: tyro.conf.Suppress[str] = "sample"
     """Where the recipe's values come from; read before the other flags."""
     workdir: str | None = None
-    """Folder or gs:// address for everything the run writes; default runs/<name of the run>."""
+    """Folder or gs:// address for everything the run writes; default runs/<name of the run>. One run at a time writes
+    there; several workers have to share it."""
     data_dir: str | None = None
     """Where TFDS data sets lie; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     resume: bool = False
-    """Go on from the newest checkpoint of the workdir."""
+    """Go on from the newest checkpoint of the workdir; with more epochs than it had, where its schedule is constant or
+    step, make it longer."""
     strategy: Literal["auto", "none", "mirrored", "multiworker", "tpu"] = "auto"
-    """Devices: auto takes all GPUs of this machine, or the workers of TF_CONFIG."""
+    """Devices: auto takes all GPUs of this machine, or the workers of TF_CONFIG. Several workers: the same command on
+    each machine with TF_CONFIG='{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+    (1 on b), by hand, from Slurm's variables or by Kubeflow's TFJob (docs/commands.md), and a workdir they share."""
     xla: Literal["auto", "on", "off"] = "auto"
     """Compile the step with XLA; auto: on one accelerator, where it is several times faster."""
     save_every: int = 200

@@ -45,7 +45,7 @@ class Log(keras.callbacks.Callback):
         self.board = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard")) if write else None
         self.begun = self.mark = time.perf_counter()
         self.first = self.mark_step = start
-        self.shown = 0.0
+        self.shown = self.flushed = 0.0
         self.sums, self.summed = window.get("sums", {}), window.get("steps", 0)  # of the open window
         self.since, self.means = 0, {}  # steps since Keras forgot its running means, and these
 
@@ -95,7 +95,8 @@ class Log(keras.callbacks.Callback):
         if self.quiet or not (last or now - self.shown > (0.2 if terminal else 15)) or not row["images_per_second"]:
             return
         self.shown = now
-        self.flush()
+        if last or now - self.flushed > 15:  # it waits for the disk
+            self.flush()
         left = (self.plan.total - self.step) * self.batch_size / max(row["images_per_second"], 1e-9)
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
         line = (
@@ -106,6 +107,8 @@ class Log(keras.callbacks.Callback):
         print(f"\r{line:<100}" if terminal else line, end=end, file=sys.stderr, flush=True)
 
     def flush(self):
+        """Writes log.csv."""
+        self.flushed = time.perf_counter()
         if self.write and self.rows:
             text = io.StringIO()
             table = csv.DictWriter(text, fieldnames=list(self.rows[-1]), restval="", extrasaction="ignore")

@@ -1,10 +1,12 @@
 """Every backbone: the paper's parameter counts, endpoints, options, files."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -322,6 +324,30 @@ def test_bad_options(name, width, options, message):
     with pytest.raises(InputError, match=message) as error:
         get_backbone(name, width, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("99.1.0", f"Keras 99.1.0 wrote it and this is Keras {keras.__version__}: pip install keras==99.1.0, or export"),
+        (keras.__version__, "it is damaged or was not written by this package"),
+        (None, "it is damaged or was not written by this package"),
+    ],
+)
+def test_what_another_keras_wrote_is_named(version, words, small_models, tmp_path):
+    """A field that this Keras does not know, as newer ones write them."""
+    small_models["resnet18"].save(tmp_path / "good.keras")
+    with zipfile.ZipFile(tmp_path / "good.keras") as good, zipfile.ZipFile(tmp_path / "new.keras", "w") as new:
+        for name in good.namelist():
+            content = good.read(name)
+            if name == "metadata.json":
+                content = json.dumps({"keras_version": version} if version else {}).encode()
+            if name == "config.json":
+                content = content.replace(b'"filters":', b'"field_of_the_future": 1, "filters":')
+            new.writestr(name, content)
+    with pytest.raises(InputError) as error:
+        load_backbone(tmp_path / "new.keras")
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_bad_files(small_models, tmp_path):

@@ -184,6 +184,12 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert extract(model, source, cache_dir=tmp_path / "b")["block1"].shape == (200, 216)
 
 
+def test_what_a_kill_has_left_is_removed(tmp_path):
+    (tmp_path / "block1-0123.npy.partial-89ab").write_bytes(b"half")
+    extract(network(), images(), cache_dir=tmp_path)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
 def test_room_is_asked_for_all_endpoints_together(tmp_path, monkeypatch):
     model, source = network(), images()
     one, both = 4 * 23 * 6, 4 * 23 * (6 + 216)  # float32 [23, 6] and [23, 216]

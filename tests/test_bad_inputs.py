@@ -19,6 +19,7 @@ from revisit_ssl.sweeps.jobs import only_here
 LOCKS = contextlib.ExitStack()
 SMOKE = ["--preset", "smoke", "--max-steps", "2"]
 GOING_ON = ["rotation", *SMOKE, "--probes", "--resume", "--workdir"]
+LONGER = ["rotation", "--preset", "smoke", "--max-steps", "4", "--probes"]
 
 
 def finished(folder):
@@ -62,7 +63,7 @@ def held(folder):
 def written_to(folder):
     """A workdir in which a run is at work, as long as the tests are."""
     target = pathlib.Path(tempfile.mkdtemp(dir=folder))
-    file = LOCKS.enter_context(open(target / "run.lock", "w+"))
+    file = LOCKS.enter_context(open(target / "run.lock", "w+"))  # noqa: SIM115 - closed with the others
     file.write("1234\n")
     file.flush()
     assert locked(file)
@@ -257,7 +258,7 @@ RUNS = [
     ),
     (
         "longer, with a cosine",
-        lambda f: ["rotation", "--preset=smoke", "--max-steps=4", "--probes", "--resume", "--workdir", str(finished(f))],
+        lambda f: [*LONGER, "--resume", "--workdir", str(finished(f))],
         "holds another recipe (max_steps: 2 there, 4 here); its schedule depends on its length",
     ),
     (

@@ -329,7 +329,7 @@ def test_bad_options(name, width, options, message):
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        ("99.1.0", f"Keras 99.1.0 wrote it and this is Keras {keras.__version__}: pip install keras==99.1.0, or export"),
+        ("99.1.0", f"Keras 99.1.0 wrote it and this is Keras {keras.__version__}: pip install keras==99.1.0, or "),
         (keras.__version__, "it is damaged or was not written by this package"),
         (None, "it is damaged or was not written by this package"),
     ],

@@ -284,7 +284,7 @@ def test_another_environment_is_said_and_refused_where_bits_count(key, value, wo
 def test_a_damaged_environment_stops_nothing(tmp_path, capsys):
     (tmp_path / "environment.json").write_text("{")
     environment.check_environment(tmp_path, 1, deterministic=True)
-    assert "kept as" in capsys.readouterr().err and (tmp_path / "environment.json.damaged").read_text() == "{"
+    assert "set aside as" in capsys.readouterr().err and (tmp_path / "environment.json.damaged").read_text() == "{"
 
 
 # ---- signals ----

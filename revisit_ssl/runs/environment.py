@@ -4,10 +4,9 @@ import json
 import os
 import sys
 
-import tensorflow as tf
-
 from revisit_ssl.errors import require
-from revisit_ssl.runs.files import set_aside, write_atomically
+from revisit_ssl.runs.damage import read_or_set_aside
+from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.results import environment
 
 ENVIRONMENT = "environment.json"
@@ -15,17 +14,14 @@ COMPARED = {"tensorflow": "TensorFlow", "keras": "Keras", "commit": "this packag
 
 
 def read_environment(workdir):
-    """What environment.json says, with the further ones under "resumed"; {} where there is none, or a damaged one."""
-    path = os.path.join(str(workdir), ENVIRONMENT)
-    if not tf.io.gfile.exists(path):
-        return {}
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            found = json.loads(file.read())
-        return dict(found) | {"resumed": [dict(entry) for entry in found.get("resumed", [])]}
-    except (ValueError, TypeError, AttributeError) as error:
-        set_aside(path, error)
-        return {}
+    """What environment.json says, with the further ones under "resumed"; {} where there is none, or a damaged one,
+    which is set aside."""
+
+    def parse(text):
+        found = dict(json.loads(text).items())
+        return found | {"resumed": [dict(entry.items()) for entry in found.get("resumed", [])]}
+
+    return read_or_set_aside(os.path.join(str(workdir), ENVIRONMENT), parse, {})
 
 
 def changes(workdir, replicas):

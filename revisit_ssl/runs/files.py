@@ -65,14 +65,6 @@ def discard(path):
         pass
 
 
-def set_aside(path, error):
-    """Gives a file that cannot be read another name, and says so in one line."""
-    other = f"{path}.damaged"
-    print(f"warning: {path} cannot be read ({reason(error)}); kept as {other}", file=sys.stderr)
-    with contextlib.suppress(OSError, tf.errors.OpError):
-        tf.io.gfile.rename(path, other, overwrite=True)
-
-
 def remove_left_overs(folder):
     """Removes half-written files of a local folder, but for those that a process is writing to, and holds the lock of.
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from revisit_ssl.errors import InputError, reason
 
-LEFT_OVERS = ("*.partial", "*.partial.*", "*.partial-*")  # names that this package writes under before it renames
+LEFT_OVERS = ("*.partial", "*.partial.keras", "*.partial-*")  # names that this package writes under before it renames
 
 
 def write_atomically(path, data):

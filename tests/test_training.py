@@ -28,13 +28,12 @@ TINY = dict(backbone="tiny", bench__endpoints=("pre_logits",), batch_size=16, ma
 # the folder as it is at that moment: here it is copied then, and the copy is resumed.
 EXACT = """
 import json, shutil, sys
-sys.path.insert(0, "tests")
-import conftest
 from revisit_ssl import get_recipe, pretrain
 from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.loop import Keeper
 
-BACKBONES["tiny"] = conftest.tiny_backbone
+BACKBONES["tiny"] = tiny_backbone
 kept = Keeper.on_train_batch_end
 
 def copying(self, batch, logs=None):

@@ -30,15 +30,14 @@ CHIEF = {"chief": 1, "worker": 1}  # the second pair: a chief and a worker, whic
 # the step after which the second worker gets SIGTERM, or after which both die}]; prints what ended each of them.
 WORKER = """
 import json, os, signal, sys
-sys.path.insert(0, "tests")
-import conftest
 from revisit_ssl import get_recipe, pretrain
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError, Interrupted
+from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.loop import Keeper
 
-BACKBONES["tiny"] = conftest.tiny_backbone
+BACKBONES["tiny"] = tiny_backbone
 strategy = get_strategy("auto")
 me = 0 if is_chief() else 1
 kept = Keeper.on_train_batch_end

@@ -59,8 +59,7 @@ def get_strategy(name="auto"):
 
 
 def is_chief():
-    """True in the one process that writes files: TF_CONFIG's chief, without one its first worker, or the only process.
-    """
+    """True in the one process that writes: the chief of TF_CONFIG, its first worker where it has none, or this."""
     task = _tf_config().get("task", {})
     first = "chief" if _tf_config().get("cluster", {}).get("chief") else "worker"
     return len(_workers()) < 2 or (task.get("type") == first and int(task.get("index", 0)) == 0)

@@ -1,10 +1,13 @@
 """Built backbones: counted without values, and read from files."""
 
 import concurrent.futures
+import contextlib
+import importlib
 import io
 import json
 import math
 import os
+import re
 import zipfile
 
 import keras
@@ -36,13 +39,26 @@ def without_values(build):
         return thread.submit(shapes_only).result()
 
 
-def keras_of(path):
-    """Version of the Keras that wrote a ``.keras`` file, or None where it does not say."""
+def part_of(path, name):
+    """The text of one of the files in a ``.keras`` file; "{}" where it cannot be read."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file, zipfile.ZipFile(io.BytesIO(file.read())) as stored:
-            return json.loads(stored.read("metadata.json"))["keras_version"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, tf.errors.OpError):
-        return None
+            return stored.read(name).decode()
+    except Exception:  # zip, zlib and file systems each have errors of their own
+        return "{}"
+
+
+def keras_of(path):
+    """Version of the Keras that wrote a ``.keras`` file, or None where it does not say."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return json.loads(part_of(path, "metadata.json")).get("keras_version")
+
+
+def import_layers(path):
+    """Imports the modules of this package whose layers a ``.keras`` file holds: Keras knows those of imported ones."""
+    for module in sorted(set(re.findall(r'"module": "(revisit_ssl(?:\.\w+)+)"', part_of(path, "config.json")))):
+        with contextlib.suppress(ImportError):  # it has moved since then
+            importlib.import_module(module)
 
 
 def load_backbone(path):
@@ -66,6 +82,7 @@ def load_backbone(path):
     if not path.endswith(".keras"):
         raise InputError(f"{path!r} is no .keras file; give the backbone.keras of a run")
     try:
+        import_layers(path)  # of heads too, which stand above the networks
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
         said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"

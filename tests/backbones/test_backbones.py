@@ -350,6 +350,22 @@ def test_what_another_keras_wrote_is_named(version, words, small_models, tmp_pat
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_new_process_knows_the_layers_of_a_head(small_models, tmp_path, monkeypatch):
+    """They stand in a module that reading a network does not import by itself."""
+    from revisit_ssl.pretext import heads
+
+    body = small_models["resnet18"]
+    unit = heads.ProjectionHead(4, name="projection")(body.output["pre_logits"])
+    keras.Model(body.input, {**body.output, "projection": unit}).save(tmp_path / "head.keras")
+    known = keras.saving.get_custom_objects()
+    for name, kind in list(known.items()):
+        if kind.__module__ == heads.__name__:
+            monkeypatch.delitem(known, name)
+    monkeypatch.setattr(heads.__name__, heads)  # so that it is put back afterwards
+    monkeypatch.delitem(sys.modules, heads.__name__)
+    assert "projection" in load_backbone(tmp_path / "head.keras").output
+
+
 def test_bad_files(small_models, tmp_path):
     good = tmp_path / "good.keras"
     small_models["resnet18"].save(good)

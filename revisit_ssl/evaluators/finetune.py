@@ -2,7 +2,7 @@
 supplement, C.4)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -110,7 +110,7 @@ class Finetune(Probe):
         require(finite, f"finetune: every candidate diverged ({len(found)} of them); give smaller learning rates")
         fixed = self.options("learning_rates", "head_multipliers", "few_epochs")
         fixed |= {"epochs": tuning.epochs, "batch_size": tuning.batch_size}
-        fixed |= {"size": bench.view.size, "eval_view": asdict(bench.view)}
+        fixed |= {"size": bench.view.size, "eval_view": bench.view.told}
         yield Score(
             **accuracies(scores, test.labels),
             hyperparameters=fixed | {"lr": lr, "head_multiplier": multiplier, "head_lr": lr * multiplier},

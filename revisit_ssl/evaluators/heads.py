@@ -39,9 +39,10 @@ class Heads:
         size, source = bench.view.size, bench.images("train")
         check_input(bench.backbone, bench.network_input, size)
         resize, self.view = options.geometry(bench)
-        self.crop = CropSpec(method="random", size=size, resize_to=resize, keep_ratio=True)
+        kernel = bench.view.kernel
+        self.crop = CropSpec(method="random", size=size, resize_to=resize, keep_ratio=True, kernel=kernel or "area")
         if options.crop == "resized":
-            self.crop = CropSpec(method="resized", size=size, scale=options.scale)
+            self.crop = CropSpec(method="resized", size=size, scale=options.scale, kernel=kernel or "bilinear")
         self.batch_size = min(options.batch_size, source.num_examples)
         self.variables = self._start(feature_widths(_trunk(bench), size, bench.network_input, *_pooled(bench)))
         self.norms = {}

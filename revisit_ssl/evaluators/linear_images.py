@@ -2,7 +2,7 @@
 MoCo and CLD (`main_lincls.py`), of InfoMin (`utils/infomin_test_options.py`) and of OBoW (supplement, C.4)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from revisit_ssl.errors import require
@@ -93,7 +93,8 @@ class LinearImages(Probe):
         size, whole = bench.view.size, bench.network_input.patch_grid == 1
         resize = self.resize or round(size * (256 / 224 if whole else 224 / 192))
         central = self.crop == "random" and whole
-        return resize, EvalView(size=size, resize=resize, method="shorter_side") if central else bench.view
+        seen = EvalView(size=size, resize=resize, method="shorter_side", kernel=bench.view.kernel)
+        return resize, seen if central else bench.view
 
     def measure(self, bench):
         """See Probe."""
@@ -119,7 +120,7 @@ class LinearImages(Probe):
         scores = heads.scores(test)
         resize, view = self.geometry(bench)
         fixed = self.options("learning_rates") | {"batch_size": heads.batch_size, "resize": resize}
-        fixed |= {"size": view.size, "eval_view": asdict(view)}
+        fixed |= {"size": view.size, "eval_view": view.told}
         fixed |= {"max_values": bench.spec.values, "pooling": bench.spec.pooling}
         for name, candidates in curves.items():
             ends = [curve[-1][1] for curve in candidates]

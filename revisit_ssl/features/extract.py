@@ -45,6 +45,7 @@ class FeatureSpec:
 
     def key(self, backbone, source):
         """What the features of one network and source depend on, as JSON: cached files are named by its hash."""
+        extra = {"mirror": self.mirror, "kernel": self.view.kernel}
         return {
             "weights": weights_hash(backbone),
             "source": source.fingerprint,
@@ -52,7 +53,7 @@ class FeatureSpec:
             "network_input": repr(self.network_input),
             "max_values": self.max_values,
             "pooling": self.pooling,
-        } | ({"mirror": True} if self.mirror else {})  # left out when off, so that existing files stay valid
+        } | {name: value for name, value in extra.items() if value}  # left out when off: existing files stay valid
 
     def widths(self, backbone):
         """{endpoint: d}."""

@@ -108,7 +108,8 @@ class InfoMin(Pretext):
     def crops(self):
         o, crops = self.options, {"image": replace(super().crops["image"], count=self.options.views)}
         if o.jigsaw_weight:
-            crops["jigsaw"] = CropSpec(size=3 * o.cell(self.view_spec.size), method="resized", scale=o.jigsaw_scale)
+            size, kernel = 3 * o.cell(self.view_spec.size), self.view_spec.resize
+            crops["jigsaw"] = CropSpec(size=size, method="resized", scale=o.jigsaw_scale, kernel=kernel)
         return crops
 
     @property

@@ -22,10 +22,10 @@ PRETEXT_OF = {
 }
 ENDPOINTS = ("projection", "pre_logits")
 
-# Augmentations of the paper and its base methods, each in the order of its code.
+# Augmentations of the paper and its base methods, each in the order of its code. Those of torchvision antialias.
 CIFAR = ViewSpec(
     crop="resized", size=32, scale=(0.2, 1.0), color="jitter", jitter=(0.4, 0.4, 0.4, 0.4), gray_probability=0.2,
-    order=ORDER, normalize="cifar",
+    order=ORDER, normalize="cifar", resize="antialias",
 )
 CIFAR_PLUS = dataclasses.replace(
     CIFAR, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, blur_probability=(0.5,)
@@ -36,13 +36,16 @@ INFOMIN = dataclasses.replace(  # "D" of InfoMin's code
     IMAGENET, order=("flip", "color", "blur", "randaugment", "gray", "solarize"), jitter=(0.8, 0.8, 0.8, 0.2),
     jitter_probability=0.8, blur_probability=(0.5,), blur_taps=23, randaugment_layers=2,
 )
+# Deviation: bilinear crops; SimCLR's and BYOL's own code (TensorFlow, not antialiased) and OpenSelfSup's (torchvision)
+# are bicubic.
 SIMCLR = dataclasses.replace(
     IMAGENET, scale=(0.08, 1.0), order=ViewSpec().order, jitter=(0.8, 0.8, 0.8, 0.2), jitter_probability=0.8,
-    blur_probability=(0.5,), blur_taps=23,
+    blur_probability=(0.5,), blur_taps=23, resize="bilinear",
 )
 BYOL = dataclasses.replace(
     SIMCLR, jitter=(0.4, 0.4, 0.2, 0.1), blur_probability=(1.0, 0.1), solarize_probability=(0.0, 0.2)
 )
+OPENSELFSUP = dataclasses.replace(BYOL, resize="antialias")
 DEMO = dataclasses.replace(
     CIFAR, scale=(0.08, 1.0), order=ViewSpec().order, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8
 )

@@ -22,7 +22,6 @@ there the one without is the baseline that the paper prints, and the control is 
 """
 
 # Deviation: an epoch ends with its last full batch (195 of 256 images on CIFAR); the scripts take the other 80 too.
-# Deviation: crops are resized bilinearly; BYOL's are bicubic in both code bases.
 
 import dataclasses
 
@@ -36,6 +35,7 @@ from revisit_ssl.papers.cld.parts import (
     ENDPOINTS,
     INFOMIN,
     NO_FLIP,
+    OPENSELFSUP,
     PRETEXT_OF,
     SIMCLR,
     STL,
@@ -66,10 +66,10 @@ STEPS = OptimizerSpec(
     lr=0.03, milestones=(120, 160), first_step_drops=True, warmup_epochs=0, weight_decay=1e-4, decay="all"
 )
 
-# What probes see: small images as they are, of ImageNet the middle.
-AS_THEY_ARE = BenchSpec(method="none", train="trainval", endpoints=ENDPOINTS)
+# What probes see, in torchvision's scripts: small images as they are, of ImageNet the middle.
+AS_THEY_ARE = BenchSpec(method="none", resize_by="antialias", train="trainval", endpoints=ENDPOINTS)
 SQUASHED = dataclasses.replace(AS_THEY_ARE, method="squash", resize=32, size=32, train="train")
-MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
+MIDDLE = dataclasses.replace(AS_THEY_ARE, method="shorter_side", resize=256, size=224, endpoints=("pre_logits",))
 
 
 def expected(name, dataset, table, setting=None):
@@ -341,7 +341,7 @@ def openselfsup(name, width, backbone):
     with_cld = "; CLD's groups, T and branch not stated: a group for each row of a GPU" if spec.weight else ""
     return published(
         name, "imagenet2012", width, backbone,
-        task=options(name, momentum=0.996, last_bias=True, cld=spec), views=BYOL, batch_size=256,
+        task=options(name, momentum=0.996, last_bias=True, cld=spec), views=OPENSELFSUP, batch_size=256,
         optimizer=OptimizerSpec(
             name="lars", form="openselfsup", lr=0.2, schedule="epoch_cosine", warmup_epochs=2, warmup_from=1e-4,
             weight_decay=1.5e-6,

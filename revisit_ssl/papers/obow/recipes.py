@@ -47,10 +47,12 @@ ABOUT = {
 VIEWS = ViewSpec(
     crop="resized", size=224, scale=(0.08, 0.6), order=("color", "gray", "blur", "flip", "solarize", "randaugment"),
     color="jitter", jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
-    normalize="imagenet",
+    normalize="imagenet", resize="antialias",
 )
 # What probes see at published scale.
-MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
+MIDDLE = BenchSpec(
+    method="shorter_side", resize=256, resize_by="antialias", size=224, train="trainval", endpoints=("pre_logits",)
+)
 
 # PyTorch's SGD: the decay is of every parameter. Rates change once an epoch.
 RESNET18 = OptimizerSpec(
@@ -250,7 +252,7 @@ def imagenette(name, width, backbone):
     return study(
         name, width, backbone, size=64, stem="small", dataset="imagenette_subset160",
         task={} if name == "moco_v2_plain" else {"resize_to": 72},
-        bench=BenchSpec(method="shorter_side", resize=72, size=64, endpoints=("pre_logits",)), views=views(64),
+        bench=dataclasses.replace(MIDDLE, resize=72, size=64, train="train"), views=views(64),
     )
 
 

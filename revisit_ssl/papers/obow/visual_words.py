@@ -13,7 +13,7 @@ import tensorflow as tf
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.data import eval_batches
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.obow import OBoW
@@ -97,7 +97,7 @@ def visual_words(workdir, *, data_dir=None, images=IMAGES, words=WORDS):
     recipe = read_recipe(workdir)
     source = open_pretraining(recipe, data_dir).sample(images, recipe.seed)
     size = model.view_spec.size
-    view = EvalView(size=size, resize=model.options.sides(size)[3], method="shorter_side")
+    view = model.whole_view
     levels = assigned(model, source, view)
     shown = {name: [(w, level.best(w)) for w in level.order[:words]] for name, level in levels.items()}
     count = len(next(iter(levels.values())).ids) // 2

@@ -157,6 +157,7 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
     assert (spec.method, spec.size, spec.resize_to, spec.keep_ratio, spec.count) == ("random", 8, 12, True, 1)
+    assert spec.kernel == "area"
     corners = set()
     for crop in np.round(cut.numpy()[:, 0] * 255 / 20):
         top, left = crop[0, 0, :2]
@@ -180,7 +181,7 @@ def test_what_is_scored(monkeypatch, probe, view):
     fast = dataclasses.replace(probe, batch_size=16, schedule=(1, 1, 1))
     scores = measured(fast, trunk(), seen={"method": "squash", "resize": 9})
     assert set(views) == {view}
-    assert scores["block1"].hyperparameters["eval_view"] == dataclasses.asdict(view)
+    assert scores["block1"].hyperparameters["eval_view"] == view.told
 
 
 def test_a_network_of_patches_learns_from_their_mean(monkeypatch):

@@ -81,6 +81,7 @@ RUNS = [
     ("unknown flag", ["rotation", "--epoch", "3"], "Unrecognized options: --epoch"),
     ("words for a number", ["rotation", "--epochs", "ten"], "could not convert string to float: 'ten'"),
     ("unknown stem", ["rotation", "--stem", "big"], "invalid choice 'big' for argument '--backbone.stem'"),
+    ("unknown filter", ["moco", *SMOKE, "--views.resize", "bicubic"], "invalid choice 'bicubic' for argument"),
     ("float16", ["rotation", "--precision", "mixed_float16"], "invalid choice 'mixed_float16'"),
     ("negative learning rate", ["rotation", "--optimizer.lr", "-1"], "optimizer.lr -1.0 must not be negative"),
     ("unknown backbone", ["rotation", *SMOKE, "--backbone", "resnet19"], "unknown backbone 'resnet19'; one of"),

@@ -82,9 +82,9 @@ class ViewSpec:
     resize_to: int | None = None
     """Resize the image to this square before cropping."""
     resize: Literal["bilinear", "antialias", "area"] = "bilinear"
-    """How a crop is scaled to its size, which shows where it shrinks. antialias: Pillow's bilinear, and so
-    torchvision's, a triangle as wide as the shrinking; bilinear: tf.image.resize's, between the four nearest pixels
-    whatever the shrinking; area: the mean of the pixels that one covers."""
+    """How a crop is scaled to its size; it matters where the crop shrinks. antialias: as Pillow and torchvision, every
+    pixel counts; bilinear: as tf.image.resize, between the four nearest pixels; area: the mean of the pixels that one
+    covers."""
     patch_grid: int = 1
     """The network sees the cells of a grid x grid division of the crop, one patch from each; 1: the crop itself."""
     patch_size: int | None = None
@@ -308,8 +308,8 @@ class BenchSpec:
     resize: Annotated[int | None, _flag("probe-resize")] = None
     """shorter_side, squash: length of the (shorter) side before the central crop."""
     resize_by: Annotated[Literal["bilinear", "antialias", "area"] | None, _flag("probe-resize-by")] = None
-    """How it is scaled, as --views.resize. None: shorter_side by area, the others bilinearly, as the Revisiting code
-    does."""
+    """How an image is scaled, in the words of --views.resize. None: shorter_side by area, the others bilinearly, as the
+    Revisiting code does."""
     size: Annotated[int | None, _flag("probe-size")] = None
     """Side of the image in pixels; None: that of a training crop."""
     combine: Annotated[Literal["mean", "max", "concat", "whole"], _flag("probe-combine")] = "mean"

@@ -269,7 +269,7 @@ def _load(path):
         if checksum == facts["crc32"] and list(features.shape) == facts["shape"]:
             return features
         damage = "checksum differs"
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # JSON, NumPy and mmap each have errors of their own for a damaged file
         damage = reason(error)
     _log.warning("features at %s are damaged (%s); computing them again", path, damage)
     return None

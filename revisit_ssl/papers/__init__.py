@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 
 from revisit_ssl.backbones import fit_options
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import require, unknown
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.recipe import override
 
@@ -99,11 +99,10 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     """
     known = presets_of(name)
     if not known:
-        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(names()))}")
+        raise unknown("pretext", name, names())
     if preset not in known:
-        raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
-    if width is not None and width < 1:
-        raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
+        raise unknown("preset", preset, known, of=f" for {name}")
+    require(width is None or width >= 1, f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
     key = f"{name}/{preset}"
     paper = next(paper for paper in PAPERS if key in recipes_of(paper))
     made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
@@ -133,12 +132,12 @@ def options_of(protocol, probe):
         InputError: unknown protocol or probe, or a protocol that does not define that probe.
     """
     if probe not in PROBES:
-        raise InputError(f"unknown probe {probe!r}; one of {', '.join(sorted(PROBES))}")
+        raise unknown("probe", probe, PROBES)
     if protocol == SELECT:
         return PROBES[probe]()
     known = protocols().get(protocol)
     if known is None:
-        raise InputError(f"unknown protocol {protocol!r}; one of {', '.join((SELECT, *protocols()))}")
+        raise unknown("protocol", protocol, (SELECT, *protocols()))
     require(
         probe in known,
         f"protocol {protocol} does not define {probe}; it defines {', '.join(known)}; take another --protocol",

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from revisit_ssl.errors import check_choice, require
-from revisit_ssl.values import check_values
+from revisit_ssl.values import check_plain, check_values
 from revisit_ssl.values import override as override
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
@@ -338,6 +338,8 @@ class BenchSpec:
 
     def __post_init__(self):
         """InputError for values that no probe can use."""
+        for name in self.endpoints:
+            check_plain(name, "endpoint")
         _check_share("probe_fraction", self.fraction)
         require(self.values >= 1, f"probe_values {self.values} must be at least 1")
         require(self.size is None or self.size >= 8, f"probe_size {self.size} must be at least 8 pixels")

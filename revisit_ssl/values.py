@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from typing import Literal
@@ -119,6 +120,12 @@ def check_values(spec, name=""):
         require(math.isfinite(spec), f"{name} {spec} must be a finite number")
     elif isinstance(spec, int):
         require(abs(spec) < 2**31, f"{name} {spec} is too large; it must stay below 2^31")
+
+
+def check_plain(name, what):
+    """InputError for a name that is more than a name: in files of others a path may stand, and names become files."""
+    plain = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
+    require(plain, f"{what} {name!r} is no plain name; expected letters, digits, and _ . - between them")
 
 
 # How messages, and flags, call the fields of some parts of a recipe.

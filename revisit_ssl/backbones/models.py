@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES, get_backbone
 from revisit_ssl.errors import InputError
+from revisit_ssl.values import check_plain
 
 
 def count_parameters(name, width, options=None, *, input_shape=None, **changes):
@@ -65,4 +66,6 @@ def load_backbone(path):
         raise InputError(
             f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"
         )
+    for name in model.output:
+        check_plain(name, f"{path!r}: endpoint")
     return model

@@ -103,6 +103,8 @@ def check_model(model, recipe, plan, replicas=1):
         check_endpoints(exported, recipe.bench.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
+    nothing = "trains nothing; raise --epochs or --max-steps, or take the pretext random, whose network is untrained"
+    require(plan.total or not model.trains, f"{recipe.pretext} for 0 steps {nothing}")
     size = EvalView.of(recipe).size
     check_input(exported, NetworkInput.of(recipe), size)
     NetworkInput.of_training(recipe).side(size)  # of images for BatchNorm, also where probes see them undivided

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES, get_backbone
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
 from revisit_ssl.values import check_plain
 
 
@@ -57,9 +57,8 @@ def load_backbone(path):
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); "
+            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason(error)[:200]}); "
             "it is damaged or was not written by this package, export it again"
         ) from error
     if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:

@@ -46,13 +46,13 @@ def unknown(what, name, known, *, of="", others=""):
     Args:
         what: what it would be the name of.
         name: str, as typed.
-        known: names.
+        known: names, in the order in which they are said.
         of: follows the name.
         others: follows the known ones.
     """
     near = nearest(name, known)
     meant = f"; did you mean {near}?" if near else ""
-    return InputError(f"unknown {what} {name!r}{of}; one of {', '.join(sorted(known))}{others}{meant}")
+    return InputError(f"unknown {what} {name!r}{of}; one of {', '.join(known)}{others}{meant}")
 
 
 def nearest(name, known):

@@ -52,5 +52,5 @@ class Registry(MutableMapping):
     def known(self, name, what):
         """``name``, or an InputError where nothing has it."""
         if name not in self:
-            raise unknown(what, name, self)
+            raise unknown(what, name, sorted(self))
         return name

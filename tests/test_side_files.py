@@ -109,8 +109,9 @@ def test_good_lines_outlive_a_bad_one(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_is_harmless_or_one_line(finished, tmp_path, capsys):
-    """200 random flips over every file of a run, each read as the package reads that file."""
+def test_a_flipped_byte_is_harmless_or_one_line(finished, tmp_path, capsys, monkeypatch):
+    """200 random flips over every file of a run, each read as the package reads that file, if it does."""
+    monkeypatch.setattr(page.pictures, "curves", lambda rows, names, **_: str([rows, names]).encode())
     original, recipe = finished
     model = build_pretext(recipe, source := open_source("digits", "train"))
     compile_pretext(model, recipe, plan_steps(recipe, source))
@@ -132,16 +133,18 @@ def test_a_flipped_byte_is_harmless_or_one_line(finished, tmp_path, capsys):
         data[where] ^= mask
         path.write_bytes(data)
         try:
-            readers.get(name.parts[0], lambda path: read_all(folder, recipe))(path)
+            if name.name in SIDE_FILES:
+                read_all(folder, recipe)
+            elif name.parts[0] in readers:
+                readers[name.parts[0]](path)
         except InputError as error:
             if len(str(error).splitlines()) != 1:
                 failures.append((name, where, mask, str(error)))
-        except Exception:
+        except Exception:  # whatever it is, it would be a traceback
             failures.append((name, where, mask, traceback.format_exc()[-800:]))
         for file in (name, *map(pathlib.Path, SIDE_FILES)):  # those that were written anew, too
             shutil.copy(original / file, folder / file)
         for aside in folder.rglob("*.damaged*"):
             aside.unlink()
-    warnings = capsys.readouterr().err.splitlines()
     assert not failures, failures[0]
-    assert all(line.startswith("warning: ") and ".damaged" in line for line in warnings if "Traceback" in line)
+    assert "Traceback" not in capsys.readouterr().err

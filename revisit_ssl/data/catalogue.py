@@ -164,7 +164,7 @@ def find_dataset(name):
     if key == "folder":
         return Folder(), argument
     meant = f"; did you mean folder:{name}?" if "/" in name or os.path.isdir(name) else ""
-    raise unknown("data set", name, DATASETS, others=f", or folder:/path/to/images{meant}")
+    raise unknown("data set", name, sorted(DATASETS), others=f", or folder:/path/to/images{meant}")
 
 
 def known_size(name, split):

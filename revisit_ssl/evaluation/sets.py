@@ -82,7 +82,7 @@ def check_probes(recipe, data_dir=None, opened=open_source):
     """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
     for name, probe in recipe.probes.items():
         if name not in PROBES and not isinstance(probe, Probe):
-            raise unknown("probe", name, PROBES)
+            raise unknown("probe", name, sorted(PROBES))
         plain = f"the options of {name} are plain values; read the recipe with read_recipe(workdir, PROBES)"
         require(isinstance(probe, Probe), plain)
     by_labels = {probe.labels: name for name, probe in reversed(recipe.probes.items())}

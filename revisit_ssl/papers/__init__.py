@@ -99,9 +99,9 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     """
     known = presets_of(name)
     if not known:
-        raise unknown("pretext", name, names())
+        raise unknown("pretext", name, sorted(names()))
     if preset not in known:
-        raise unknown("preset", preset, known, of=f" for {name}")
+        raise unknown("preset", preset, sorted(known), of=f" for {name}")
     require(width is None or width >= 1, f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
     key = f"{name}/{preset}"
     paper = next(paper for paper in PAPERS if key in recipes_of(paper))
@@ -132,7 +132,7 @@ def options_of(protocol, probe):
         InputError: unknown protocol or probe, or a protocol that does not define that probe.
     """
     if probe not in PROBES:
-        raise unknown("probe", probe, PROBES)
+        raise unknown("probe", probe, sorted(PROBES))
     if protocol == SELECT:
         return PROBES[probe]()
     known = protocols().get(protocol)

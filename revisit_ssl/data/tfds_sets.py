@@ -38,7 +38,8 @@ class TfdsSet(Dataset):
         from revisit_ssl.data import tfds_reading  # imports TFDS
 
         name, place = request.name, request.place
-        make = self.can_make(place) and request.make
+        able = self.can_make(place)
+        make = able and request.make
         for attempt in (1, 2):
             try:
                 builder = tfds_reading.find_builder(self.tfds, place, make=make)
@@ -54,7 +55,7 @@ class TfdsSet(Dataset):
                 # What is made here is made anew.
                 if attempt == 2 or not make or not set_aside(os.path.join(place, *self.tfds.split("/")), why):
                     damaged = f"data set {name} in {place} is damaged ({why}); delete its folder, then get it again"
-                    raise InputError(damaged) from error
+                    raise (DataNotHere if able else InputError)(damaged) from error
             else:
                 break
         raise DataNotHere(

@@ -13,8 +13,11 @@ import tensorflow as tf
 from revisit_ssl import __main__ as entry
 from revisit_ssl.commands import run, sweep, work
 from revisit_ssl.commands.flags import guarded
+from revisit_ssl.commands.run import parse_run
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError, nearest, reason
+from revisit_ssl.pretext.rotation import Rotation
+from revisit_ssl.training import pretrain as pretraining
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEAD = "Graph execution error:\n\nDetected at node ReadFile defined at (most recent call last):\n"
@@ -188,3 +191,30 @@ def test_a_plan_never_waits_for_images_to_be_drawn(tmp_path, monkeypatch, capsys
     captured = capsys.readouterr()
     assert "error: --optimizer.warmup-epochs 3 is 504 steps, longer than the run of 25; lower it" in captured.err
     assert captured.out == "" and not (tmp_path / "run").exists()
+
+
+TINY = ["rotation", "--preset", "smoke", "--backbone", "tiny", "--endpoints", "pre_logits", "--max-steps", "2"]
+
+
+def test_what_the_step_refuses_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    def refuse(self, batch):
+        raise InputError("a kernel of 99 taps does not fit 32 pixels")
+
+    monkeypatch.setattr(Rotation, "train_step", refuse)
+    assert run.main([*TINY, "--workdir", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.endswith("error: a kernel of 99 taps does not fit 32 pixels\n") and captured.out == ""
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+def test_training_takes_the_trace_over(strategy, tmp_path, monkeypatch):
+    traces, train = [], pretraining.train
+
+    def counted(model, *rest):
+        train(model, *rest)
+        traces.append(model.train_function.experimental_get_tracing_count())
+
+    monkeypatch.setattr(pretraining, "train", counted)
+    pretraining.pretrain(parse_run(TINY).recipe, tmp_path, strategy=strategy, quiet=True)
+    assert traces == [1]

@@ -28,6 +28,11 @@ PRESETS = (
 )
 
 
+ALIASES = {"small": "cifar10"}
+"""Presets by another name, for recipes that have none of that name: what runs for minutes on CIFAR-10 is called small
+everywhere."""
+
+
 def find_paper(name):
     """The spec.Paper of that name.
 
@@ -74,6 +79,7 @@ def _part(paper, part, module=None):
 def presets_of(name):
     """The presets that there are for a recipe name, in the order of PRESETS; those of other papers behind them."""
     found = [key.partition("/")[2] for paper in PAPERS for key in recipes_of(paper) if key.startswith(f"{name}/")]
+    found += [alias for alias, preset in ALIASES.items() if preset in found and alias not in found]
     return sorted(found, key=lambda preset: PRESETS.index(preset) if preset in PRESETS else len(PRESETS))
 
 
@@ -103,8 +109,10 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     if preset not in known:
         raise unknown("preset", preset, sorted(known), of=f" for {name}")
     require(width is None or width >= 1, f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
+    everything = {key: paper for paper in reversed(PAPERS) for key in recipes_of(paper)}
+    preset = preset if f"{name}/{preset}" in everything else ALIASES[preset]
     key = f"{name}/{preset}"
-    paper = next(paper for paper in PAPERS if key in recipes_of(paper))
+    paper = everything[key]
     made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
     made = with_backbone(made)
     if isinstance(probes, dict):

@@ -50,11 +50,14 @@ def test_a_set_that_is_drawn_here_is_drawn_anew(name, how, place, toy_dir, monke
     assert not said or "is damaged (" in said[0] and said[0].endswith("toy_scenes/tiny.damaged")
 
 
-@pytest.mark.parametrize("how", DAMAGE)
-def test_a_set_of_others_is_named_in_one_line(how, place, monkeypatch):
+OTHERS = [*(("dataset_info.json", how) for how in DAMAGE), ("*-train.tfrecord-*", "cut")]
+
+
+@pytest.mark.parametrize(("name", "how"), OTHERS)
+def test_a_set_of_others_is_named_in_one_line(name, how, place, monkeypatch):
     open_source("toy_scenes_tiny", "train", data_dir=place)  # so that TFDS knows the name
     monkeypatch.setitem(DATASETS, "mine", TfdsSet("toy_scenes/tiny", {"train": "train"}))
-    damage(place, "dataset_info.json", how)
+    damage(place, name, how)
     open_source.cache_clear()
     with pytest.raises(InputError, match=r"^data set mine in \S* is damaged \(.*\); delete its folder") as e:
         open_source("mine", "train", data_dir=place)

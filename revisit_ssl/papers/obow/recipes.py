@@ -293,7 +293,6 @@ RECIPES = {
     for preset, make, names in (
         ("sample", sample, OURS),
         ("imagenette", imagenette, OURS),
-        ("small", cifar10, OURS),
         ("cifar10", cifar10, OURS),
         ("imagenet20", imagenet20, TABLE_1),
         ("paper", paper, ("obow",)),

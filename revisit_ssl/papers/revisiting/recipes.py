@@ -6,7 +6,7 @@ paper   the supplement's setting: ImageNet, 224 px (patches: 64 px), the network
 v3-8    the released configurations for 8 TPU cores, which their README calls close to the paper, not identical.
 gpu     the same on one GPU: a batch that fits, the same learning-rate rule, BatchNorm over the rows of one TPU core.
 sample  our own: toy_scenes at 64 px on a laptop, minutes. Numbers chosen on its validation split.
-cifar10 our own: CIFAR-10 at 32 px with ResNet18 of 16 channels, ten minutes on two cores; small: the same.
+cifar10 our own: CIFAR-10 at 32 px with ResNet18 of 16 channels, ten minutes on two cores. Called small, too.
 smoke   our own: digits, a few steps, for tests of the machinery. Its features are worth nothing.
 """
 
@@ -317,7 +317,6 @@ RECIPES = {
     f"{pretext}/{name}": (lambda width=None, backbone=None, make=make, pretext=pretext: make(pretext, width, backbone))
     for name, make, pretexts in (
         ("sample", sample, (*PRETEXTS, "supervised", "random")),
-        ("small", cifar10, (*PRETEXTS, "supervised", "random")),
         ("cifar10", cifar10, (*PRETEXTS, "supervised", "random")),
         ("paper", paper, (*PRETEXTS, "supervised", "random")),
         ("v3-8", v3_8, PRETEXTS),

@@ -186,6 +186,7 @@ def test_a_plan_never_waits_for_images_to_be_drawn(tmp_path, monkeypatch, capsys
     assert sweep.main([*command, "--data-dir", str(tmp_path)]) == 0
     assert "data set not here, sizes as published: toy_scenes" in capsys.readouterr().out
     # A run says what it can before it draws: here that its warm-up is too long.
+    monkeypatch.setattr(run, "begin", lambda *_: None)
     short = ["rotation", "--max-steps", "25", "--optimizer.warmup-epochs", "3", "--data-dir", str(tmp_path)]
     assert run.main([*short, "--workdir", str(tmp_path / "run")]) == 2
     captured = capsys.readouterr()

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from revisit_ssl.errors import check_choice, require
+from revisit_ssl.values import check_plain, check_values
 from revisit_ssl.values import override as override
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
@@ -138,6 +139,38 @@ class ViewSpec:
     """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
     ImageNet or of CIFAR-10, or [0, 1]."""
 
+    def __post_init__(self):
+        """InputError for values that no image can be cut or changed by."""
+        require(self.size >= 8, f"views.size {self.size} must be at least 8 pixels")
+        require(self.patch_grid >= 1, f"views.patch_grid {self.patch_grid} must be at least 1")
+        if self.patch_grid > 1:
+            cell = self.size // self.patch_grid
+            fits = self.patch_size is not None and 4 <= self.patch_size <= cell
+            require(fits, f"views.patch_size {self.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
+        jitter, layers = self.jitter, self.randaugment_layers
+        require(min(jitter) >= 0 and jitter[3] <= 0.5, f"views.jitter {jitter}: from 0 up, hue at most 0.5")
+        for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
+            chance = getattr(self, f"{name}_probability")
+            chances = chance if isinstance(chance, tuple) else (chance,)
+            lies = len(chances) > 0 and all(0 <= p <= 1 for p in chances)
+            require(lies, f"views.{name}_probability {chance} must lie in [0, 1]")
+        require(len(set(self.order)) == len(self.order), f"views.order {self.order} names an operation twice")
+        left_out = [name for name in self.operations if name not in self.order]
+        require(not left_out, f"views.order {self.order} leaves out {', '.join(left_out)}, which is switched on")
+        require(layers >= 0, f"views.randaugment_layers {layers} must not be negative")
+        widest = 2 * self.size - 1  # by reflection; smaller views than the crop say so when the step is traced
+        taps = f"views.blur_taps {self.blur_taps}: from 1 to {widest} for crops of {self.size} pixels"
+        require(self.blur_taps is None or 1 <= self.blur_taps <= widest, taps)
+        magnitude, deviation = self.randaugment_magnitude, self.randaugment_deviation
+        require(0 <= magnitude <= 10, f"views.randaugment_magnitude {magnitude} must lie in [0, 10]")
+        require(deviation >= 0, f"views.randaugment_deviation {deviation} must be a finite number from 0 up")
+        infinity = float("inf")
+        most = {"scale": 1, "ratio": infinity, "blur_sigma": infinity, "erasing_area": 1, "erasing_ratio": infinity}
+        for name, highest in most.items():
+            low, high = getattr(self, name)
+            top = " <= 1" if highest == 1 else ""
+            require(0 < low <= high <= highest, f"views.{name} {low} {high}: a pair 0 < low <= high{top}")
+
     @property
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""
@@ -244,29 +277,13 @@ class Pretraining:
 
     def __post_init__(self):
         """InputError for values that no run can use."""
-        v = self.views
+        check_values(self)
         require(self.width >= 1, f"width {self.width} must be at least 1")
+        require(self.width <= 1000, f"width {self.width} must be at most 1000 (the paper has up to 16)")
         require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
-        require(0 <= self.epochs < float("inf"), f"epochs {self.epochs} must be a finite number from 0 up")
+        require(0 <= self.epochs <= 1e9, f"epochs {self.epochs} must lie in [0, 10^9]")
         require(self.max_steps is None or self.max_steps >= 0, f"max_steps {self.max_steps} must not be negative")
         require(0 <= self.seed < 2**31, f"seed {self.seed} must lie in [0, 2^31)")
-        require(v.size >= 8, f"views.size {v.size} must be at least 8 pixels")
-        require(v.patch_grid >= 1, f"views.patch_grid {v.patch_grid} must be at least 1")
-        if v.patch_grid > 1:
-            cell = v.size // v.patch_grid
-            fits = v.patch_size is not None and 4 <= v.patch_size <= cell
-            require(fits, f"views.patch_size {v.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
-        require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
-        for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
-            chance = getattr(v, f"{name}_probability")
-            chances = chance if isinstance(chance, tuple) else (chance,)
-            lies = len(chances) > 0 and all(0 <= p <= 1 for p in chances)
-            require(lies, f"views.{name}_probability {chance} must lie in [0, 1]")
-        require(len(set(v.order)) == len(v.order), f"views.order {v.order} names an operation twice")
-        left_out = [name for name in v.operations if name not in v.order]
-        require(not left_out, f"views.order {v.order} leaves out {', '.join(left_out)}, which is switched on")
-        require(v.randaugment_layers >= 0, f"views.randaugment_layers {v.randaugment_layers} must not be negative")
-        require(v.blur_taps is None or v.blur_taps >= 1, f"views.blur_taps {v.blur_taps} must be at least 1")
         o = self.optimizer
         require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
         require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
@@ -328,6 +345,8 @@ class BenchSpec:
 
     def __post_init__(self):
         """InputError for values that no probe can use."""
+        for name in self.endpoints:
+            check_plain(name, "endpoint")
         _check_share("probe_fraction", self.fraction)
         require(self.values >= 1, f"probe_values {self.values} must be at least 1")
         require(self.size is None or self.size >= 8, f"probe_size {self.size} must be at least 8 pixels")

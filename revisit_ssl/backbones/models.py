@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES, get_backbone
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
+from revisit_ssl.values import check_plain
 
 
 def count_parameters(name, width, options=None, *, input_shape=None, **changes):
@@ -56,13 +57,14 @@ def load_backbone(path):
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason[0][:200] if reason else ''}); "
+            f"{path!r} cannot be read as a backbone ({type(error).__name__}: {reason(error)[:200]}); "
             "it is damaged or was not written by this package, export it again"
         ) from error
     if not isinstance(getattr(model, "output", None), dict) or "pre_logits" not in model.output:
         raise InputError(
             f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"
         )
+    for name in model.output:
+        check_plain(name, f"{path!r}: endpoint")
     return model

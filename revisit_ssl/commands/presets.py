@@ -2,7 +2,7 @@
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
-    "small": "10,000 images of CIFAR-10, a quarter of an hour on two cores",
+    "small": "CIFAR-10 or 10,000 images of it, a quarter of an hour on two cores",
     "imagenette": "4,500 images of Imagenette at 64 px, a quarter of an hour on two cores",
     "cifar10": "CIFAR-10: a quarter of an hour on two cores; CLD and its base methods: published scale, hours on a GPU",
     "cifar10-first": "the first released version of the CIFAR-10 script, hours on a GPU",

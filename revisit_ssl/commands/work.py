@@ -1,19 +1,24 @@
 """What run and evaluate do once their flags are read: everything that takes TensorFlow."""
 
+import contextlib
 import dataclasses
 import os
+import sys
 import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
+from revisit_ssl.data import known_source
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
+from revisit_ssl.errors import DataNotHere
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
+from revisit_ssl.features.extract import check_cache_dir
 from revisit_ssl.papers.pages import write_report
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import write_results
-from revisit_ssl.training.build import freeze
+from revisit_ssl.training.build import freeze, open_pretraining, plan_steps
 from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
@@ -24,17 +29,21 @@ def run(options):
     recipe = options.recipe
     begun = time.perf_counter()
     workdir = options.workdir or os.path.join("runs", run_name(recipe, options.name))
-    begins = f"preset {options.preset} ({promise(options.preset)})" if options.preset else "recipe of a file"
-    print(
-        f"{begins}: {options.name or recipe.pretext} on {recipe.dataset} "
-        f"with {recipe.backbone}, width {recipe.width}\nsetting: {recipe.source}\nwriting to {workdir}",
-        flush=True,
-    )
+    what = f"{options.name or recipe.pretext} on {recipe.dataset} with {recipe.backbone}, width {recipe.width}"
+    print(f"checking {what} …", file=sys.stderr, flush=True)
+
+    def say():
+        begins = f"preset {options.preset} ({promise(options.preset)})" if options.preset else "recipe of a file"
+        print(f"{begins}: {what}\nsetting: {recipe.source}\nwriting to {workdir}", flush=True)
+
     strategy = get_strategy(options.strategy)  # first of all: workers connect when TensorFlow starts
+    check_cache_dir(options.features_dir)
+    with contextlib.suppress(DataNotHere):  # of a set that would be drawn now, what is known of it tells enough
+        plan_steps(recipe, open_pretraining(recipe, options.data_dir, known_source))
     check_probes(recipe, options.data_dir)  # before the hours of training, not after
     backbone = pretrain(
-        recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
-        xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
+        recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume, xla=XLA[options.xla],
+        save_every=options.save_every, monitor=options.monitor, begins=say,
     )
     if is_chief():
         unmark_finished(workdir)
@@ -49,6 +58,7 @@ def run(options):
 
 def evaluate_saved(options):
     """Loads, probes, reports."""
+    check_cache_dir(options.features_dir)
     backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
     probe_and_report(backbone, options.recipe, options, options.probes)
 

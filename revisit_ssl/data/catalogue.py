@@ -6,6 +6,8 @@ Or from outside: ``DATASETS["mine"] = Mine()``, Mine being a ``Dataset``; ``test
 import functools
 import os
 
+import tensorflow as tf
+
 from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
 from revisit_ssl.data.embedded import Digits, ToyScenes
@@ -18,7 +20,7 @@ from revisit_ssl.data.places import Places205
 from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.data.tfds_sets import TfdsSet, divided
 from revisit_ssl.data.voc import VOC
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import require, unknown
 
 KEPT = 8  # opened sources kept: three splits each of the pretext's and the probes' set, plus parents
 
@@ -125,7 +127,10 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     require(split in SPLITS, f"unknown split {split!r}; one of {', '.join(SPLITS)}")
     require(fraction is None or 0 < fraction <= 1, f"a subset fraction must lie in (0, 1]; got {fraction}")
     place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
-    place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+    scheme, remote, _ = place.partition("://")
+    place = place if remote else os.path.abspath(os.path.expanduser(place))
+    known = not remote or scheme in tf.io.gfile.get_registered_schemes()
+    require(known, f"no images can be read from {place}; give a local folder, or a gs:// address")
     part = () if fraction in (None, 1) else (fraction, balanced, seed)
     return _open(name, split, place, make, *part)
 
@@ -152,12 +157,14 @@ open_source.cache_clear = _open.cache_clear
 
 def find_dataset(name):
     """(the ``Dataset`` of that name, what follows the colon); InputError where there is none."""
-    key, _, argument = name.partition(":")
+    key, colon, argument = name.partition(":")
+    require(argument or not colon, f"data set {name!r} has nothing behind its colon; leave that out, or name something")
     if key in DATASETS:
         return DATASETS[key], argument
-    if name.startswith("folder:"):
+    if key == "folder":
         return Folder(), argument
-    raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
+    meant = f"; did you mean folder:{name}?" if "/" in name or os.path.isdir(name) else ""
+    raise unknown("data set", name, sorted(DATASETS), others=f", or folder:/path/to/images{meant}")
 
 
 def known_size(name, split):

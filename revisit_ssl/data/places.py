@@ -78,12 +78,13 @@ def _official(root, name):
     """The Listing of train_places205.csv or val_places205.csv: lines "a/abbey/gsun_0003.jpg 0"."""
     path = os.path.join(root, LISTS, f"{name}_places205.csv")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            text = file.read()
+        with tf.io.gfile.GFile(path, "rb") as file:
+            text = file.read().decode(errors="replace")
     except tf.errors.OpError:
         raise InputError(f"{path} is missing; unpack trainvalsplit_places205.tar.gz in {root} again") from None
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    wrong = next((i for i, x in enumerate(lines, 1) if len(x) != 2 or not x[1].isdigit() or int(x[1]) >= CLASSES), None)
+    numbers = {str(i) for i in range(CLASSES)}
+    wrong = next((i for i, x in enumerate(lines, 1) if len(x) != 2 or x[1] not in numbers), None)
     if wrong or not lines:
         raise InputError(f"{path} line {wrong or 1} is not an image with its class, a number up to 204; get it again")
     images, labels = zip(*lines, strict=True)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from revisit_ssl.data.sources import Records
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
 
 
 def find_builder(name, place, *, make):
@@ -52,9 +52,8 @@ def make_set(builder, place):
             builder.download_and_prepare()
         except (OSError, tf.errors.OpError) as error:  # another process was faster, or the folder cannot be written
             if not tfds.builder(name, data_dir=place).is_prepared():
-                reason = str(error).splitlines()[0]
                 raise InputError(
-                    f"cannot write {builder.name} into {place} ({reason}); choose another --data-dir"
+                    f"cannot write {builder.name} into {place} ({reason(error)}); choose another --data-dir"
                 ) from None
         return tfds.builder(name, data_dir=place)
 

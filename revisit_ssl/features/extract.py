@@ -111,9 +111,7 @@ def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None,
 
 def _cached(backbone, source, spec, cache_dir):
     """({endpoint: features} of what lies in the folder, {endpoint: _File} for the rest)."""
-    require(
-        "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
-    )
+    check_cache_dir(cache_dir)
     found, writers, key = {}, {}, spec.key(backbone, source)
     for name in spec.endpoints:
         path = feature_path(cache_dir, name, key)
@@ -123,6 +121,18 @@ def _cached(backbone, source, spec, cache_dir):
         else:
             found[name] = cached
     return found, writers
+
+
+def check_cache_dir(folder):
+    """InputError for a folder that features cannot be kept in; None is right. Nothing is made."""
+    if folder is None:
+        return
+    there = str(folder)
+    require("://" not in there, f"features are memory-mapped and cannot lie at {there}; use a local folder")
+    while not os.path.lexists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there) or "."
+    fits = os.path.isdir(there) and os.access(there, os.W_OK)
+    require(fits, f"features cannot be written to {folder}: {there} is no folder to write to; use another one")
 
 
 def _traced(backbone, spec, batch_size):
@@ -270,7 +280,7 @@ def _load(path):
         if checksum == facts["crc32"] and list(features.shape) == facts["shape"]:
             return features
         damage = "checksum differs"
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # JSON, NumPy and mmap each have errors of their own for a damaged file
         damage = reason(error)
     _log.warning("features at %s are damaged (%s); computing them again", path, damage)
     return None

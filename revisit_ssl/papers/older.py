@@ -49,7 +49,7 @@ def nearest(r):
     least = min(far.values())
     found = [key for key, value in far.items() if value == least]
     first = known(*found[0])
-    presets = {preset for _, preset in found}
+    presets = {known(*key).preset for key in found}
     alone = len(presets) == 1 and not least[0][0]  # a run of the preset's own data
     return first.name, first.preset if alone else "", first.paper, first.bench.train if alone else ""
 

@@ -20,10 +20,12 @@ from revisit_ssl.report.blocks import Bullets, Facts, Folded, Heading, KeyNumber
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
+from revisit_ssl.runs.damage import read_json
 from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
+from revisit_ssl.training.history import SCORE, read_score
 from revisit_ssl.training.monitor import TEST_COLUMN
 from revisit_ssl.training.progress import read_log
-from revisit_ssl.training.workdir import from_json
+from revisit_ssl.training.workdir import read_recipe
 
 GALLERY = 2000  # test images among which neighbours are looked for
 QUERIES, NEIGHBOURS = 8, 5
@@ -70,30 +72,20 @@ class Run:
         """Of a file in the workdir."""
         return os.path.join(self.workdir, name)
 
-    def read(self, name):
-        """Text of a file in the workdir, None where there is none."""
-        if not tf.io.gfile.exists(self.path(name)):
-            return None
-        with tf.io.gfile.GFile(self.path(name)) as file:
-            return file.read()
-
     @cached_property
     def recipe(self):
         """The run's Recipe; InputError where there is none."""
-        text = self.read("recipe.json")
-        require(text is not None, f"no run in {self.workdir}: it holds no recipe.json; give the --workdir of a run")
-        return from_json(text)
+        return read_recipe(self.workdir)
 
     @cached_property
     def environment(self):
-        """{what: value} of environment.json; {} where there is none."""
-        return json.loads(self.read("environment.json") or "{}")
+        """{what: value} of environment.json, as text; {} where there is none."""
+        return {name: str(value) for name, value in read_json(self.path("environment.json")).items()}
 
     @cached_property
     def results(self):
         """[Result] of results.jsonl but for the pretext's own score."""
-        path = self.path("results.jsonl")
-        found = results.read_results(path) if tf.io.gfile.exists(path) else []
+        found = results.results_of_run(self.path("results.jsonl"))
         return [r for r in found if r.probe != "pretext"]  # that score is in pretext.json too
 
     @cached_property
@@ -219,8 +211,8 @@ def training_curves(run):
     scalars = [name for name in rows[-1] if name not in ("step", "epoch", "learning_rate", "images_per_second")]
     scalars.sort(key=lambda name: name != "loss")  # the loss first
     columns = {name: f"pretext {name}" if name == "accuracy" else name for name in scalars}
-    score = json.loads(run.read("pretext.json") or "{}")
-    marks = {n: (score[f"val_{n}"], f"validation {score[f'val_{n}']:.3f}") for n in scalars if f"val_{n}" in score}
+    score = read_score(run.path(SCORE))
+    marks = {n: (score[n], f"validation {score[n]:.3f}") for n in scalars if n in score}
     speeds = [row["images_per_second"] for row in rows if math.isfinite(row.get("images_per_second", math.nan))]
     last = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in scalars if name in rows[-1])
     caption = f"Training means over windows of steps; at step {rows[-1]['step']:,}: {last}."
@@ -332,7 +324,8 @@ def provenance(run):
     """Versions and the whole recipe."""
     environment = run.environment
     versions = [f"{k} {environment[k]}" for k in ("python", "tensorflow", "keras", "numpy") if k in environment]
-    flat = json.loads(run.read("recipe.json"))
+    with tf.io.gfile.GFile(run.path("recipe.json"), "rb") as file:  # as it is, also one of an older form
+        flat = json.loads(file.read().decode(errors="replace"))
     rows = [[name, f"`{json.dumps(value)}`"] for name, value in flatten(flat)]
     said = f"Versions: {', '.join(versions)}." if versions else "Versions: no environment.json in the workdir."
     whole = Folded("The whole recipe", Table(["field", "value"], rows, labels=2))

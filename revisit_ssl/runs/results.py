@@ -7,12 +7,15 @@ import os
 import platform
 import subprocess
 import sys
+import typing
 from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError, reason
+from revisit_ssl.errors import InputError, reason, require
+from revisit_ssl.runs.damage import set_aside
 from revisit_ssl.runs.machine import hardware, machine
+from revisit_ssl.values import fits, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +91,19 @@ class Result:
         )
 
 
+_KINDS = typing.get_type_hints(Result)
+
+
 def write_results(path, results):
     """Adds results to a jsonl file; an older measurement of the same key is replaced. Atomic: all lines or none."""
-    kept = {r.key: r for r in read_results(path)} if tf.io.gfile.exists(path) else {}
+    kept = {r.key: r for r in results_of_run(path)}
     kept.update({r.key: r for r in results})
-    write_atomically(path, "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in kept.values()))
+    write_atomically(path, as_lines(kept.values()))
+
+
+def as_lines(results):
+    """The text of a jsonl file."""
+    return "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in results)
 
 
 def read_results(path):
@@ -103,15 +114,41 @@ def read_results(path):
     """
     if not tf.io.gfile.exists(path):
         raise InputError(f"no results at {path}; a run writes results.jsonl into its workdir")
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().splitlines()
-    results = []
+    results, damage = _parsed(path)
+    require(not damage, f"{path} {'; '.join(damage[:1])}; remove the line")
+    return results
+
+
+def results_of_run(path):
+    """[Result] of the jsonl file that a run itself writes: [] where there is none; of one with damaged lines the
+    others, which then are the file, the damaged one being set aside."""
+    if not tf.io.gfile.exists(path):
+        return []
+    results, damage = _parsed(path)
+    if damage and set_aside(path, "; ".join(damage[:1]) + (f"; {len(damage)} such lines" if damage[1:] else "")):
+        write_atomically(path, as_lines(results))
+    return results
+
+
+def _parsed(path):
+    """([Result], [what is wrong with a line])"""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        lines = file.read().decode(errors="replace").splitlines()
+    results, damage = [], []
     for number, line in enumerate(lines, 1):
         try:
-            results.append(Result(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path} line {number} is not a result ({error}); remove the line") from None
-    return results
+            results.append(_from_json(line))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            damage.append(f"line {number} is not a result ({reason(error)})")
+    return results, damage
+
+
+def _from_json(line):
+    values = json.loads(line)
+    for name, hint in _KINDS.items():
+        if name in values:
+            require(fits(values[name], hint), f"{name} is {values[name]!r}; expected {name_of(hint)}")
+    return Result(**values)
 
 
 def write_atomically(path, data):

@@ -12,11 +12,11 @@ import sys
 import tensorflow as tf
 
 from revisit_ssl.data import known_source, open_source
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import InputError, require, unknown
 from revisit_ssl.papers import sweeps
 from revisit_ssl.papers.spec import Variant
 from revisit_ssl.recipe import to_json
-from revisit_ssl.runs.results import read_results, write_results
+from revisit_ssl.runs.results import results_of_run, write_results
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.sweeps.planning import GridRun, describe, facts_of, hours_of, planned
 from revisit_ssl.sweeps.timing import time_settings
@@ -85,7 +85,9 @@ def grid(options, overrides, workdir, parse):
     Raises:
         InputError: an unknown family, pretext or flag, a flag that the sweep decides, a recipe that cannot be.
     """
-    require(options.family in sweeps(), f"unknown family {options.family!r}; one of {', '.join(sweeps())}")
+    if options.family not in sweeps():
+        raise unknown("family", options.family, sweeps())
+    require(options.seeds, "--seeds names no seed; give one or more, such as --seeds 0 1 2")
     variants = chosen_variants(options)
     varied = {flag_name(part) for v in variants for part in v.flags if part.startswith("--")}
     for flag in map(flag_name, overrides):
@@ -186,8 +188,7 @@ def execute(left, devices, results, runner, command):
 
 def rows_of(run):
     """[Result] of a run; none where it has no probes."""
-    path = os.path.join(run.workdir, "results.jsonl")
-    return read_results(path) if os.path.exists(path) else []
+    return results_of_run(os.path.join(run.workdir, "results.jsonl"))
 
 
 @contextlib.contextmanager

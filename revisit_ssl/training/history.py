@@ -4,9 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 
-import tensorflow as tf
-
-from revisit_ssl.errors import InputError
+from revisit_ssl.runs.damage import read_or_set_aside
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.progress import LOG, LOOKS, read_log
 
@@ -31,11 +29,7 @@ class History:
 
 
 def read_history(workdir):
-    """The History of the run in ``workdir``; empty where there is no run.
-
-    Raises:
-        InputError: pretext.json is damaged.
-    """
+    """The History of the run in ``workdir``; empty where there is no run. What is damaged is set aside."""
     workdir = str(workdir)
     checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
     return History(
@@ -47,16 +41,10 @@ def read_history(workdir):
 
 
 def read_score(path):
-    """{name: number} of a pretext.json, without the "val_" of its names; {} where there is none.
+    """{name: number} of a pretext.json, without the "val_" of its names; {} where there is none, or a damaged one,
+    which is set aside."""
 
-    Raises:
-        InputError: it is damaged.
-    """
-    if not tf.io.gfile.exists(path):
-        return {}
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
+    def parse(text):
         return {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None
+
+    return read_or_set_aside(path, parse, {})

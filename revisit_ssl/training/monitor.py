@@ -1,6 +1,7 @@
 """--monitor knn:N: what the features are worth while training goes on. Logged, never used to select anything."""
 
 import os
+import re
 import sys
 
 import keras
@@ -27,7 +28,7 @@ def parse_monitor(text):
         return None
     kind, _, every = str(text).partition(":")
     split = {"knn": "val", "knn_test": "test"}.get(kind)
-    if split is None or not every.isdigit() or int(every) < 1:
+    if split is None or not re.fullmatch("[1-9][0-9]{0,8}", every):
         raise InputError(
             f"monitor {text!r} is not known; expected knn:N or knn_test:N, N epochs between two looks, such as knn:1"
         )

@@ -26,7 +26,7 @@ from revisit_ssl.training.build import (
     try_views,
 )
 from revisit_ssl.training.history import SCORE
-from revisit_ssl.training.loop import Keeper, stop_signals, train
+from revisit_ssl.training.loop import Keeper, stop_signals, trace, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
 from revisit_ssl.training.workdir import RECIPE, check_workdir
@@ -46,6 +46,7 @@ def pretrain(
     save_every=200,
     monitor=None,
     quiet=False,
+    begins=None,
 ):
     """Trains the recipe's pretext and returns its backbone.
 
@@ -60,6 +61,7 @@ def pretrain(
         save_every: steps between checkpoints.
         monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
         quiet: no progress bar.
+        begins: called once all is checked that can be, before anything is written.
 
     Returns:
         Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
@@ -75,8 +77,11 @@ def pretrain(
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
     path = os.path.join(workdir, "backbone.keras")
+    begins = begins or (lambda: None)
     if check_workdir(recipe, workdir, resume=resume) == "trained":
-        return freeze(load_backbone(path))
+        backbone = load_backbone(path)
+        begins()
+        return freeze(backbone)
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
     xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
     check_devices(recipe, strategy, xla)
@@ -91,13 +96,18 @@ def pretrain(
     exported = check_model(model, recipe, plan, strategy.num_replicas_in_sync)
     try_views(model, source)
     start = restore(model, workdir) if resume and plan.total else 0
+    looks = []
+    if start < plan.total:
+        if watched:
+            split, every = watched
+            looks = [Monitor(exported, recipe, every, workdir, data_dir, split=split, last=plan.total)]
+        trace(model, recipe, source, start, strategy)
+    begins()
     if is_chief():  # nothing is written before all that can be checked is checked
         say_what_runs(recipe, workdir)
     if start < plan.total:
-        callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
-        if watched:
-            split, every = watched
-            callbacks.append(Monitor(exported, recipe, every, workdir, data_dir, split=split, last=plan.total))
+        log = Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)
+        callbacks = [*model.callbacks(source), log, *looks]
         with stop_signals() as stop:
             steps = {"start": start, "last": plan.total, "save_every": save_every}
             keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)

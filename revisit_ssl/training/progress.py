@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.runs.damage import set_aside
 from revisit_ssl.runs.results import write_atomically
 
 LOG, LOOKS = "log.csv", "monitor.csv"  # in a run's folder
@@ -92,12 +93,29 @@ class Log(keras.callbacks.Callback):
 
 
 def read_log(path):
-    """[{column: number}] of a log.csv; [] where there is none."""
+    """[{column: number}] of a log.csv or monitor.csv; [] where there is none.
+
+    Of a damaged one the rows that are whole, which then are the file; as it was it is set aside.
+    """
     if not tf.io.gfile.exists(path):
         return []
-    with tf.io.gfile.GFile(path) as file:
-        rows = list(csv.DictReader(io.StringIO(file.read())))
-    return [{k: int(v) if k == "step" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
+    with tf.io.gfile.GFile(path, "rb") as file:
+        header, *lines = file.read().decode(errors="replace").splitlines() or [""]
+    names, rows, kept = header.split(","), [], []
+    for line in lines:
+        values = line.split(",")
+        try:
+            row = {k: int(v) if k == "step" else float(v) for k, v in zip(names, values, strict=True) if v}
+        except ValueError:
+            continue
+        if {"step", "epoch"} <= set(row):
+            rows.append(row)
+            kept.append(line)
+    if len(kept) < len(lines) or not {"step", "epoch"} <= set(names):
+        damage = f"{len(lines) - len(kept)} of {len(lines)} rows cannot be read"
+        if set_aside(path, damage) and kept:
+            write_atomically(path, "\n".join([header, *kept]) + "\n")
+    return rows
 
 
 def clock(seconds):

@@ -290,14 +290,6 @@ def test_folder_too_small_or_with_foreign_classes(make_folder):
         open_source(f"folder:{make_folder(jpegs(*files), 'foreign')}", "test")
 
 
-def test_damaged_records(toy_dir, tmp_path):
-    shutil.copytree(os.path.join(toy_dir, "toy_scenes"), tmp_path / "toy_scenes")
-    (path,) = (tmp_path / "toy_scenes").rglob("*-test.tfrecord-*")
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="damaged .* delete its folder"):
-        open_source("toy_scenes_tiny", "test", data_dir=str(tmp_path))
-
-
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write toy_scenes"):

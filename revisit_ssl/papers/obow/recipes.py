@@ -257,7 +257,7 @@ def imagenette(name, width, backbone):
 
 
 def cifar10(name, width, backbone):
-    """10,000 images of CIFAR-10, 3x3 stem: crops of 24, patches of 16."""
+    """10,000 images of CIFAR-10, 3x3 stem: crops of 24, patches of 16. Called small, too."""
     return study(
         name, width, backbone, size=32, stem="cifar", dataset="cifar10", task={}, bench=AS_THEY_ARE,
         fraction=2 / 9,  # of the 45,000 images that are not for validation

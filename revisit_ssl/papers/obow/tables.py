@@ -5,6 +5,7 @@ import os
 
 import tensorflow as tf
 
+from revisit_ssl.errors import InputError, reason
 from revisit_ssl.papers import get_recipe
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.obow.methods import FIVE_50, LINEAR, ONE_50
@@ -170,9 +171,13 @@ def read_bench(folder):
     path = os.path.join(folder or "", "bench.jsonl")
     if folder is None or not tf.io.gfile.exists(path):
         return []
-    with tf.io.gfile.GFile(path) as file:
-        rows = [json.loads(line) for line in file.read().splitlines() if line.strip()]
-    return [r for r in rows if r["what"].startswith("table2:")]
+    with tf.io.gfile.GFile(path, "rb") as file:
+        lines = file.read().decode(errors="replace").splitlines()
+    try:
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [r for r in rows if r["what"].startswith("table2:")]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no list of timings ({reason(error)}); measure again, or remove it") from None
 
 
 def machine_of(row):

@@ -6,7 +6,7 @@ paper   the supplement's setting: ImageNet, 224 px (patches: 64 px), the network
 v3-8    the released configurations for 8 TPU cores, which their README calls close to the paper, not identical.
 gpu     the same on one GPU: a batch that fits, the same learning-rate rule, BatchNorm over the rows of one TPU core.
 sample  our own: toy_scenes at 64 px on a laptop, minutes. Numbers chosen on its validation split.
-cifar10 our own: CIFAR-10 at 32 px with ResNet18 of 16 channels, ten minutes on two cores.
+cifar10 our own: CIFAR-10 at 32 px with ResNet18 of 16 channels, ten minutes on two cores. Called small, too.
 smoke   our own: digits, a few steps, for tests of the machinery. Its features are worth nothing.
 """
 

@@ -172,7 +172,8 @@ class BackboneOptions:
     bn_group: Annotated[int | None, _flag("bn-group")] = None
     """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
     None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
-    of rotation (8 images), 128 of Exemplar, 288 patches."""
+    of rotation (8 images), 128 of Exemplar, 288 patches. MoCo's and InfoMin's count images: a pass over several crops
+    or patches of each takes as many times the rows."""
 
     def __post_init__(self):
         check_choice("norm", self.norm, ("batch", "sync", "none"))

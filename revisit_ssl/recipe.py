@@ -197,6 +197,12 @@ class ProbeOptions:
 
     chooses = False
     """Whether it chooses some of its numbers on the validation split, which it must then not be scored on."""
+    formerly = {}
+    """{field: default} of those whose default was another when lines of results were first hashed (``setting_id``)."""
+
+    def settled(self, task):
+        """The options with every number that they leave to the pretext's ``task``; InputError where one cannot be."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +362,9 @@ class Recipe(Pretraining):
         super().__post_init__()
         bench = self.bench
         require(not self.probes or len(bench.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        for options in self.probes.values():
+            if isinstance(options, ProbeOptions):
+                options.settled(self.task)
         # A probe that chooses its numbers on the validation split must not be scored there.
         choosing = [name for name, options in self.probes.items() if getattr(options, "chooses", False)]
         told = f"{', '.join(choosing)} would choose numbers on val; take --protocol revisiting, or one candidate"

@@ -15,11 +15,11 @@ class Bench:
     Args:
         backbone: frozen keras.Model with named endpoints.
         sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
-        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, and the seed.
+        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, ``task`` and the seed.
         cache_dir: local folder of features, which several benches may share; None keeps them in memory.
 
     Attributes:
-        backbone, sources, endpoints, seed: as given.
+        backbone, sources, endpoints, task, seed: as given.
         spec: BenchSpec.
         view: EvalView, what is cut from an image.
         network_input: NetworkInput, what the network sees of that.
@@ -36,6 +36,7 @@ class Bench:
         self.sources = sources
         self.spec = recipe.bench
         self.endpoints = recipe.bench.endpoints
+        self.task = recipe.task
         self.seed = recipe.seed
         self.view = EvalView.of(recipe)
         self.network_input = NetworkInput.of(recipe)

@@ -14,6 +14,7 @@ from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.recipe import ProbeOptions
 from revisit_ssl.runs.results import write_atomically
 from revisit_ssl.training.progress import LOOKS, read_log
 
@@ -41,7 +42,11 @@ def watched_endpoint(recipe):
 
 def knn_temperature(recipe):
     """The one of the recipe's knn probe where it has one, else of its instance loss as in CLD's scripts, else 0.1."""
-    return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
+    probe, own = recipe.probes.get("knn"), getattr(recipe.task, "temperature", 0.1)
+    if isinstance(probe, ProbeOptions):
+        return probe.settled(recipe.task).temperature
+    given = (probe or {}).get("temperature")  # a recipe that was read without the probes has plain values
+    return own if given is None else given
 
 
 class Monitor(keras.callbacks.Callback):

@@ -200,8 +200,9 @@ class ProbeOptions:
     formerly = {}
     """{field: default} of those whose default was another when lines of results were first hashed (``setting_id``)."""
 
-    def settled(self, task):
-        """The options with every number that they leave to the pretext's ``task``; InputError where one cannot be."""
+    def settled(self, task, labels=1.0):
+        """The options with every number that they leave to the pretext's ``task`` or to the share of the labels;
+        InputError where one cannot be."""
         return self
 
 

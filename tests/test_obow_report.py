@@ -31,6 +31,7 @@ from revisit_ssl.papers.pages import write_paper_report
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.settings import by_ground
+from revisit_ssl.runs.identity import recipe_id
 from revisit_ssl.runs.results import Result
 from revisit_ssl.training.history import read_history
 
@@ -307,7 +308,7 @@ def published_scale():
         found[key] = {
             "task": json.loads(json.dumps(dataclasses.asdict(recipe.task))), "training": training,
             "width": recipe.width, "backbone": recipe.backbone, "dataset": recipe.dataset, "pretext": recipe.pretext,
-            "name": recipe.name,
+            "name": recipe.name, "recipe": recipe_id(recipe),
         }
     return found
 
@@ -335,6 +336,26 @@ def test_runs_of_the_published_scale_stand_in_their_cells(published_scale):
     ]
     last = table_of("Main table", rows).rows[-1]
     assert last[:4] == ["**OBoW, ours**", "200", "256", "73.0"] and (last[5], last[9]) == ("88.0", "80.0")
+
+
+# A set of fewer labels of ImageNet, and the column that its fine-tuning belongs to: 9 is 1 %, 10 is 10 %.
+FEW = [
+    ("imagenet2012", 0.01, 40, 9), ("imagenet2012_subset_1pct", 0.01, 40, 9),
+    ("imagenet_list:/1percent.txt", 0.01, 40, 9), ("imagenet_list:/10percent.txt", 0.1, 20, 10),
+    ("imagenet2012_subset", 0.1, 20, 10),
+    ("imagenet2012_subset_1pct", 0.01, 20, None),  # fine-tuned half as long as published
+    ("imagenet_list:/hundred_classes.txt", 1.0, 20, None), ("imagenet_lt", 0.01, 40, None),
+]
+
+
+@pytest.mark.parametrize(("dataset", "labels", "epochs", "column"), FEW)
+def test_few_labels_stand_in_their_column_as_whatever_set_they_come(published_scale, dataset, labels, epochs, column):
+    told = {"hyperparameters": {"epochs": epochs, "lr": 2e-4, "head_multiplier": 2500.0, "weight_decay": 0.0}}
+    paper = published_scale["obow/paper"]
+    row = of_scale(paper, "finetune", "top5", 81.0, probe_dataset=dataset, labels=labels, **told)
+    last = table_of("Main table", [row]).rows[-1]
+    shown = [i for i, cell in enumerate(last) if cell == "81.0" and last[0].startswith("**OBoW, ours")]
+    assert shown == ([] if column is None else [column])
 
 
 def bench_rows(**more):

@@ -27,9 +27,9 @@ class KNN(Probe):
         require(self.neighbours >= 1, f"knn.neighbours {self.neighbours} must be at least 1")
         sigma = self.temperature
         fits = sigma is None or 0.002 <= sigma < float("inf")
-        require(fits, f"knn.temperature {sigma} must be at least 0.002, as must that of an instance loss it is taken of")
+        require(fits, f"knn.temperature {sigma} must be at least 0.002, as must an instance loss's that it follows")
 
-    def settled(self, task):
+    def settled(self, task, labels=1.0):
         """See ProbeOptions: sigma."""
         given = self.temperature is not None
         return self if given else replace(self, temperature=getattr(task, "temperature", 0.1))

@@ -115,6 +115,20 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     return override(made, **changes)
 
 
+def published_recipe(name, preset, protocol=None, **network):
+    """``get_recipe`` with every probe of its protocol, or of another, beside its own: what its numbers are made by.
+    ``network``: width and backbone.
+
+    Raises:
+        InputError: as ``get_recipe``; no such protocol.
+    """
+    recipe = get_recipe(name, preset, **network)
+    require(protocol is None or protocol in PROTOCOLS, f"no protocol {protocol!r}; one of {', '.join(PROTOCOLS)}")
+    known = PROTOCOLS.get(protocol or recipe.protocol, {})
+    own = recipe.probes if protocol in (None, recipe.protocol) else {}
+    return dataclasses.replace(recipe, probes=known | own)
+
+
 def with_backbone(recipe, backbone=None):
     """The recipe with another network, or its own, and of the network's options with those that this one has.
 

@@ -146,5 +146,5 @@ def test_bad_settings():
         KNN(neighbours=0).score(split, split, split, num_classes=6)
     with pytest.raises(InputError, match="temperature 0 must be at least"):
         KNN(temperature=0).score(split, split, split, num_classes=6)
-    with pytest.raises(InputError, match="0.001 must be at least 0.002, as must that of an instance loss"):
+    with pytest.raises(InputError, match="0.001 must be at least 0.002, as must an instance loss's"):
         get_recipe("npid", "small", task__temperature=0.001)

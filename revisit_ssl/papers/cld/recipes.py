@@ -10,7 +10,9 @@ cifar10-first             moco_cld: the first released version of its CIFAR-10 s
 demo                      moco: the official CIFAR-10 notebook.
 cifar10_lt, cifar100_lt, stl10, kitchen_hc, imagenet100
                           npid and moco with and without CLD, from what the supplement says of them.
-paper                     ImageNet. With --dataset imagenet_lt:/folder it is ImageNet-LT, which has the same setting.
+paper                     ImageNet.
+imagenet_lt               npid and moco with and without CLD on ImageNet-LT, which has the same setting.
+semi_1pct, semi_10pct     the weights of paper, fine-tuned on 1 % or 10 % of the labels, with the supplement's search.
 openselfsup               byol, byol_cld: the configuration that BYOL + CLD was built on.
 
 sample  our own: toy_scenes at 64 px on a laptop, minutes.
@@ -27,6 +29,7 @@ there the one without is the baseline that the paper prints, and the control is 
 import dataclasses
 
 from revisit_ssl.backbones import fit_options
+from revisit_ssl.papers.cld.derived import few_labels, long_tailed
 from revisit_ssl.papers.cld.our_own import sample, small, smoke
 from revisit_ssl.papers.cld.parts import (
     BYOL,
@@ -39,13 +42,13 @@ from revisit_ssl.papers.cld.parts import (
     PRETEXT_OF,
     SIMCLR,
     STL,
+    expected,
     options,
     plus,
     term,
 )
 from revisit_ssl.papers.cld.protocols import PROTOCOLS
 from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS
-from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe
 
 ABOUT = {
@@ -75,26 +78,6 @@ AS_THEY_ARE = BenchSpec(method="none", train="trainval", endpoints=ENDPOINTS)
 SMALL = ("knn", "linear", "nmi", "retrieval")  # probes of small images
 SQUASHED = dataclasses.replace(AS_THEY_ARE, method="squash", resize=32, size=32, train="train")
 MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
-
-
-def expected(name, dataset, table, setting=None, **own):
-    """What the recipe's row of that table says, as text.
-
-    Args:
-        name, dataset, table: of the row.
-        setting: of a table that has several rows for a name.
-        own: values of the recipe, such as its head, that a row has to share which names them.
-    """
-    def is_own(row):
-        said = dict(part.split("=") for part in row["setting"].split())
-        return all(said.get(option, f"{value}") == f"{value}" for option, value in own.items())
-
-    rows = [
-        row for row in load_published("cld")
-        if (row["pretext"], row["dataset"], row["table"]) == (name, dataset, table) and row["metric"] == "top1"
-        and setting in (None, row["setting"]) and is_own(row)
-    ]
-    return "; ".join(f"{row['value']} ({', '.join(filter(None, (row['table'], row['setting'])))})" for row in rows)
 
 
 def published(name, dataset, width, backbone, *, task, source, numbers="", **fields):
@@ -377,7 +360,8 @@ def demo(name, width, backbone):
         views=DEMO, batch_size=512, network={"bn_group": 64},
         # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
         optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
-        source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook", symmetric="no", epochs=200),
+        source="MoCo's CIFAR-10 notebook; one GPU",
+        numbers=expected(name, "cifar10", "CIFAR-10 notebook", symmetric="no", epochs=200),
     )
 
 
@@ -398,6 +382,9 @@ RECIPES = {
         ("kitchen_hc", kitchen_hc, BOTH),
         ("imagenet100", imagenet100, BOTH),
         ("paper", paper, tuple(PRETEXT_OF)),
+        ("imagenet_lt", lambda *given: long_tailed(paper(*given)), BOTH),
+        ("semi_1pct", lambda *given: few_labels(given[0], paper(*given), 0.01), tuple(PRETEXT_OF)),
+        ("semi_10pct", lambda *given: few_labels(given[0], paper(*given), 0.1), tuple(PRETEXT_OF)),
         ("openselfsup", openselfsup, ("byol", "byol_cld")),
         ("smoke", smoke, tuple(PRETEXT_OF)),
     )

@@ -24,7 +24,8 @@ PAPERS = {
 }
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
-    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
+    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "imagenet_lt", "paper", "semi_1pct",
+    "semi_10pct", "openselfsup", "v3-8", "gpu", "smoke",
 )
 
 

@@ -134,8 +134,8 @@ def sum_replicas(tensor):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
-def average_over_replicas(strategy, variables):
-    """Gives every replica's copy of the variables the mean of all copies; nothing on one device.
+def averaging(strategy, variables):
+    """Function that gives every replica's copy of the variables the mean of all copies.
 
     All workers have to call it at the same step.
 
@@ -143,8 +143,6 @@ def average_over_replicas(strategy, variables):
         strategy: tf.distribute.Strategy.
         variables: [keras.Variable], such as moving statistics, which each replica keeps of its own rows.
     """
-    if strategy.num_replicas_in_sync == 1 or not variables:
-        return
 
     def each():
         context = tf.distribute.get_replica_context()
@@ -152,7 +150,7 @@ def average_over_replicas(strategy, variables):
         for variable, mean in zip(variables, context.all_reduce(tf.distribute.ReduceOp.MEAN, values), strict=True):
             variable.assign(mean)
 
-    tf.function(lambda: strategy.run(each), autograph=False)()
+    return tf.function(lambda: strategy.run(each), autograph=False)
 
 
 def several_workers():

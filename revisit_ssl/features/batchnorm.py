@@ -1,14 +1,17 @@
 """Batch-norm statistics of short runs: replaced by those of the final weights."""
 
+import weakref
+
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, eval_batches
-from revisit_ssl.distribute import average_over_replicas
+from revisit_ssl.distribute import averaging
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.representation import NetworkInput
 
 REESTIMATE_IMAGES = 2048
+_AVERAGING = weakref.WeakKeyDictionary()  # {model: its function}, so that each is traced once
 
 
 def reestimate_batch_norm(backbone, image_batches):
@@ -66,8 +69,13 @@ def average_statistics(model):
     Each replica moves its own, by its own rows. A moving average is linear: that of the mean is the mean of those of
     the replicas, so that it does not matter when, or how often, this is done.
     """
+    strategy = model.distribute_strategy
     layers = [x for x in normalising_layers(model) if not getattr(x, "synchronized", False)]
-    average_over_replicas(model.distribute_strategy, [v for x in layers for v in (x.moving_mean, x.moving_variance)])
+    if strategy.num_replicas_in_sync == 1 or not layers:
+        return
+    if model not in _AVERAGING:
+        _AVERAGING[model] = averaging(strategy, [v for x in layers for v in (x.moving_mean, x.moving_variance)])
+    _AVERAGING[model]()
 
 
 def _sum_over_batches(backbone, statistics, image_batches):

@@ -9,6 +9,7 @@ import numpy as np
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError
+from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import FeatureSpec, extract_features
@@ -82,6 +83,7 @@ class Monitor(keras.callbacks.Callback):
         step = int(to_numpy(self.model.optimizer.iterations))
         if (epoch + 1) % self.every and step != self.last:
             return
+        average_statistics(self.model)  # what is looked at is what would be saved now
         row = {"step": step, "epoch": epoch + 1} | self.look()
         if not is_chief():
             return

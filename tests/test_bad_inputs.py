@@ -201,6 +201,16 @@ RUNS = [
     ),
     ("probe batch size 0", ["rotation", *SMOKE, "--linear.batch-size", "0"], "linear.batch_size 0 must be at least 1"),
     ("option of a probe that is not named", ["rotation", *SMOKE, "--mlp.hidden", "9"], "not among --probes linear knn"),
+    (
+        "a batch of no rows", ["rotation", *SMOKE, "--probes", "mlp", "--mlp.batch-size", "0"],
+        "mlp.batch_size 0 must be at least 1",
+    ),
+    (
+        "RandAugment stronger than it can be",
+        ["rotation", *SMOKE, "--probes", "linear_images", "--linear-images.randaugment-magnitude", "11"],
+        "linear_images.randaugment_magnitude 11.0 must lie in",
+    ),
+    ("a temperature too low for kNN", ["npid", *SMOKE, "--task.temperature", "0.001"], "0.001 must be at least 0.002"),
     ("probe of another protocol", ["rotation", *SMOKE, "--protocol", "obow"], "protocol obow does not define knn; it"),
     ("unknown protocol", ["rotation", *SMOKE, "--protocol", "svm"], "unknown protocol 'svm'; one of select"),
     ("choosing on what is scored", ["rotation", *SMOKE, "--probe-split", "val"], "linear would choose numbers on val"),
@@ -252,6 +262,11 @@ SWEEPS = [
     ("sweep: unknown family", ["moco"], "unknown family 'moco'; one of revisiting"),
     ("sweep: pretext of no such family", [*GRID, "--pretexts", "simclr"], "family revisiting has no pretext 'simclr'"),
     ("sweep: unknown variant", ["cld-a1", "--only", "k5"], "family cld-a1 has no variant 'k5'; one of kmeans_k10"),
+    ("sweep: a preset that none has", ["cld", "--preset", "imagenet20"], "no recipe of cld has a preset 'imagenet20'"),
+    (
+        "sweep: a preset that one of those named has not",
+        ["cld", "--preset", "cifar100", "--pretexts", "npid", "simclr"], "simclr of --pretexts has no preset 'cifar100'",
+    ),
     ("sweep: a flag that it varies", ["cld-a1", "--cld.groups", "5"], "--cld.groups is what cld-a1 varies"),
     ("sweep: unknown flag", [*GRID, "--epoch", "3"], "Unrecognized options: --epoch"),
     ("sweep: a flag that it decides", [*GRID, "--seed", "3"], "--seed is decided by the sweep: use --seeds"),

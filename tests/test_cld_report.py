@@ -466,6 +466,12 @@ def test_whatever_a_line_does_not_tell_keeps_a_run_out_too(what):
     assert cells(table_of(bank_of(86.0), "CIFAR"), "NPID + CLD")["CIFAR-10 ours"] == "86.0 (1)"
 
 
+@pytest.mark.parametrize("told", [{"labels": 0.1}, {"split": "val"}, {"probe_dataset": "stl10"}])
+def test_other_labels_keep_a_run_out(told):
+    rows = [dataclasses.replace(r, **told) for r in bank_of(86.0)]
+    assert cells(table_of(rows, "CIFAR"), "NPID + CLD")["CIFAR-10 ours"] == ""
+
+
 def test_sigma_moves_with_the_temperature_that_a_table_varies(published_scale):
     recipe = get_recipe("npid_cld", "cifar10", task__temperature=0.2)
     (right, *_), wrong = bank_of(86.0, task__temperature=0.2), bank_of(86.0, task__temperature=0.2)[0]

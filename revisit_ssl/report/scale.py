@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 
+from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.report.settings import choose
 from revisit_ssl.runs.identity import recipe_id, seen
@@ -21,8 +22,12 @@ NOT_COMPARED = ("eval_batch_size", "dtype")  # of a probe: how fast, not what
 def of_scale(settings, recipe, changed=None, **more):
     """The Setting of a recipe's published scale that stands in a cell, with the lines that were probed as it says; None
     where there is none. ``changed``, ``more``: of ``at_scale``."""
-    found = []
-    for setting in (s for s in settings if at_scale(s.run, recipe, changed, **more)):
+    found, labelled = [], (recipe.probed_dataset, recipe.bench.split, recipe.bench.fraction or 1.0)
+    for setting in settings:
+        if (setting.probe_dataset, setting.split, setting.labels) != labelled:
+            continue
+        if not at_scale(setting.run, recipe, changed, **more):
+            continue
         lines = {
             measure: alike for measure, seeds in setting.lines.items()
             if (alike := {seed: r for seed, r in seeds.items() if probed_as(r, recipe)})
@@ -58,7 +63,10 @@ def at_scale(r, recipe, changed=None, *, epochs=None, plain=None):
 def trained_as(r, recipe):
     """Whether the hash of a Result's recipe is that of ``recipe`` with the Result's own options and seed: views,
     optimiser and normalisation are in no other field of it. How exactly the machine computes may differ."""
-    own = dataclasses.replace(recipe, seed=r.seed, task=task_of(r, recipe))
+    try:
+        own = dataclasses.replace(recipe, seed=r.seed, task=task_of(r, recipe))
+    except InputError:  # options that there are no more
+        return False
     networks = [own.backbone_options]
     if hasattr(own.backbone_options, "recompute"):
         networks = [dataclasses.replace(own.backbone_options, recompute=yes) for yes in (False, True)]

@@ -262,7 +262,7 @@ SWEEPS = [
     ("sweep: unknown family", ["moco"], "unknown family 'moco'; one of revisiting"),
     ("sweep: pretext of no such family", [*GRID, "--pretexts", "simclr"], "family revisiting has no pretext 'simclr'"),
     ("sweep: unknown variant", ["cld-a1", "--only", "k5"], "family cld-a1 has no variant 'k5'; one of kmeans_k10"),
-    ("sweep: a preset that none has", ["cld", "--preset", "imagenet20"], "no recipe of cld has a preset 'imagenet20'"),
+    ("sweep: a preset that none has", ["cld", "--preset", "gpu"], "no recipe of cld has a preset 'gpu'"),
     (
         "sweep: a preset that one of those named has not",
         ["cld", "--preset", "cifar100", "--pretexts", "npid", "simclr"], "simclr of --pretexts has no preset 'cifar100'",

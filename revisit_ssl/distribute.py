@@ -136,6 +136,30 @@ def sum_replicas(tensor):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
+def averaging(strategy, variables):
+    """Function that gives every replica's copy of the variables the mean of all copies.
+
+    All workers have to call it at the same step.
+
+    Args:
+        strategy: tf.distribute.Strategy.
+        variables: [keras.Variable], such as moving statistics, which each replica keeps of its own rows.
+    """
+
+    def each():
+        context = tf.distribute.get_replica_context()
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        for variable, mean in zip(variables, context.all_reduce(tf.distribute.ReduceOp.MEAN, values), strict=True):
+            variable.assign(mean)
+
+    return tf.function(lambda: strategy.run(each), autograph=False)
+
+
+def several_workers():
+    """Whether TF_CONFIG names more than one."""
+    return len(_workers()) > 1
+
+
 @functools.cache
 def _mirrored(devices):
     # One per process: a second strategy numbers its collective operations from the start again, and they collide.

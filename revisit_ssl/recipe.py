@@ -209,7 +209,8 @@ class BackboneOptions:
     bn_group: Annotated[int | None, _flag("bn-group")] = None
     """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
     None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
-    of rotation (8 images), 128 of Exemplar, 288 patches."""
+    of rotation (8 images), 128 of Exemplar, 288 patches. MoCo's and InfoMin's count images: a pass over several crops
+    or patches of each takes as many times the rows."""
 
     def __post_init__(self):
         check_choice("norm", self.norm, ("batch", "sync", "none"))
@@ -233,6 +234,13 @@ class ProbeOptions:
 
     chooses = False
     """Whether it chooses some of its numbers on the validation split, which it must then not be scored on."""
+    formerly = {}
+    """{field: default} of those whose default was another when lines of results were first hashed (``setting_id``)."""
+
+    def settled(self, task, labels=1.0):
+        """The options with every number that they leave to the pretext's ``task`` or to the share of the labels;
+        InputError where one cannot be."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +389,9 @@ class Recipe(Pretraining):
         super().__post_init__()
         bench = self.bench
         require(not self.probes or len(bench.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        for options in self.probes.values():
+            if isinstance(options, ProbeOptions):
+                options.settled(self.task)
         # A probe that chooses its numbers on the validation split must not be scored there.
         choosing = [name for name, options in self.probes.items() if getattr(options, "chooses", False)]
         told = f"{', '.join(choosing)} would choose numbers on val; take --protocol revisiting, or one candidate"

@@ -120,8 +120,10 @@ def test_without_results_every_printed_number_stands_in_its_cell():
 def test_recalled_numbers_are_explained_where_they_stand():
     for title, t in paper_tables([]):
         marked = any("†" in cell for line in t.rows for cell in line)
-        assert marked == (title.startswith(("Table 1:", "Table 2:"))), title
-        assert marked == any("from memory" in note for note in t.notes), title
+        recalled, inferred = title.startswith(("Table 1:", "Table 2:")), title.startswith("Suppl. Table 1:")
+        assert marked == (recalled or inferred), title
+        assert recalled == any("from memory" in note for note in t.notes), title
+        assert inferred == any("that is inferred" in note for note in t.notes), title
 
 
 def test_skip_ablation_has_the_supervised_pair_and_says_what_is_missing():
@@ -198,6 +200,15 @@ def test_the_probe_nearest_to_the_papers_is_taken():
     assert any("30/50/70: 50.0 (1)" in note for note in best.notes)
 
 
+@pytest.mark.parametrize(("fitted", "said"), [("trainval", False), ("train", True)])
+def test_the_note_under_table_2_is_of_runs_that_were_fitted_on_the_training_split(fitted, said):
+    kind = {"width": 16, "split": "test", "probe": "linear_images"}
+    rows = [result(54.0, probe_train=fitted, **kind), result(78.0, probe_train=fitted, metric="top5", **kind)]
+    rows.append(result(70.0, probe="pretext", metric="accuracy", endpoint="", width=16))  # says no split
+    notes = table(paper_tables(rows), "Table 2:").notes
+    assert any("also had its validation split" in note for note in notes) == said
+
+
 def test_settings_are_never_averaged():
     """Two trainings of one network: that with most seeds is shown, of as many the longer one, and the other told."""
     long = [result(v, seed=s, setting="long", steps=2000) for s, v in enumerate((50.0, 52.0))]
@@ -257,7 +268,7 @@ def test_skip_ablation_of_ours_is_paired_by_seed():
     assert line["skip ours"] == text((41.0, 43.0, 44.5)) and line["no skip ours"] == text((39, 40.5, 40, 99))
     differences = [41.0 - 39.0, 43.0 - 40.0, 44.5 - 40.5]
     assert line["difference ours"] == f"+{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} (3)"
-    assert (line["no skip paper"], line["skip paper"]) == ("38.6", "41.2")
+    assert (line["no skip paper"], line["skip paper"]) == ("38.6†", "41.2†")
     pair = row(t, pretext="Supervised", endpoint="end to end")
     assert (pair["no skip ours"], pair["skip ours"], pair["difference ours"]) == ("64.5 (1)", "66.0 (1)", "+1.5 (1)")
 

@@ -69,10 +69,12 @@ DATASETS = {
     "imagenet_lt": ImageNetLT(),
     "imagenet_list": ImageNetList(),
     "imagenet2012_subset": TfdsSet(
-        "imagenet2012_subset/10pct", _TENTH, sizes_of(115_304, 12_812, 50_000), 1000, by_hand=_IMAGENET_TAR
+        "imagenet2012_subset/10pct", _TENTH, sizes_of(115_304, 12_812, 50_000), 1000, by_hand=_IMAGENET_TAR,
+        fewer_of="imagenet2012",
     ),
     "imagenet2012_subset_1pct": TfdsSet(
-        "imagenet2012_subset/1pct", _TENTH, sizes_of(11_530, 1_281, 50_000), 1000, by_hand=_IMAGENET_TAR
+        "imagenet2012_subset/1pct", _TENTH, sizes_of(11_530, 1_281, 50_000), 1000, by_hand=_IMAGENET_TAR,
+        fewer_of="imagenet2012",
     ),
     "imagenette": TfdsSet("imagenette/full-size-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
     "imagenette_160px": TfdsSet("imagenette/160px-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
@@ -175,6 +177,21 @@ def known_size(name, split):
     """
     dataset, argument = find_dataset(name)
     return dataset.known_sizes(argument).get(split)
+
+
+def labels_of(name):
+    """Whose labels those of a set are, and which share of them: ("imagenet2012", 0.01) of 1 % of ImageNet, which is a
+    set of its own or a list of images; (name, 1.0) of any other.
+
+    Raises:
+        InputError: unknown name, or a list that is not there.
+    """
+    dataset, argument = find_dataset(name)
+    count = dataset.labelled(argument) if dataset.fewer_of else None
+    if count is None:
+        return name, 1.0
+    # Lists of 1 % hold 12,811 of 1,281,167 images.
+    return dataset.fewer_of, round(count / DATASETS[dataset.fewer_of].sizes["trainval"], 3)
 
 
 def resolve_data_dir(data_dir=None):

@@ -21,6 +21,7 @@ class TfdsSet(Dataset):
         sizes, num_classes, image_shape, argument: see ``Dataset``.
         label: feature that holds one class per image; None: none, or several per image.
         by_hand: what has to be fetched by hand before TFDS can make it.
+        fewer_of: see ``Dataset``.
         public: False for a set that TFDS cannot make: its folder has to be copied.
     """
 
@@ -32,6 +33,7 @@ class TfdsSet(Dataset):
     label: str | None = "label"
     by_hand: str = ""
     public: bool = True
+    fewer_of: str = ""
     argument: str = ""
 
     def open(self, request):

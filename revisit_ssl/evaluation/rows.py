@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from revisit_ssl.evaluation.sets import fitted_on
+from revisit_ssl.evaluators.bench import label_share
 from revisit_ssl.runs import results
-from revisit_ssl.runs.identity import recipe_id, setting_id
+from revisit_ssl.runs.identity import recipe_id, seen, setting_id
 
 LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")  # fields of a Recipe: how long on what
 
@@ -43,8 +44,9 @@ def of_probing(recipe, backbone, weights, steps):
         "weights": weights,
         "probe_dataset": recipe.probed_dataset,
         "probe_train": fitted_on(recipe),
-        "labels": recipe.bench.fraction or 1.0,
+        "labels": label_share(recipe),
         "split": recipe.bench.split,
+        "bench": seen(recipe.bench),
     }
     return shared if weights == "pretrained" else shared | {"pretext": "random", "steps": 0}
 

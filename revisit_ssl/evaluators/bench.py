@@ -3,6 +3,7 @@
 import dataclasses
 
 from revisit_ssl.data import EvalView
+from revisit_ssl.data.catalogue import labels_of
 from revisit_ssl.evaluators.base import FeatureSplit
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import FeatureSpec, extract_features
@@ -15,11 +16,11 @@ class Bench:
     Args:
         backbone: frozen keras.Model with named endpoints.
         sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
-        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, and the seed.
+        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, ``task`` and the seed.
         cache_dir: local folder of features, which several benches may share; None keeps them in memory.
 
     Attributes:
-        backbone, sources, endpoints, seed: as given.
+        backbone, sources, endpoints, task, seed: as given.
         spec: BenchSpec.
         view: EvalView, what is cut from an image.
         network_input: NetworkInput, what the network sees of that.
@@ -36,6 +37,8 @@ class Bench:
         self.sources = sources
         self.spec = recipe.bench
         self.endpoints = recipe.bench.endpoints
+        self._recipe = recipe
+        self.task = recipe.task
         self.seed = recipe.seed
         self.view = EvalView.of(recipe)
         self.network_input = NetworkInput.of(recipe)
@@ -51,6 +54,12 @@ class Bench:
         self._extracted = {}
         self._traced = {}  # one graph for all splits
         self._largest = max(source.num_examples for source in sources.values())
+
+    @property
+    def label_share(self):
+        """Share of the labelled training images there are that the probes have, in (0, 1]; 0.01 of ImageNet's also
+        where these are a set of their own."""
+        return label_share(self._recipe)
 
     def images(self, split):
         """The data.Source of a split."""
@@ -90,3 +99,8 @@ class Bench:
     def three(self, endpoint):
         """The FeatureSplits of train, val and test."""
         return tuple(self.split(split, endpoint) for split in ("train", "val", "test"))
+
+
+def label_share(recipe):
+    """``Bench.label_share`` of a recipe."""
+    return round((recipe.bench.fraction or 1.0) * labels_of(recipe.probed_dataset)[1], 6)

@@ -15,6 +15,7 @@ from revisit_ssl.features.representation import check_input, feature_widths, ima
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.pixels import to_float
+from revisit_ssl.views.randaugment import rand_augment
 
 
 class Heads:
@@ -108,6 +109,9 @@ class Heads:
         @tf.function(jit_compile=compile_frozen())
         def step(images, labels, number, decay):
             images = crop_and_flip(images, self.crop, seed, number, options.flip)
+            if options.randaugment_layers:
+                strength = {"layers": options.randaugment_layers, "magnitude": options.randaugment_magnitude}
+                images = rand_augment(images, draws.fold(draws.fold(seed, 4), number), **strength)
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
             features = self._normalised(self.features(images), training=True)
             for name, variables in self.variables.items():

@@ -37,6 +37,11 @@ class LinearImages(Probe):
     """resized: range of the crop's share of the image area."""
     flip: bool = False
     """Mirror half of the training crops."""
+    randaugment_layers: int = 0
+    """RandAugment operations of a training crop, after the flip, each applied with chance 0.5; 0: none. Disputed for
+    InfoMin: its script's default is none, the released command has --aug_linear RA, which is 2."""
+    randaugment_magnitude: float = 10.0
+    """Their mean strength, of at most 10; its deviation is 0.5."""
     batch_size: int = 256
     """Images per step; the number of training images where that is smaller. Disputed for the patch tasks: supplement
     1024, a comment in the code 2048."""
@@ -70,6 +75,9 @@ class LinearImages(Probe):
         require(self.batch_size >= 1, f"linear_images.batch_size {self.batch_size} must be at least 1")
         decay = self.weight_decay
         require(0 <= decay < float("inf"), f"linear_images.weight_decay {decay} must be a finite number from 0 up")
+        layers, strength = self.randaugment_layers, self.randaugment_magnitude
+        require(layers >= 0, f"linear_images.randaugment_layers {layers} must not be negative")
+        require(0 <= strength <= 10, f"linear_images.randaugment_magnitude {strength} must lie in [0, 10]")
         check_schedule("linear_images", self.schedule)
 
     @property

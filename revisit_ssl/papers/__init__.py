@@ -24,7 +24,8 @@ PAPERS = {
 }
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
-    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
+    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "imagenet_lt", "paper", "semi_1pct",
+    "semi_10pct", "openselfsup", "v3-8", "gpu", "smoke",
 )
 
 
@@ -120,6 +121,20 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     elif probes is not None or protocol is not None:
         made = with_probes(made, probes, protocol)
     return override(made, **changes)
+
+
+def published_recipe(name, preset, protocol=None, **network):
+    """``get_recipe`` with every probe of its protocol, or of another, beside its own: what its numbers are made by.
+    ``network``: width and backbone.
+
+    Raises:
+        InputError: as ``get_recipe``; no such protocol.
+    """
+    recipe = get_recipe(name, preset, **network)
+    require(protocol is None or protocol in PROTOCOLS, f"no protocol {protocol!r}; one of {', '.join(PROTOCOLS)}")
+    known = PROTOCOLS.get(protocol or recipe.protocol, {})
+    own = recipe.probes if protocol in (None, recipe.protocol) else {}
+    return dataclasses.replace(recipe, probes=known | own)
 
 
 def with_backbone(recipe, backbone=None):

@@ -10,6 +10,11 @@ from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.settings import RANDOM, grouped, settings_of, spread, start_of, unique, unlike
 
+# What a mark behind a published number means, by what numbers.csv has in "confirmed".
+MARKS = {
+    "recalled": "† written down from memory, not confirmed by a second source.",
+    "inferred": "† the text has this number, but not in which column it stands: that is inferred.",
+}
 TABLES = re.compile("table|readme", re.IGNORECASE)
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
 # Probes that measure no top-1 accuracy: the metric that stands for them in a table, and what it is called.
@@ -116,9 +121,13 @@ def notes(groups, theirs, paper):
             f"**The two kinds of columns measure different things:** ours are of {', '.join(own)}, the paper's of "
             f"{named}. They are side by side for their order, not for their values."
         )
-    if any(r["confirmed"] != "yes" for cells in theirs.values() for r in cells.values()):
-        lines.append("† written down from memory, not yet confirmed by a second source.")
-    return lines
+    return lines + marks(r for cells in theirs.values() for r in cells.values())
+
+
+def marks(rows):
+    """[note] on the marks of published rows."""
+    kinds = {r["confirmed"] for r in rows}
+    return [note for kind, note in MARKS.items() if kind in kinds]
 
 
 def result_table(results):

@@ -42,6 +42,7 @@ class Result:
         representation_size: values of pre_logits, None where it was not written.
         task: the pretext's options, all of them, nested ones as dicts: {"temperature": 0.1, "cld": {"weight": 1.0, …}}.
         training: what decides how long on what: split, batch_size, epochs, max_steps. Both are {} in old lines.
+        bench: how the probe saw images, as ``identity.seen`` says it; None where no probe did, and in older lines.
     """
 
     pretext: str
@@ -74,6 +75,7 @@ class Result:
     representation_size: int | None = None
     task: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
+    bench: dict | None = None
 
     @property
     def schedule(self):

@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import train_batches
+from revisit_ssl.distribute import several_workers
 from revisit_ssl.errors import Interrupted, TrainingDiverged
+from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
@@ -32,6 +34,7 @@ def train(model, recipe, source, plan, start, strategy, callbacks):
         epoch = first // plan.per_epoch
         length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
         model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **length)
+    average_statistics(model)
 
 
 def trace(model, recipe, source, start, strategy):
@@ -104,6 +107,9 @@ class Keeper(keras.callbacks.Callback):
             self.diverged(f"loss is {float(logs['loss'])}")
         if not save:
             return
+        # A signal reaches one worker alone, which must not wait for the others: it saves its own statistics.
+        if not (self.stop and several_workers()):
+            average_statistics(self.pretext)
         path = save_checkpoint(self.folder, self.pretext, self.step, write=self.write)
         if path is None:
             self.diverged("a weight is not finite")

@@ -10,11 +10,13 @@ import numpy as np
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError
+from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.recipe import ProbeOptions
 from revisit_ssl.runs.results import write_atomically
 from revisit_ssl.training.progress import LOOKS, read_log
 
@@ -42,7 +44,11 @@ def watched_endpoint(recipe):
 
 def knn_temperature(recipe):
     """The one of the recipe's knn probe where it has one, else of its instance loss as in CLD's scripts, else 0.1."""
-    return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
+    probe, own = recipe.probes.get("knn"), getattr(recipe.task, "temperature", 0.1)
+    if isinstance(probe, ProbeOptions):
+        return probe.settled(recipe.task).temperature
+    given = (probe or {}).get("temperature")  # a recipe that was read without the probes has plain values
+    return own if given is None else given
 
 
 class Monitor(keras.callbacks.Callback):
@@ -78,6 +84,7 @@ class Monitor(keras.callbacks.Callback):
         step = int(to_numpy(self.model.optimizer.iterations))
         if (epoch + 1) % self.every and step != self.last:
             return
+        average_statistics(self.model)  # what is looked at is what would be saved now
         row = {"step": step, "epoch": epoch + 1} | self.look()
         if not is_chief():
             return

@@ -1,8 +1,9 @@
-"""What CLD's recipes are made of: each name's pretext, the augmentations, the term."""
+"""What CLD's recipes are made of: each name's pretext, the augmentations, the term, the published numbers."""
 
 import dataclasses
 
 from revisit_ssl.papers.mocos import IMAGENET, ORDER
+from revisit_ssl.papers.published import load_published
 from revisit_ssl.pretext import find_options
 from revisit_ssl.pretext.cld import CLDSpec
 from revisit_ssl.recipe import ViewSpec
@@ -66,3 +67,23 @@ def term(name, weight, **fields):
 def options(name, **changes):
     """The options of the recipe's pretext."""
     return find_options(PRETEXT_OF[name])(**changes)
+
+
+def expected(name, dataset, table, setting=None, **own):
+    """What the recipe's row of that table says, as text.
+
+    Args:
+        name, dataset, table: of the row.
+        setting: of a table that has several rows for a name.
+        own: values of the recipe, such as its head, that a row has to share which names them.
+    """
+    def is_own(row):
+        said = dict(part.split("=") for part in row["setting"].split())
+        return all(said.get(option, f"{value}") == f"{value}" for option, value in own.items())
+
+    rows = [
+        row for row in load_published("cld")
+        if (row["pretext"], row["dataset"], row["table"]) == (name, dataset, table) and row["metric"] == "top1"
+        and setting in (None, row["setting"]) and is_own(row)
+    ]
+    return "; ".join(f"{row['value']} ({', '.join(filter(None, (row['table'], row['setting'])))})" for row in rows)

@@ -120,7 +120,7 @@ def imagenet20(name, width, backbone):
         pretext=PRETEXT_OF[name],
         backbone=backbone or "resnet18_torch",
         width=width or 4,
-        backbone_options=fit_options(backbone or "resnet18_torch"),
+        backbone_options=fit_options(backbone or "resnet18_torch", **groups(name, changes["batch_size"])),
         task=task,
         dataset="imagenet20",
         split="trainval",
@@ -133,6 +133,12 @@ def imagenet20(name, width, backbone):
         source=f"{source}; published: {expected(name.removesuffix('_plain'), 'Table 1')}",
         **changes,
     )
+
+
+def groups(name, batch_size):
+    """Options of the network: MoCo's 8 GPUs each normalised an eighth of a batch, without which shuffling hides
+    nothing from a key."""
+    return {"bn_group": batch_size // 8} if "moco" in name else {}
 
 
 def contrastive(name, **memory):
@@ -151,8 +157,8 @@ STRIDES = (2, 2, 1)
 AS_THEY_ARE = BenchSpec(method="none", endpoints=("pre_logits",))  # what probes see of small images
 
 
-def network(backbone, width, stem):
-    """ResNet18 of 16 channels unless told otherwise.
+def network(backbone, width, stem, **more):
+    """ResNet18 of 16 channels unless told otherwise; ``more``: further options of it.
 
     Its units start as their shortcuts: the words of a target that starts as a deep random network are worth little, and
     a run of minutes has not the time to leave them behind (after two epochs of vanilla OBoW on CIFAR-10 the effective
@@ -164,7 +170,7 @@ def network(backbone, width, stem):
     return {
         "backbone": backbone,
         "width": width or 1,
-        "backbone_options": fit_options(backbone, **own, stem=stem, zero_init_residual=True, bn_momentum=0.9),
+        "backbone_options": fit_options(backbone, **own, stem=stem, zero_init_residual=True, bn_momentum=0.9, **more),
     }
 
 
@@ -205,7 +211,7 @@ def sample(name, width, backbone):
     vanilla = {"levels": 1, "crops": 1, "patches": 0} if PRETEXT_OF[name] == "obow" else {}
     return Recipe(
         pretext=PRETEXT_OF[name],
-        **network(backbone, width, "small"),
+        **network(backbone, width, "small", **groups(name, 32)),
         task=light(name, 1024, **sides(name, 64), **vanilla),
         dataset="toy_scenes",
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
@@ -232,7 +238,7 @@ def study(name, width, backbone, *, size, stem, task, bench, **changes):
     """What imagenette and cifar10 share."""
     return Recipe(
         pretext=PRETEXT_OF[name],
-        **network(backbone, width, stem),
+        **network(backbone, width, stem, **groups(name, 32)),
         task=light(name, 1024, **sides(name, size) | task),
         batch_size=32,
         epochs=8,

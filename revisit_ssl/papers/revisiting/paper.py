@@ -84,7 +84,8 @@ PAPER = Paper(
     after=ranks,
     runs=runs_table,
     reading=(
-        "† a number of the paper that was written down from memory or read off a figure: not confirmed",
+        "† a number of the paper that was written down from memory or read off a figure, or whose column is inferred: "
+        "not confirmed",
         "‡ other settings of the same network were run too; they are named under the table and never averaged",
     ),
 )

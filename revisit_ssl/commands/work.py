@@ -6,6 +6,7 @@ import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
+from revisit_ssl.data import about_source
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
@@ -32,6 +33,7 @@ def run(options):
     )
     strategy = get_strategy(options.strategy)  # first of all: workers connect when TensorFlow starts
     check_probes(recipe, options.data_dir)  # before the hours of training, not after
+    say_of_images(recipe.dataset, *([recipe.probed_dataset] if recipe.probes else []), data_dir=options.data_dir)
     backbone = pretrain(
         recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
         xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor,
@@ -47,8 +49,16 @@ def run(options):
         print(f"{seconds:.0f} s in all")
 
 
+def say_of_images(*names, data_dir):
+    """Prints what was found in these sets and taken for what, where that is not the same for everyone."""
+    for name in dict.fromkeys(names):
+        for line in about_source(name, data_dir):
+            print(f"{name}: {line}", flush=True)
+
+
 def evaluate_saved(options):
     """Loads, probes, reports."""
+    say_of_images(*([options.recipe.probed_dataset] if options.probes else []), data_dir=options.data_dir)
     backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
     probe_and_report(backbone, options.recipe, options, options.probes)
 

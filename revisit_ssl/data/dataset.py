@@ -73,6 +73,10 @@ class Dataset:
         """How the set is had where it is not in the folder ``place``, for an error line; "": it is always there."""
         return ""
 
+    def about(self, place):
+        """[str] for the beginning of a run: what was found and taken for what. [] of a set that is always the same."""
+        return []
+
     def known_sizes(self, argument=""):
         """``sizes`` with that argument behind the name: {} where they are then not known."""
         return {} if argument else self.sizes

@@ -26,6 +26,7 @@ from revisit_ssl.training.build import (
     try_views,
 )
 from revisit_ssl.training.history import SCORE
+from revisit_ssl.training.images import check_images, note_images
 from revisit_ssl.training.loop import Keeper, stop_signals, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
@@ -51,7 +52,7 @@ def pretrain(
 
     Args:
         recipe: Recipe.
-        workdir: folder (or gs:// address) for recipe.json, environment.json, log.csv, tensorboard/, checkpoints/ and
+        workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/, checkpoints/ and
             backbone.keras. One workdir holds one recipe.
         strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
         data_dir: where TFDS data sets lie.
@@ -83,6 +84,8 @@ def pretrain(
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     source = open_pretraining(recipe, data_dir)
+    if resume:
+        check_images(workdir, source)
     plan = plan_steps(recipe, source)
     with strategy.scope():
         model = build_pretext(recipe, source)
@@ -93,6 +96,7 @@ def pretrain(
     start = restore(model, workdir) if resume and plan.total else 0
     if is_chief():  # nothing is written before all that can be checked is checked
         say_what_runs(recipe, workdir)
+        note_images(workdir, source)
     if start < plan.total:
         callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)]
         if watched:

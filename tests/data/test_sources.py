@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.data import DATASETS, SPLITS, TfdsSet, folders, open_source, tfds_reading
+from revisit_ssl.data import DATASETS, SPLITS, TfdsSet, looking, open_source, tfds_reading
 from revisit_ssl.errors import InputError
 
 
@@ -229,7 +229,7 @@ def test_same_split_in_every_run_and_fingerprint_follows_the_files(make_folder):
 
 @pytest.mark.parametrize("check_all", [5000, 0])
 def test_broken_files_are_skipped_and_counted(make_folder, monkeypatch, capfd, check_all):
-    monkeypatch.setattr(folders, "CHECK_ALL", check_all)  # 0: as in large folders
+    monkeypatch.setattr(looking, "CHECK_ALL", check_all)  # 0: as in large folders
     root = make_folder(jpegs(*(f"{i:02}.{kind}" for i in range(20) for kind in ("jpg", "png"))))
     (root / "00.jpg").write_bytes((root / "00.jpg").read_bytes()[:300])
     (root / "01.png").write_bytes((root / "01.png").read_bytes()[:300])

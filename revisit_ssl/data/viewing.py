@@ -1,0 +1,103 @@
+"""An encoded image as a viewer shows it: upright, in RGB.
+
+TensorFlow decodes JPEG and PNG as Pillow does, in its own threads, and ignores how the camera was held. Pillow decodes
+the rest, which TensorFlow gets wrong (BMP with a palette), in part (WebP without alpha) or not at all (TIFF, AVIF).
+"""
+
+import io
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 mirrored or turned
+_UPRIGHT = np.int64(1)
+
+
+def decode(contents):
+    """The whole image: scalar string -> uint8 [h, w, 3], the first frame of several, alpha dropped."""
+    image, turned = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: (tf.io.decode_jpeg(contents, channels=3), orientation(contents)),
+        lambda: tf.cond(
+            _is_plain_png(contents),
+            lambda: (tf.io.decode_png(contents, channels=3), tf.constant(_UPRIGHT)),
+            lambda: tuple(tf.numpy_function(_open, [contents], [tf.uint8, tf.int64], stateful=False)),
+        ),
+    )
+    image = tf.ensure_shape(image, [None, None, 3])
+    image = tf.cond(turned == _UPRIGHT, lambda: image, lambda: upright(image, turned))
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def orientation(contents):
+    """EXIF's or XMP's orientation of a JPEG, 1 to 8: scalar string -> int64.
+
+    Most JPEGs have nothing between their JFIF header and the first table: these cost a comparison, others some 50 us.
+    """
+    ordinary = (tf.strings.substr(contents, 2, 2) == b"\xff\xe0") & (tf.strings.substr(contents, 20, 2) == b"\xff\xdb")
+    return tf.cond(
+        ordinary,
+        lambda: tf.constant(_UPRIGHT),
+        lambda: tf.ensure_shape(tf.numpy_function(_orientation_of_jpeg, [contents], tf.int64, stateful=False), []),
+    )
+
+
+def upright(image, turned):
+    """uint8 [h, w, 3] as stored, with its orientation, int64 2 to 8 -> [h, w, 3] or [w, h, 3] as it is looked at."""
+    image = tf.cond(turned > 4, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    down = tf.where(tf.reduce_any(turned == [3, 4, 7, 8]), -1, 1)
+    right = tf.where(tf.reduce_any(turned == [2, 3, 6, 7]), -1, 1)
+    return image[::down, ::right]
+
+
+def _is_plain_png(contents):
+    """Whether it is a PNG that says nothing of an orientation, by EXIF, XMP or ImageMagick's text."""
+    signature = tf.strings.substr(contents, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    said = lambda: tf.strings.regex_full_match(contents, r"(?s)\C*(eXIf|Orientation|profile type)\C*")  # noqa: E731
+    return tf.cond(signature, lambda: ~said(), lambda: tf.constant(False))
+
+
+def _orientation_of_jpeg(contents):
+    contents = io.BytesIO(contents).getvalue()  # outside of a graph an array
+    head = contents[: contents.find(b"\xff\xda")]  # the first scan, which may be that of EXIF's thumbnail
+    if b"Exif\0" not in head and b"Orientation" not in head:
+        return _UPRIGHT
+    try:
+        with Image.open(io.BytesIO(contents)) as image:
+            return _orientation(image)
+    except (OSError, Image.DecompressionBombError):  # decoding it will say what is wrong
+        return _UPRIGHT
+
+
+def _open(contents):
+    """(uint8 [h, w, 3], orientation) of what Pillow can read; ValueError for what it cannot."""
+    try:
+        with Image.open(io.BytesIO(contents)) as image:
+            image.load()  # what comes behind the pixels of a PNG is known then, and a TIFF has been turned
+            pixels = _deep(image) if image.mode[0] in "IF" else np.asarray(image.convert("RGB"))
+            return pixels, _orientation(image)
+    # Pillow's plug-ins let through whatever a damaged file brings about.
+    except Exception as error:
+        raise ValueError(f"no image that Pillow {Image.__version__} can read ({type(error).__name__})") from None
+
+
+def _deep(image):
+    """uint8 [h, w, 3] of a grey image with more than 8 bits, of which Pillow would cut off all above 255."""
+    values = np.asarray(image, np.float64)
+    largest = float(values.max(initial=0))
+    if image.mode == "F":
+        scale = 255.0 if largest <= 1 else 1.0
+    else:  # as TensorFlow and Pillow's colours: the upper byte of 16 bits
+        scale = 1 / 256 if image.mode.startswith("I;16") or largest > 255 else 1.0
+    grey = np.clip(np.nan_to_num(values * scale), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, -1)
+
+
+def _orientation(image):
+    """Of an opened image; 1 where it says none, or one that there is not."""
+    try:
+        said = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # EXIF is written by many hands; a damaged one says nothing
+        said = 1
+    return np.int64(said) if said in range(1, 9) else _UPRIGHT

@@ -140,6 +140,8 @@ def scan(root, class_names):
 
 def _check_folder(root):
     local = "://" not in root
+    # Of what lies in it any name will do, but this one stands in recipes, results and reports.
+    require(shown(root) == root, f"the name of image folder {shown(root)} is not UTF-8; rename it or link to it")
     if not (os.path.isdir(root) if local else tf.io.gfile.isdir(root)):
         there = os.path.lexists(root) if local else tf.io.gfile.exists(root)
         what = "is a file" if there else "does not exist"

@@ -52,8 +52,8 @@ def pretrain(
 
     Args:
         recipe: Recipe.
-        workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/, checkpoints/ and
-            backbone.keras. One workdir holds one recipe.
+        workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/,
+            checkpoints/ and backbone.keras. One workdir holds one recipe.
         strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
         data_dir: where TFDS data sets lie.
         resume: go on from the newest checkpoint, or return at once what a finished run left.
@@ -67,7 +67,7 @@ def pretrain(
         backbone.keras.
 
     Raises:
-        InputError: see the message: another recipe in the workdir, missing data, devices or checkpoints.
+        InputError: see the message: another recipe in the workdir, other images, missing data, devices or checkpoints.
         TrainingDiverged: NaN or infinity.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """

@@ -80,7 +80,8 @@ LAYOUTS = {
         both(classes("train/a", "train/b", "test/a", "test/b"), lambda root: put(root, "val/0.png")),
         (36, 4, 40, 40), "ab", ["left out 1 image of val"]),
     "flat train and test": (
-        lambda root: put(root, *(f"{s}/{i}.png" for s in ("train", "test") for i in range(10))), (9, 1, 10, 10), None, []),
+        lambda root: put(root, *(f"{s}/{i}.png" for s in ("train", "test") for i in range(10))),
+        (9, 1, 10, 10), None, []),
     "classes in test alone": (
         both(lambda root: put(root, *(f"train/{i}.png" for i in range(10))), classes("test/a", "test/b")),
         (9, 1, 10, 40), None, []),
@@ -95,7 +96,8 @@ LAYOUTS = {
     "most images lie loose": (both(classes("a", "b", count=4), lambda r: put(r, *(f"{i}.png" for i in range(12)))),
                               (16, 2, 18, 2), None, []),
     "hidden and system folders": (
-        both(classes("a", "b"), classes("@eaDir", "a/@eaDir", "__MACOSX/a", ".cache", "#recycle", "lost+found", count=3),
+        both(classes("a", "b"),
+             classes("@eaDir", "a/@eaDir", "__MACOSX/a", ".cache", "#recycle", "lost+found", count=3),
              lambda root: write(root, "a/Thumbs.db", "b/desktop.ini", ".DS_Store", "a/._000.png")),
         (32, 4, 36, 4), "ab", []),
     "empty class folder": (both(classes("a", "b"), lambda root: os.makedirs(f"{root}/c/d")), (32, 4, 36, 4), "ab",
@@ -184,9 +186,9 @@ def test_layout(what, check_all, tmp_path, monkeypatch, capfd):
 # what lies there, words of the line
 REFUSED = {
     "no train": (classes("val/a", "val/b", "Test/a"), "has Test and val but no train; expected sub-folders train"),
-    "two for one split": (classes("train/a", "train/b", "Train/a"), "has Train and train, which mean the same split"),
+    "two for one split": (classes("train/a", "train/b", "Train/a"), "has Train and train, which mean the same"),
     "foreign class": (
-        classes("train/a", "train/b", "test/c/x", "test/d"), "class c, d of .*/test/ is not among the 2 classes of train"),
+        classes("train/a", "train/b", "test/c/x", "test/d"), "class c, d of .*/test/ is not among the 2 classes of"),
     "one image": (lambda root: put(root, "0.png"), "too few to hold out a val split"),
     "nothing": (lambda root: write(root, "a.txt"), "holds no readable images; expected .jpg"),
     "only a loop": (lambda root: link(root, "a", "."), "holds no readable images"),

@@ -152,26 +152,28 @@ def test_half_a_file_is_an_error(kind):
             decode(damaged)
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
-def test_a_phone_held_on_its_side_gives_the_same_batches(kind, tmp_path):
-    """One upright scene, stored upright and stored turned, with an orientation: equal in training and evaluation."""
+def test_a_phone_held_on_its_side_changes_no_batch(tmp_path):
+    """One upright scene in files of four kinds, stored upright and stored turned: the same in every batch."""
     up = np.zeros((48, 48, 3), np.uint8)
     up[:24], up[24:] = [135, 190, 255], [60, 120, 40]
-    seen = {}
     for name, turn in (("plain", 1), ("phone", 6)):
         (tmp_path / name).mkdir()
         exif = Image.Exif()
         exif[0x0112] = turn
         image = Image.fromarray(up) if turn == 1 else Image.fromarray(up).transpose(Image.Transpose.ROTATE_90)
-        for i in range(10):
-            image.save(tmp_path / name / f"{i}.{kind}", exif=exif)
-        source = open_source(f"folder:{tmp_path / name}", "train")
-        crops = {"view": CropSpec(size=16, count=2), "whole": CropSpec(size=32, method="center", resize_to=32)}
-        train = next(iter(train_batches(source, batch_size=8, crops=crops, seed=0)))
-        views = (EvalView(32, resize=40, method="shorter_side"), EvalView(24, method="squash"))
-        seen[name] = [train["view"], train["whole"]]
-        seen[name] += [next(iter(eval_batches(source, 8, view=view)))["image"] for view in views]
-    for plain, phone in zip(seen["plain"], seen["phone"], strict=True):
-        difference = np.abs(plain.numpy().astype(int) - phone.numpy().astype(int)).max()
-        assert difference <= (8 if kind in ("jpg", "webp") else 0)
-    assert seen["phone"][1][..., :8, :, 2].numpy().min() > 200, "the sky is not above"
+        for i in range(12):
+            image.save(tmp_path / name / f"{i}.{('jpg', 'png', 'webp', 'tif')[i % 4]}", exif=exif)
+    source = open_source(f"folder:{tmp_path}", "trainval")
+    crops = {
+        "part": CropSpec(size=24, method="center"),
+        "whole": CropSpec(size=24, method="center", resize_to=24),
+    }
+    (seen,) = train_batches(source, batch_size=source.num_examples, crops=crops, seed=0).take(1).as_numpy_iterator()
+    assert set(seen["label"]) == {0, 1}
+    view = EvalView(24, resize=24, method="shorter_side")
+    (scored,) = eval_batches(source, source.num_examples, view=view).as_numpy_iterator()
+    middle, small = up[12:36, 12:36].astype(int), up[::2, ::2].astype(int)
+    for images, expected in ((seen["part"][:, 0], middle), (seen["whole"][:, 0], small), (scored["image"], small)):
+        difference = np.abs(images - expected).max((2, 3))  # of each row of each image
+        difference[:, 10:14] = 0  # the horizon, of which JPEG and WebP make waves
+        assert difference.max() <= 6

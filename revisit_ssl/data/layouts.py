@@ -59,7 +59,7 @@ def find_layout(root, names):
     for split in sorted(parts.keys() - {"train"}):
         prefix[split] = _inner(parts[split], starts[split], classes or ())
         if classes and not any(_top(name, prefix[split]) for name in parts[split]):
-            what = f"of {split}, which has no class folders to score; {split} images are held out of the other folders"
+            what = f"of {split}, which has no class folders to score; {split} images come out of the other folders"
             left_out[what] = parts.pop(split)
     for split, part in parts.items() if classes else ():
         loose = [name for name in part if _top(name, prefix[split]) is None]

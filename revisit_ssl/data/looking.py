@@ -61,7 +61,8 @@ def walk(root, only=None):
         _walk_bucket(root, found, only)
     else:
         _Walk(root, found).run(only)
-    return Found(dict(sorted(found.files.items())), found.folders, dict(found.skipped))
+    skipped = {why: sorted(names) for why, names in found.skipped.items()}
+    return Found(dict(sorted(found.files.items())), found.folders, skipped)
 
 
 def _passed_over(name):

@@ -16,6 +16,7 @@ _UPRIGHT = np.int64(1)
 
 def decode(contents):
     """The whole image: scalar string -> uint8 [h, w, 3], the first frame of several, alpha dropped."""
+    # Deviation: the papers' loaders ignore EXIF, which a few images of ImageNet have; ours turns those as well.
     image, turned = tf.cond(
         tf.io.is_jpeg(contents),
         lambda: (tf.io.decode_jpeg(contents, channels=3), orientation(contents)),

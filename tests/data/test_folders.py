@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from revisit_ssl.data import SPLITS, about_source, folders, looking, open_source
@@ -170,6 +171,8 @@ def test_layout(what, check_all, tmp_path, monkeypatch, capfd):
     for source in found.values():
         assert source.class_names == (None if names is None else tuple(names))
         assert (source.labels is None) == (names is None)
+        for path, label in zip(source.paths.numpy(), source.labels if names else (), strict=names is not None):
+            assert f"/{source.class_names[label]}/" in looking.shown(os.fsdecode(path))
     paths = {split: source.paths.numpy().tolist() for split, source in found.items()}
     real = [os.path.realpath(path) for split in ("trainval", "test") for path in paths[split]]
     assert len(set(real)) == len(real), "a file counts twice"
@@ -225,6 +228,19 @@ def test_fingerprint_follows_what_the_files_hold(suffix, check_all, tmp_path, mo
     assert seen[0] == seen[2] != seen[1]
     (tmp_path / "here").rename(tmp_path / "there")
     assert open_source(f"folder:{tmp_path / 'there'}", "train").fingerprint == seen[0]
+
+
+def test_a_bucket_is_read_as_a_folder_is(tmp_path, capfd):
+    put(str(tmp_path), "a", "b", "@eaDir", count=10)
+    write(str(tmp_path), "a/notes.txt", "b/.hidden.png")
+    root = "ram://images"
+    for path in filter(os.path.isfile, tmp_path.rglob("*")):
+        tf.io.gfile.makedirs(f"{root}/{path.parent.relative_to(tmp_path)}")
+        tf.io.gfile.copy(str(path), f"{root}/{path.relative_to(tmp_path)}")
+    here, there = (open_source(f"folder:{place}", "train") for place in (tmp_path, root))
+    assert there.num_examples == 16 and there.class_names == ("a", "b") and there.fingerprint == here.fingerprint
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 2 and all("skipped 1 file that is no readable image (a/notes.txt)" in line for line in lines)
 
 
 def test_held_out_images_are_those_of_before_the_least_was_asked_for():

@@ -120,7 +120,8 @@ def divide(root):
         for split, names in layout.names.items()
     }
     parts = _parts(listings)
-    folder_report.warn_of(root, found.skipped, layout.left_out, _empty(found.folders, digests), parts)
+    seen = [name for names in [digests, *layout.left_out.values()] for name in names]
+    folder_report.warn_of(root, found.skipped, layout.left_out, _empty(found.folders, seen), parts)
     return Division(parts, folder_report.about(root, layout, parts, sides, found.skipped))
 
 

@@ -9,7 +9,7 @@ from revisit_ssl.errors import require
 
 _SPELLINGS = {"train": "train|training|trn", "val": "val|valid|validation|dev", "test": "test|testing|tst|evaluation"}
 _SPLIT = {
-    split: re.compile(rf"({names})([-_ ]?(set|data|split|images?|imgs?|\d\d\d\d))?", re.IGNORECASE)
+    split: re.compile(rf"({names})([-_ ]?(set|data|split|images?|imgs?|\d{{1,4}}))?", re.IGNORECASE)
     for split, names in _SPELLINGS.items()
 }
 
@@ -23,14 +23,12 @@ class Layout:
         prefix: {split: the folder that holds its class folders, "" or with "/" at its end}.
         classes: tuple of the class folders of train, ascending; None where the images have no classes.
         left_out: {what they are: [names]} of images that belong to no split or no class.
-        divided: whether there are folders for splits.
     """
 
     names: dict
     prefix: dict
     classes: tuple | None
     left_out: dict
-    divided: bool
 
     def class_of(self, split, name):
         """The class folder of one of its images."""
@@ -71,7 +69,7 @@ def find_layout(root, names):
             f"class {some(unknown)} of {shown(os.path.join(root, prefix[split]))} is not among the {len(classes)} "
             f"classes of train ({some(classes)}); name the class folders alike",
         )
-    return Layout(parts, prefix, classes, {what: names for what, names in left_out.items() if names}, bool(folders))
+    return Layout(parts, prefix, classes, {what: names for what, names in left_out.items() if names})
 
 
 def _split_folders(root, names, base):

@@ -74,6 +74,9 @@ LAYOUTS = {
         both(classes("train/a", "train/b"), lambda root: put(root, *(f"test/{i}.png" for i in range(15)))),
         (32, 4, 36, 4), "ab", ["left out 15 images of test, which has no class folders",
                                "(test/0.png, test/1.png, test/10.png and 12 more)"]),
+    "Dogs vs Cats": (
+        both(classes("train/cat", "train/dog"), lambda root: put(root, "test1/1.png", "test1/2.png")),
+        (32, 4, 36, 4), ("cat", "dog"), ["left out 2 images of test"]),
     "flat test in a folder": (
         both(classes("train/a", "train/b"), classes("test/test", count=15)), (32, 4, 36, 4), "ab",
         ["left out 15 images of test"]),

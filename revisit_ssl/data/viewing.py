@@ -12,6 +12,12 @@ from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 mirrored or turned
 _UPRIGHT = np.int64(1)
+HEAD = 2**18  # bytes of a JPEG in which its EXIF or XMP is looked for
+# The tag with a value of 2 to 8 in one byte, two or four, as Motorola or Intel writes numbers; the same in XMP's words.
+_TURNED = (
+    r"(?s)\C*(\x01\x12\x00[\x01-\x04]\x00\x00\x00\x01(\x00|\x00\x00\x00)?[\x02-\x08]"
+    r"|\x12\x01[\x01-\x04]\x00\x01\x00\x00\x00[\x02-\x08]|Orientation(=.|>)[2-8])\C*"
+)
 
 
 def decode(contents):
@@ -34,22 +40,25 @@ def decode(contents):
 def orientation(contents):
     """EXIF's or XMP's orientation of a JPEG, 1 to 8: scalar string -> int64.
 
-    Most JPEGs have nothing between their JFIF header and the first table: these cost a comparison, others some 50 us.
+    Most JPEGs have nothing between their JFIF header and the first table: these cost two comparisons. Of others the
+    head is searched, and only where it seems to say that the image is turned is Pillow asked, some 0.4 ms.
     """
     ordinary = (tf.strings.substr(contents, 2, 2) == b"\xff\xe0") & (tf.strings.substr(contents, 20, 2) == b"\xff\xdb")
+    head = lambda: tf.strings.substr(contents, 0, HEAD)  # noqa: E731
+    turned = tf.cond(ordinary, lambda: tf.constant(False), lambda: tf.strings.regex_full_match(head(), _TURNED))
     return tf.cond(
-        ordinary,
-        lambda: tf.constant(_UPRIGHT),
+        turned,
         lambda: tf.ensure_shape(tf.numpy_function(_orientation_of_jpeg, [contents], tf.int64, stateful=False), []),
+        lambda: tf.constant(_UPRIGHT),
     )
 
 
 def upright(image, turned):
     """uint8 [h, w, 3] as stored, with its orientation, int64 2 to 8 -> [h, w, 3] or [w, h, 3] as it is looked at."""
     image = tf.cond(turned > 4, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    down = tf.where(tf.reduce_any(turned == [3, 4, 7, 8]), -1, 1)
-    right = tf.where(tf.reduce_any(turned == [2, 3, 6, 7]), -1, 1)
-    return image[::down, ::right]
+    rows, columns = (tf.reduce_any(turned == those) for those in ([3, 4, 7, 8], [2, 3, 6, 7]))
+    # Which axes are reversed is known only at run time; a slice by negative steps takes several times as long.
+    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([rows, columns, False]))
 
 
 def _is_plain_png(contents):
@@ -60,10 +69,6 @@ def _is_plain_png(contents):
 
 
 def _orientation_of_jpeg(contents):
-    contents = io.BytesIO(contents).getvalue()  # outside of a graph an array
-    head = contents[: contents.find(b"\xff\xda")]  # the first scan, which may be that of EXIF's thumbnail
-    if b"Exif\0" not in head and b"Orientation" not in head:
-        return _UPRIGHT
     try:
         with Image.open(io.BytesIO(contents)) as image:
             return _orientation(image)

@@ -50,6 +50,14 @@ def with_text(turn):
     return file("PNG", pnginfo=text)
 
 
+def with_long_tag(order):
+    """EXIF whose orientation, 6, has four bytes; ``order``: of the bytes, "big" or "little"."""
+    number = lambda value, size: value.to_bytes(size, order)  # noqa: E731
+    tag = number(0x0112, 2) + number(4, 2) + number(1, 4) + number(6, 4)
+    tiff = {"big": b"MM", "little": b"II"}[order] + number(42, 2) + number(8, 4) + number(1, 2) + tag + number(0, 4)
+    return file("JPEG", exif=b"Exif\0\0" + tiff)
+
+
 def exif_after_icc():
     """EXIF that does not come first."""
     contents = file("JPEG", turn=8)
@@ -70,6 +78,9 @@ KINDS = {
     "JPEG, no such orientation": lambda: file("JPEG", turn=9),
     "JPEG, XMP orientation": lambda: with_xmp(6),
     "JPEG, EXIF behind others": exif_after_icc,
+    "JPEG, Motorola's long orientation": lambda: with_long_tag("big"),
+    "JPEG, Intel's long orientation": lambda: with_long_tag("little"),
+    "JPEG, upright EXIF": lambda: file("JPEG", turn=1),
     "MPO": lambda: frames("MPO"),
     "PNG": lambda: file("PNG"),
     "palette PNG": lambda: file("PNG", "P"),

@@ -52,8 +52,8 @@ def run(options):
 def say_of_images(*names, data_dir):
     """Prints what was found in these sets and taken for what, where that is not the same for everyone."""
     for name in dict.fromkeys(names):
-        for line in about_source(name, data_dir):
-            print(f"{name}: {line}", flush=True)
+        if lines := about_source(name, data_dir):
+            print(f"{name}: " + "\n  ".join(lines), flush=True)
 
 
 def evaluate_saved(options):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from revisit_ssl.data.viewing import decode, orientation
+from revisit_ssl.data.viewing import decode, is_upright_jpeg
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import sample_boxes
@@ -87,9 +87,7 @@ def decode_crops(contents, crops, seed):
 
     if any(spec.resize_to for spec in crops.values()):
         return whole()
-    jpeg = tf.io.is_jpeg(contents)
-    upright = tf.cond(jpeg, lambda: orientation(contents) == 1, lambda: tf.constant(False))
-    return tf.cond(upright, part, whole)
+    return tf.cond(is_upright_jpeg(contents), part, whole)
 
 
 def apply_view(images, view):

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import pathlib
 import re
 import shutil
@@ -72,6 +73,23 @@ def images(folder, count=24, broken=False, labelled=False):
     return f"folder:{target}"
 
 
+def divided(folder, *names):
+    """A folder of images with these class folders."""
+    target = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    for name in names:
+        shutil.copytree(images(folder, 4).removeprefix("folder:"), target / name)
+    return f"folder:{target}"
+
+
+def other_images(folder):
+    """An unfinished run whose images have changed since."""
+    run = finished(folder)
+    (run / "backbone.keras").unlink()
+    noted = json.loads((run / "images.json").read_text())
+    (run / "images.json").write_text(json.dumps(noted | {"images": 99, "fingerprint": "another"}))
+    return run
+
+
 # what, command line (a function of a scratch folder where it needs one), words of the line
 RUNS = [
     ("no pretext", [], "no pretext given"),
@@ -123,6 +141,26 @@ RUNS = [
         "supervised on unlabelled images",
         lambda f: ["supervised", *SMOKE, "--probes", "--batch-size", "8", "--dataset", images(f)],
         "supervised needs labels",
+    ),
+    (
+        "test images without training images",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "Test/a", "Test/b", "val/a")],
+        "has Test and val but no train; expected sub-folders train",
+    ),
+    (
+        "two folders for one split",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "train/a", "training/a", "test/a")],
+        "has train and training, which mean the same split",
+    ),
+    (
+        "a class that is not trained",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "train/a", "train/b", "test/a", "test/c")],
+        "is not among the 2 classes of train (a, b); name the class folders alike",
+    ),
+    (
+        "other images than the run began with",
+        lambda f: ["rotation", *SMOKE, "--probes", "--resume", "--workdir", str(other_images(f))],
+        "have changed since the run in",
     ),
     ("batch larger than the set", ["rotation", *SMOKE, "--batch-size", "5000"], "5000"),
     ("batch size 0", ["rotation", *SMOKE, "--batch-size", "0"], "batch_size 0 must be at least 1"),

@@ -8,7 +8,7 @@ import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
-from revisit_ssl.data import known_source
+from revisit_ssl.data import about_source, known_source
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
 from revisit_ssl.errors import DataNotHere
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
@@ -41,6 +41,7 @@ def run(options):
     with contextlib.suppress(DataNotHere):  # of a set that would be drawn now, what is known of it tells enough
         plan_steps(recipe, open_pretraining(recipe, options.data_dir, known_source))
     check_probes(recipe, options.data_dir)  # before the hours of training, not after
+    say_of_images(recipe.dataset, *([recipe.probed_dataset] if recipe.probes else []), data_dir=options.data_dir)
     backbone = pretrain(
         recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume, xla=XLA[options.xla],
         save_every=options.save_every, monitor=options.monitor, begins=say,
@@ -56,9 +57,17 @@ def run(options):
         print(f"{seconds:.0f} s in all")
 
 
+def say_of_images(*names, data_dir):
+    """Prints what was found in these sets and taken for what, where that is not the same for everyone."""
+    for name in dict.fromkeys(names):
+        if lines := about_source(name, data_dir):
+            print(f"{name}: " + "\n  ".join(lines), flush=True)
+
+
 def evaluate_saved(options):
     """Loads, probes, reports."""
     check_cache_dir(options.features_dir)
+    say_of_images(*([options.recipe.probed_dataset] if options.probes else []), data_dir=options.data_dir)
     backbone = freeze(load_backbone(os.path.join(options.workdir, "backbone.keras")))
     probe_and_report(backbone, options.recipe, options, options.probes)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
 from revisit_ssl.data.embedded import Digits, ToyScenes
-from revisit_ssl.data.folders import Folder
+from revisit_ssl.data.folders import Folder, divide
 from revisit_ssl.data.imagenet import ImageNet20, ImageNet100
 from revisit_ssl.data.imagenet_lists import ImageNetList, ImageNetLT
 from revisit_ssl.data.kitchen_hc import KitchenHC
@@ -128,11 +128,7 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     """
     require(split in SPLITS, f"unknown split {split!r}; one of {', '.join(SPLITS)}")
     require(fraction is None or 0 < fraction <= 1, f"a subset fraction must lie in (0, 1]; got {fraction}")
-    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
-    scheme, remote, _ = place.partition("://")
-    place = place if remote else os.path.abspath(os.path.expanduser(place))
-    known = not remote or scheme in tf.io.gfile.get_registered_schemes()
-    require(known, f"no images can be read from {place}; give a local folder, or a gs:// address")
+    place = _place(name, data_dir)
     part = () if fraction in (None, 1) else (fraction, balanced, seed)
     return _open(name, split, place, make, *part)
 
@@ -154,7 +150,29 @@ def _open(name, split, place, make, fraction=None, balanced=False, seed=0):
     return dataset.open(Request(name=name, split=split, place=place, make=make, other=other))
 
 
-open_source.cache_clear = _open.cache_clear
+def forget_sources():
+    """``open_source.cache_clear()``: the next call looks at the files again."""
+    _open.cache_clear()
+    divide.cache_clear()
+
+
+open_source.cache_clear = forget_sources
+
+
+def about_source(name, data_dir=None):
+    """[str]: what a run says of a data set before it begins; arguments as of ``open_source``."""
+    dataset, _ = find_dataset(name)
+    return dataset.about(_place(name, data_dir))
+
+
+def _place(name, data_dir):
+    """Where a set lies: the image folder, or that of the TFDS data sets; InputError for an address of no known kind."""
+    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
+    scheme, remote, _ = place.partition("://")
+    place = place if remote else os.path.abspath(os.path.expanduser(place))
+    known = not remote or scheme in tf.io.gfile.get_registered_schemes()
+    require(known, f"no images can be read from {place}; give a local folder, or a gs:// address")
+    return place
 
 
 def find_dataset(name):

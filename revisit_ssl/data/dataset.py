@@ -81,6 +81,10 @@ class Dataset:
         they are not of all its classes."""
         return self.sizes["trainval"]
 
+    def about(self, place):
+        """[str] for the beginning of a run: what was found and taken for what. [] of a set that is always the same."""
+        return []
+
     def known_sizes(self, argument=""):
         """``sizes`` with that argument behind the name: {} where they are then not known."""
         return {} if argument else self.sizes

@@ -1,7 +1,6 @@
 """One encoded image on the host: bytes in, uint8 crops or the evaluation view out.
 
-JPEGs decode only what the crops need. Everything else that TensorFlow reads (PNG, BMP, WebP, first frame of a GIF) is
-decoded whole. Grey, palette, RGBA and CMYK images come out as RGB; alpha is dropped.
+Of a JPEG that lies upright in its file only what the crops need is decoded; ``viewing.decode`` gives all others whole.
 """
 
 import dataclasses
@@ -10,6 +9,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from revisit_ssl.data.viewing import decode, is_upright_jpeg
 from revisit_ssl.errors import InputError, check_choice
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import sample_boxes
@@ -67,13 +67,6 @@ class EvalView:
             raise InputError(f"evaluation resize={self.resize} must not be smaller than size={self.size} >= 1")
 
 
-def decode(contents):
-    """The whole image: scalar string -> uint8 [h, w, 3]."""
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
-
-
 def decode_crops(contents, crops, seed):
     """All crops of a pretext from one decode.
 
@@ -107,7 +100,7 @@ def decode_crops(contents, crops, seed):
 
     if any(spec.resize_to for spec in crops.values()):
         return whole()
-    return tf.cond(tf.io.is_jpeg(contents), part, whole)
+    return tf.cond(is_upright_jpeg(contents), part, whole)
 
 
 def apply_view(images, view):

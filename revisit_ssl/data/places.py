@@ -58,10 +58,8 @@ def list_split(root, split):
     if tf.io.gfile.isdir(os.path.join(root, LISTS)):
         part = _official(root, "val" if split == "test" else "train")
     elif all(tf.io.gfile.isdir(os.path.join(root, name)) for name in ("train", "val")):
-        # Beside the official test images, which have no labels, val would be taken for validation and join trainval.
-        three = tf.io.gfile.isdir(os.path.join(root, "test"))
-        whole, official = ("train", "val") if three else ("trainval", "test")
-        part = folders.list_split(root, official if split == "test" else whole)
+        # The official test images have no labels, so that folders take them for none.
+        part = folders.list_split(root, "test" if split == "test" else "trainval")
         found = len(part.class_names or ())
         if found != CLASSES:
             where = os.path.join(root, "train")

@@ -26,6 +26,7 @@ from revisit_ssl.training.build import (
     try_views,
 )
 from revisit_ssl.training.history import SCORE
+from revisit_ssl.training.images import check_images, note_images
 from revisit_ssl.training.loop import Keeper, stop_signals, trace, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
@@ -52,8 +53,8 @@ def pretrain(
 
     Args:
         recipe: Recipe.
-        workdir: folder (or gs:// address) for recipe.json, environment.json, log.csv, tensorboard/, checkpoints/ and
-            backbone.keras. One workdir holds one recipe.
+        workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/,
+            checkpoints/ and backbone.keras. One workdir holds one recipe.
         strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
         data_dir: where TFDS data sets lie.
         resume: go on from the newest checkpoint, or return at once what a finished run left.
@@ -68,7 +69,7 @@ def pretrain(
         backbone.keras.
 
     Raises:
-        InputError: see the message: another recipe in the workdir, missing data, devices or checkpoints.
+        InputError: see the message: another recipe in the workdir, other images, missing data, devices or checkpoints.
         TrainingDiverged: NaN or infinity.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
@@ -88,6 +89,8 @@ def pretrain(
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     source = open_pretraining(recipe, data_dir)
+    if resume:
+        check_images(workdir, source)
     plan = plan_steps(recipe, source)
     with strategy.scope():
         model = build_pretext(recipe, source)
@@ -105,6 +108,7 @@ def pretrain(
     begins()
     if is_chief():  # nothing is written before all that can be checked is checked
         say_what_runs(recipe, workdir)
+        note_images(workdir, source)
     if start < plan.total:
         log = Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)
         callbacks = [*model.callbacks(source), log, *looks]

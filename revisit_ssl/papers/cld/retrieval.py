@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, open_source
-from revisit_ssl.data.decoding import decode
+from revisit_ssl.data.viewing import decode
 from revisit_ssl.errors import require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.evaluation.sets import labelled_sources

@@ -4,16 +4,15 @@ What only decides where and how fast a run goes (workdir, data folder, devices) 
 paper's row is the same file on a laptop and on a TPU slice.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
 from revisit_ssl.errors import check_choice, require
-from revisit_ssl.values import check_plain, check_values
+from revisit_ssl.values import check_pair, check_plain, check_share, check_values
 from revisit_ssl.values import override as override
+from revisit_ssl.values import to_json as to_json
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
 
@@ -147,7 +146,7 @@ class ViewSpec:
             cell = self.size // self.patch_grid
             fits = self.patch_size is not None and 4 <= self.patch_size <= cell
             require(fits, f"views.patch_size {self.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
-        jitter, layers = self.jitter, self.randaugment_layers
+        jitter = self.jitter
         require(min(jitter) >= 0 and jitter[3] <= 0.5, f"views.jitter {jitter}: from 0 up, hue at most 0.5")
         for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
             chance = getattr(self, f"{name}_probability")
@@ -157,19 +156,18 @@ class ViewSpec:
         require(len(set(self.order)) == len(self.order), f"views.order {self.order} names an operation twice")
         left_out = [name for name in self.operations if name not in self.order]
         require(not left_out, f"views.order {self.order} leaves out {', '.join(left_out)}, which is switched on")
-        require(layers >= 0, f"views.randaugment_layers {layers} must not be negative")
         widest = 2 * self.size - 1  # by reflection; smaller views than the crop say so when the step is traced
         taps = f"views.blur_taps {self.blur_taps}: from 1 to {widest} for crops of {self.size} pixels"
         require(self.blur_taps is None or 1 <= self.blur_taps <= widest, taps)
-        magnitude, deviation = self.randaugment_magnitude, self.randaugment_deviation
+        magnitude = self.randaugment_magnitude
         require(0 <= magnitude <= 10, f"views.randaugment_magnitude {magnitude} must lie in [0, 10]")
-        require(deviation >= 0, f"views.randaugment_deviation {deviation} must be a finite number from 0 up")
-        infinity = float("inf")
-        most = {"scale": 1, "ratio": infinity, "blur_sigma": infinity, "erasing_area": 1, "erasing_ratio": infinity}
-        for name, highest in most.items():
-            low, high = getattr(self, name)
-            top = " <= 1" if highest == 1 else ""
-            require(0 < low <= high <= highest, f"views.{name} {low} {high}: a pair 0 < low <= high{top}")
+        for name in ("layers", "deviation"):
+            value = getattr(self, f"randaugment_{name}")
+            require(value >= 0, f"views.randaugment_{name} {value} must not be negative")
+        for name in ("scale", "erasing_area"):
+            check_pair(f"views.{name}", getattr(self, name), 1)
+        for name in ("ratio", "blur_sigma", "erasing_ratio"):
+            check_pair(f"views.{name}", getattr(self, name))
 
     @property
     def input_size(self):
@@ -295,7 +293,7 @@ class Pretraining:
         o = self.optimizer
         require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
         require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
-        _check_share("fraction", self.fraction)
+        check_share("fraction", self.fraction)
 
     @property
     def norm(self):
@@ -355,7 +353,7 @@ class BenchSpec:
         """InputError for values that no probe can use."""
         for name in self.endpoints:
             check_plain(name, "endpoint")
-        _check_share("probe_fraction", self.fraction)
+        check_share("probe_fraction", self.fraction)
         require(self.values >= 1, f"probe_values {self.values} must be at least 1")
         require(self.size is None or self.size >= 8, f"probe_size {self.size} must be at least 8 pixels")
 
@@ -399,12 +397,3 @@ class Recipe(Pretraining):
         require(bench.train == "train" or not choosing, f"probe_train trainval: {told}")
         apart = bench.train == "train" or bench.split == "test"
         require(apart, "probe_train trainval needs --probe-split test: val is part of it")
-
-
-def _check_share(name, share):
-    require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
-
-
-def to_json(recipe):
-    """The recipe as indented JSON text, stable from run to run."""
-    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"

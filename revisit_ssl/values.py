@@ -1,6 +1,7 @@
 """Dataclasses and plain values: built from JSON with every kind checked, changed by the names of their fields."""
 
 import dataclasses
+import json
 import math
 import re
 import types
@@ -59,6 +60,11 @@ def build(cls, values):
         require(fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {name_of(hint)}")
         built[name] = value
     return cls(**built)
+
+
+def to_json(recipe):
+    """The recipe as indented JSON text, stable from run to run."""
+    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
 
 
 def fits(value, hint):
@@ -120,6 +126,18 @@ def check_values(spec, name=""):
         require(math.isfinite(spec), f"{name} {spec} must be a finite number")
     elif isinstance(spec, int):
         require(abs(spec) < 2**31, f"{name} {spec} is too large; it must stay below 2^31")
+
+
+def check_pair(name, pair, most=math.inf):
+    """InputError unless the pair is a range of numbers above 0, the upper one at most ``most``."""
+    low, high = pair
+    top = "" if most == math.inf else f" <= {most}"
+    require(0 < low <= high <= most, f"{name} {low} {high}: a pair 0 < low <= high{top}")
+
+
+def check_share(name, share):
+    """InputError unless ``share`` is None or lies in (0, 1]."""
+    require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
 
 
 def check_plain(name, what):

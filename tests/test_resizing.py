@@ -26,6 +26,7 @@ TENSORFLOW = {"rotation", "exemplar", "jigsaw", "relative_patch", "supervised", 
 OF_PAPER = {name: "antialias" for name in TORCHVISION | OBOW | {"byol_cld"}}
 OF_PAPER |= {name: "bilinear" for name in TENSORFLOW | {"simclr", "byol"}}
 OWN = ("sample", "small", "smoke")  # of CLD's methods: crops as large as the images
+AS_PAPER = ("paper", "imagenet_lt", "semi_1pct", "semi_10pct")
 
 
 @pytest.mark.parametrize("key", RECIPES)
@@ -34,7 +35,7 @@ def test_a_recipe_scales_as_its_source_does(key):
     recipe = RECIPES[key]()
     if preset == "smoke" or name not in OBOW and preset in OWN:
         expected = "bilinear"
-    elif preset == "paper" or name in TENSORFLOW:
+    elif name in TENSORFLOW or preset in AS_PAPER:
         expected = OF_PAPER[name]
     else:  # SimCLR and BYOL on CIFAR by CLD's script, BYOL by OpenSelfSup's
         expected = "antialias"

@@ -7,11 +7,12 @@ import sys
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import load_backbone
+from revisit_ssl.backbones import expects, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
+from revisit_ssl.features.representation import expects_of
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs import results
 from revisit_ssl.training.build import (
@@ -66,7 +67,7 @@ def pretrain(
 
     Returns:
         Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
-        backbone.keras.
+        backbone.keras; ``expects`` says what images it takes, and ``represent`` makes that of photographs.
 
     Raises:
         InputError: see the message: another recipe in the workdir, other images, missing data, devices or checkpoints.
@@ -116,14 +117,15 @@ def pretrain(
             steps = {"start": start, "last": plan.total, "save_every": save_every}
             keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)
             train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
-    score = pretext_score(model, recipe, data_dir) if plan.total else {}
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
         reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+    score = pretext_score(model, recipe, data_dir) if plan.total else {}  # of the network as it is saved
+    known = expects_of(recipe)
     if is_chief():
         if score:
             results.write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
-        export_backbone(exported, path)
-    return freeze(exported)
+        export_backbone(exported, path, known)
+    return expects.tell(freeze(exported), known)
 
 
 def say_what_runs(recipe, workdir):
@@ -133,11 +135,11 @@ def say_what_runs(recipe, workdir):
     results.write_atomically(os.path.join(workdir, "environment.json"), environment)
 
 
-def export_backbone(backbone, path):
-    """Writes backbone.keras, all or nothing."""
+def export_backbone(backbone, path, known=None):
+    """Writes backbone.keras, all or nothing; ``known``: the backbones.Expects that it is to hold."""
     partial = path.removesuffix(".keras") + ".partial.keras"
     try:
-        backbone.save(partial)
+        expects.save(backbone, partial, known)
         tf.io.gfile.rename(partial, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         results.discard(partial)

@@ -1,4 +1,4 @@
-"""represent(): features of photographs as people hold them, against images cut and scaled by NumPy; the README's code."""
+"""represent(): features of photographs as people hold them, against NumPy and the probes' own; the README's code."""
 
 import json
 import pathlib
@@ -77,7 +77,7 @@ def test_sizes_of_their_own(runs):
 
 
 WRONG = {
-    "floats of bytes": (BYTES.astype("f4"), r"images lie in \[0, 255\]; expected uint8 \(0..255\) or floats in \[0, 1\]"),
+    "floats of bytes": (BYTES.astype("f4"), r"lie in \[0, 255\]; expected uint8 \(0..255\) or floats in \[0, 1\]"),
     "of the network's own range": (BYTES / 127.5 - 1, r"images lie in \[-1, 1\]; expected uint8"),
     "whole numbers": (BYTES.astype(int), "images are int64; expected uint8"),
     "one image": (BYTES[0], r"shape \[32, 32, 3\]; expected \[n, height, width, 3\]"),

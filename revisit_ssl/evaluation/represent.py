@@ -87,5 +87,5 @@ def check_range(images):
     if not images.dtype.is_floating:
         raise InputError(f"images are {images.dtype.name}; expected uint8 (0..255) or floats in [0, 1]")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    inside = 0 <= low and high <= 1
+    inside = low >= 0 and high <= 1
     require(inside, f"images lie in [{low:g}, {high:g}]; expected uint8 (0..255) or floats in [0, 1]")

@@ -85,13 +85,14 @@ class Monitor(keras.callbacks.Callback):
         if (epoch + 1) % self.every and step != self.last:
             return
         average_statistics(self.model)  # what is looked at is what would be saved now
-        row = {"step": step, "epoch": epoch + 1} | self.look()
+        row = {"step": step, "epoch": epoch + 1} | self.look() | {"images": self.sources[1].num_examples}
         if not is_chief():
             return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
         lines = [",".join(row)] + [",".join(f"{r.get(k, float('nan')):.6g}" for k in row) for r in rows]
         write_atomically(self.path, "\n".join(lines) + "\n")
-        print("\nmonitor " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), file=sys.stderr)
+        seen = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("step", "images"))
+        print(f"\nmonitor {seen}  on {row['images']:,} images", file=sys.stderr)
         if row["effective_rank"] < 2 or row["feature_std_ratio"] < 0.1:
             print(
                 f"warning: features have collapsed at epoch {epoch + 1} (effective rank {row['effective_rank']:.1f}, "

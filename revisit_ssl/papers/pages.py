@@ -49,6 +49,8 @@ def write_report(workdir, *, data_dir=None):
 def beside(results):
     """(Table, [note]): a run's numbers beside those of its paper."""
     results = named(results)
+    own = tables.ones_own(r.probe_dataset for r in results)
+    require(not own, "no paper has numbers of one's own images; they would say nothing of these")
     paper = find_paper(paper_of(results))
     return tables.comparison(results, paper.published, paper.name)
 

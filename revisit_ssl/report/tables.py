@@ -82,7 +82,7 @@ def comparison(results, published, paper):
     models = {(g.name, g.backbone) for g in groups}
     sets = {"imagenet2012", *(g.probe_dataset for g in groups)}
     theirs = {}
-    for r in printed_top1:
+    for r in printed_top1 if not ones_own(g.probe_dataset for g in groups) else ():
         wide = r["labels"] == 1 or r["dataset"] in {g.probe_dataset for g in groups}
         if (r["pretext"], r["backbone"]) in models and r["dataset"] in sets and wide:
             key = (r["pretext"], f"{r['backbone']} k={r['width']}", r["endpoint"])
@@ -102,6 +102,11 @@ def comparison(results, published, paper):
     return Table(columns, rows, labels=3), notes(groups, theirs, paper)
 
 
+def ones_own(datasets):
+    """Whether all of them are folders of images, of which no paper has numbers."""
+    return all(name.startswith("folder:") for name in datasets)
+
+
 def notes(groups, theirs, paper):
     """What has to be said under the table so that nobody misreads it: [text].
 
@@ -113,6 +118,9 @@ def notes(groups, theirs, paper):
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
     seeds = {seed for g in groups for found in g.lines.values() for seed in found}
     lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
+    if ones_own(g.probe_dataset for g in groups):
+        lines.append("No paper has numbers of one's own images.")
+        return lines
     if not theirs:
         models = unique(f"{g.name} with {g.backbone}" for g in groups if g.trained)
         lines.append(f"The tables of “{paper}” hold no number for {', '.join(models) or 'an untrained network'}.")

@@ -78,7 +78,7 @@ def test_older_lines_are_read_and_shown_without(tmp_path, capsys):
 def test_the_screen_and_the_page(capsys):
     print_table(rows(5.0, 20) + rows(15.0, 20, "random"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2] == "top-1 in percent on the test split, 20 images; a–b: the 95 % interval (Wilson)"
+    assert lines[2] == "top-1 in percent on the test split, 20 images; a–b: 95 % interval (Wilson)"
     assert lines[3].split() == ["probe", "endpoint", "pretrained", "random", "gain"], "none of what was not measured"
     assert lines[4].split() == ["linear", "pre_logits", "5.0", "0.9–23.6", "15.0*", "5.2–36.0", "-10.0"]
     assert lines[5] == "* the row to beat"

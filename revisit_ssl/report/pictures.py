@@ -165,7 +165,7 @@ def classes(rows):
     """
     across = max(map(len, rows.values()))
     texts = [textwrap.wrap(name, 18)[:3] for name in rows]
-    side, label = 0.85, 0.2 + 0.075 * max(len(line) for lines in texts for line in lines)
+    side, label = 0.85, 0.2 + 0.085 * max(len(line) for lines in texts for line in lines)
     width = label + side * across
     with rc_context(STYLE):
         figure = Figure(figsize=(width, side * len(rows)))
@@ -231,6 +231,7 @@ def png(figure):
 
 def photographs(figure):
     """PNG bytes of a figure with images, in all their colours: a palette would posterise them."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI, facecolor="white", pil_kwargs={"optimize": True})
+    drawn, data = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    Image.open(drawn).convert("RGB").save(data, format="png", optimize=True)
     return data.getvalue()

@@ -118,6 +118,7 @@ def notes(groups, theirs, paper):
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
     seeds = {seed for g in groups for found in g.lines.values() for seed in found}
     lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
+    lines[0] += " [a–b]: 95 % interval of ours (Wilson)." if any(map(images_behind, groups)) else ""
     if ones_own(g.probe_dataset for g in groups):
         lines.append("No paper has numbers of one's own images.")
         return lines
@@ -329,7 +330,7 @@ def measure(g):
     top1 = "top-1 in percent" + (f" ({others})" if others else "")
     what = top1 if set(probes) - set(OTHERS) else f"{others}, in percent"
     n = images_behind(g)
-    images = f", {n:,} images; a–b: the 95 % interval (Wilson)" if n else ""
+    images = f", {n:,} images; a–b: 95 % interval (Wilson)" if n else ""
     return f"{what} on the {g.split} split{images}{share}{several}"
 
 

@@ -15,7 +15,7 @@ from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images,
 from revisit_ssl.features.representation import expects_of
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs import results
-from revisit_ssl.runs.telling import tell
+from revisit_ssl.runs.telling import Bar, tell
 from revisit_ssl.training.build import (
     build_pretext,
     check_devices,
@@ -170,8 +170,11 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32, quiet=True
     step = tf.function(model.test_step, autograph=False, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
     tell(f"the pretext's own score on {source.num_examples:,} validation images", quiet)
+    bar, done = Bar("images", source.num_examples, quiet), 0
     for batch in eval_batches(source, batch_size, view=view):
         model.reset_metrics()
         for name, value in step(batch).items():  # the last batch may be smaller: each counts by its rows
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch["image"]) / source.num_examples
+        done += len(batch["image"])
+        bar(done)
     return {f"val_{name}": round(value, 6) for name, value in totals.items()} | {"val_images": source.num_examples}

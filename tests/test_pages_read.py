@@ -1,8 +1,7 @@
-"""What people see on a page: photographs in their colours, frames that need none, drawings as SVG, whole sentences."""
+"""What people see on a page: photographs in their colours, frames that need none, drawings as PDF, whole sentences."""
 
 import dataclasses
 import io
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def result(value, **changes):
 
 # --- pictures
 
-GRADIENT = np.stack(np.meshgrid(np.linspace(0, 1, 64), np.linspace(0, 1, 64)) + [np.full((64, 64), 0.5)], -1)
+GRADIENT = np.stack([*np.meshgrid(np.linspace(0, 1, 64), np.linspace(0, 1, 64)), np.full((64, 64), 0.5)], -1)
 SHEETS = {
     "sheet": lambda images: pictures.sheet(images, ["a"] * len(images), 2),
     "neighbours": lambda images: pictures.neighbours(images[:1], {"a": images[None]}, {"a": np.ones((1, 2), bool)}),
@@ -68,14 +67,14 @@ def figure():
     return drawn
 
 
-def test_a_drawing_is_written_as_svg_too(tmp_path):
+def test_a_drawing_is_written_as_pdf_too(tmp_path):
     blocks = [Picture("a", pictures.png(figure()), "A line."), Picture("b", pictures.photographs(figure()), "A photo.")]
     write_page("t", blocks, str(tmp_path), "page")
-    assert {p.name for p in (tmp_path / "report").iterdir()} == {"a.png", "a.svg", "b.png"}
-    assert ElementTree.parse(tmp_path / "report" / "a.svg").getroot().tag.endswith("svg")
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {"a.png", "a.pdf", "b.png"}
+    assert (tmp_path / "report" / "a.pdf").read_bytes().startswith(b"%PDF")
     text = (tmp_path / "page.md").read_text()
-    assert "A line. ([SVG](report/a.svg))" in text and text.rstrip().endswith("A photo.")
-    assert pictures.png(figure()).svg == pictures.png(figure()).svg, "the same figure, the same file"
+    assert "A line. ([PDF](report/a.pdf))" in text and text.rstrip().endswith("A photo.")
+    assert pictures.png(figure()).pdf == pictures.png(figure()).pdf, "the same figure, the same file"
 
 
 # --- sentences and tables

@@ -129,7 +129,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, kept in a folder beside the Markdown page and inside the HTML page; a ``pictures.Drawing`` as SVG too."""
+    """A PNG, kept in a folder beside the Markdown page and inside the HTML page; a ``pictures.Drawing`` as PDF too."""
 
     name: str
     png: bytes
@@ -142,9 +142,9 @@ class Picture:
         return f"{self.folder}/{self.name}.png"
 
     @property
-    def svg(self):
-        """The same as SVG text; None of photographs."""
-        return getattr(self.png, "svg", None)
+    def pdf(self):
+        """The same as PDF bytes; None of photographs."""
+        return getattr(self.png, "pdf", None)
 
     @property
     def alt(self):
@@ -152,7 +152,7 @@ class Picture:
         return re.sub(r"\*\*|`", "", self.caption).split(". ")[0].rstrip(".")
 
     def markdown(self):
-        sharp = f" ([SVG]({self.path.removesuffix('.png')}.svg))" if self.svg else ""
+        sharp = f" ([PDF]({self.path.removesuffix('.png')}.pdf))" if self.pdf else ""
         return f"![{plain(self.alt)}]({self.path})\n\n{plain(self.caption)}{sharp}"
 
     def html(self):

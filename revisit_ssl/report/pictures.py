@@ -211,9 +211,9 @@ def frame(panel, yes):
 
 
 class Drawing(bytes):
-    """PNG bytes of lines and letters; ``svg``: the same as SVG text, which stays sharp at any size."""
+    """PNG bytes of lines and letters; ``pdf``: the same as PDF, for a paper, sharp at any size."""
 
-    svg = None
+    pdf = None
 
 
 def png(figure):
@@ -222,10 +222,10 @@ def png(figure):
     drawn, data = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
     Image.open(drawn).convert("RGB").quantize(256).save(data, format="png", optimize=True)
-    found, text = Drawing(data.getvalue()), io.StringIO()
-    with rc_context({"svg.hashsalt": "revisit_ssl"}):  # the same figure gives the same file
-        figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
-    found.svg = text.getvalue()
+    found, sharp = Drawing(data.getvalue()), io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}):  # TrueType, which printers of proceedings ask for
+        figure.savefig(sharp, format="pdf", metadata={"CreationDate": None})  # the same figure gives the same file
+    found.pdf = sharp.getvalue()
     return found
 
 

@@ -35,6 +35,12 @@ def test_what_is_a_share_of_n_images_has_one(metric, is_share):
     assert measured_on(metric, 50.0, None) == {}
 
 
+@pytest.mark.parametrize("n", [0, -3, float("nan"), float("inf"), 0.2])
+def test_what_is_no_count_is_left_out(n):
+    assert measured_on("top1", 50.0, n) == {} and (n == float("inf") or within((50.0,), n) == "")
+    assert wilson(999.0, 20) == wilson(100.0, 20) and wilson(-5.0, 20) == wilson(0.0, 20)
+
+
 SHARED = {
     "pretext": "rotation", "backbone": "tiny", "width": 1, "dataset": "digits", "seed": 0, "steps": 9,
     "weights": "pretrained", "probe_dataset": "digits", "split": "test",

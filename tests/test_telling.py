@@ -85,7 +85,8 @@ def test_a_run_says_each_phase_and_each_result(tmp_path, capsys):
     assert main([*flags, "--workdir", str(tmp_path)]) == 0
     told = capsys.readouterr().err
     for phase in (
-        "reading digits", "building tiny, width 1, for rotation", "training from step 0", r"first step after \d+ s; 3",
+        "reading digits", "building tiny, width 1, for rotation", "tracing the training step", "training from step 0",
+        r"first step after \d+ s; 3",
         "BatchNorm statistics of the last weights, on 1,200 images", "the pretext's own score on 200 validation images",
         "pretrained: knn probe on block4, pre_logits", r"pretrained: knn probe on block4: top1 \d+\.\d \(\d.*top5",
         "random: knn probe on block4, pre_logits", r"random: knn probe on pre_logits: top1", "writing the report",

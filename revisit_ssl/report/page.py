@@ -22,7 +22,7 @@ from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
 from revisit_ssl.runs.damage import read_json
-from revisit_ssl.runs.intervals import warning, within
+from revisit_ssl.runs.intervals import measured_on, warning, within
 from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
 from revisit_ssl.training.history import SCORE, read_score
 from revisit_ssl.training.monitor import TEST_COLUMN
@@ -246,9 +246,11 @@ def training_curves(run):
     caption += f" Median speed {np.median(speeds):,.0f} images/s." if speeds else ""
     if marks:
         caption += " Dashed: the evaluation view of validation images, by the network as it is saved."
-    if "images" in score and "accuracy" in score:
-        value, n = 100 * score["accuracy"], int(score["images"])
-        caption += f" Its own accuracy there: {value:.1f} % [{within((value,), n)}, 95 % of {n:,} images]."
+    known = measured_on("accuracy", 100 * score.get("accuracy", 0), score.get("images"))
+    if known and "accuracy" in score:
+        low, high = known["interval"]
+        caption += f" Its own accuracy there: {100 * score['accuracy']:.1f} % [{low:.1f}–{high:.1f}, 95 % of "
+        caption += f"{known['n']:,} images]."
     picture = pictures.curves(rows, columns | {"learning_rate": "learning rate"}, marks=marks)
     return [Picture("curves", picture, caption)]
 

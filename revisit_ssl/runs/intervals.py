@@ -19,7 +19,7 @@ def wilson(percent, n):
         percent: in [0, 100].
         n: at least 1.
     """
-    share = percent / 100
+    share = min(max(percent / 100, 0.0), 1.0)  # a damaged file may hold anything
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
@@ -27,7 +27,7 @@ def wilson(percent, n):
 
 def measured_on(metric, percent, n):
     """{"n", "interval"} of a Result: images, and the interval where the metric is a share of them; {} without n."""
-    if not n:
+    if n is None or not 1 <= n < 2**53:  # not a count, as a damaged file may have it
         return {}
     interval = [round(end, 2) for end in wilson(percent, n)] if SHARE.fullmatch(metric) else None
     return {"n": int(n), "interval": interval}
@@ -35,7 +35,7 @@ def measured_on(metric, percent, n):
 
 def within(values, n):
     """73.2–78.6: the interval of the mean of percents, one a seed, on the same n images; empty where n is not known."""
-    return "{:.1f}–{:.1f}".format(*wilson(statistics.fmean(values), n)) if n and values else ""
+    return "{:.1f}–{:.1f}".format(*wilson(statistics.fmean(values), n)) if values and n and n >= 1 else ""
 
 
 def warning(n):

@@ -35,11 +35,11 @@ def read_history(workdir):
     workdir = str(workdir)
     checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
     score = read_score(os.path.join(workdir, SCORE))
-    images = score.pop("images", None)
+    images = score.pop("images", None)  # may be anything in a damaged file
     return History(
         steps=step_of(checkpoints[-1]) if checkpoints else None,
         score=score,
-        score_images=None if images is None else int(images),
+        score_images=images,
         looks=read_log(os.path.join(workdir, LOOKS)),
         log=read_log(os.path.join(workdir, LOG)),
     )

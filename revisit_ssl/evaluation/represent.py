@@ -79,7 +79,9 @@ def prepared(images, view):
     side = images.shape[1], images.shape[2]
     if view is None or (side == (view.size, view.size) and view.keeps_own_size):
         return images
-    return apply_view(images if images.dtype == tf.uint8 else tf.round(255 * images), view)  # bytes, as in files
+    if images.dtype != tf.uint8:
+        images = tf.cast(tf.round(255 * images), tf.uint8)  # bytes, as in files
+    return apply_view(images, view)
 
 
 def check_range(images):

@@ -194,7 +194,8 @@ def accuracy(run):
 
 def nothing(run):
     """Why there is no number of a probe."""
-    return "results.jsonl holds no number of a probe" if run.read("results.jsonl") else "no results.jsonl"
+    there = tf.io.gfile.exists(run.path("results.jsonl"))
+    return "results.jsonl holds no number of a probe" if there else "no results.jsonl"
 
 
 def few(summaries):

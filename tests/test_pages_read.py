@@ -142,7 +142,7 @@ def test_what_is_missing_is_said_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "preset", "flags"),
     [
-        ("cifar10", "cifar10", "--preset cifar10"), ("cifar10", "", "--preset cifar10"),
+        ("cifar10", "cifar10", "--preset cifar10"), ("cifar10", "", "--preset small"),
         ("toy_scenes", "sample", "--preset sample"),
         ("folder:/data/my plants", "sample", "--preset sample --dataset 'folder:/data/my plants'"),
         ("folder:/data/plants", "", "--preset sample --dataset folder:/data/plants"),

@@ -23,7 +23,7 @@ from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint
 from revisit_ssl.training.images import check_images, note_images
 from revisit_ssl.training.loop import segments
 from revisit_ssl.training.pretrain import pretrain
-from revisit_ssl.training.progress import clock, read_log
+from revisit_ssl.training.progress import read_log
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = dict(backbone="tiny", bench__endpoints=("pre_logits",), batch_size=16, max_steps=6, epochs=1.0)
@@ -293,10 +293,6 @@ def test_segments_cover_every_step_once_and_respect_epochs():
             assert first % per_epoch + steps <= per_epoch
             assert epochs == 1 or (steps == per_epoch and first % per_epoch == 0)
         assert covered == list(range(begin, total))
-
-
-def test_clock():
-    assert [clock(s) for s in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]
 
 
 def test_load_pretext_has_the_heads_and_the_exported_statistics(tmp_path):

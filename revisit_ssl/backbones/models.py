@@ -7,7 +7,7 @@ import os
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import BACKBONES, get_backbone
+from revisit_ssl.backbones import BACKBONES, expects, get_backbone
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.values import check_plain
 
@@ -41,7 +41,8 @@ def load_backbone(path):
         path: str or path-like, local or what ``tf.io.gfile`` reads.
 
     Returns:
-        Functional keras.Model with a dict of endpoints.
+        Functional keras.Model with a dict of endpoints. ``expects`` says what images it takes (``Expects``; None where
+        the file does not know); integers are refused. ``revisit_ssl.represent`` makes what it takes of photographs.
 
     Raises:
         InputError: nothing there, no Keras file or a damaged one, or a model without the endpoint "pre_logits".
@@ -67,4 +68,4 @@ def load_backbone(path):
         )
     for name in model.output:
         check_plain(name, f"{path!r}: endpoint")
-    return model
+    return expects.tell(model, expects.read(path))

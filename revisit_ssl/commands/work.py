@@ -8,19 +8,23 @@ import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
-from revisit_ssl.data import about_source, known_source
+from revisit_ssl.data import EvalView, about_source, known_source
 from revisit_ssl.distribute import XLA, get_strategy, is_chief
 from revisit_ssl.errors import DataNotHere
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
 from revisit_ssl.evaluation.sets import check_probes
 from revisit_ssl.features.extract import check_cache_dir
+from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.papers.pages import write_report
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.report.tables import print_table
 from revisit_ssl.runs.results import write_results
+from revisit_ssl.runs.telling import tell
+from revisit_ssl.sweeps.planning import PROCESS_SECONDS, Facts, GridRun, seconds_after
 from revisit_ssl.training.build import freeze, open_pretraining, plan_steps
 from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import pretrain
+from revisit_ssl.training.progress import followed_by
 from revisit_ssl.training.workdir import mark_finished, run_name, unmark_finished
 
 
@@ -40,12 +44,14 @@ def run(options):
     check_cache_dir(options.features_dir)
     with contextlib.suppress(DataNotHere):  # of a set that would be drawn now, what is known of it tells enough
         plan_steps(recipe, open_pretraining(recipe, options.data_dir, known_source))
-    check_probes(recipe, options.data_dir)  # before the hours of training, not after
+    tell(f"reading {recipe.dataset}" + (f" and {recipe.probed_dataset}" if recipe.bench.dataset else ""))
+    sources = check_probes(recipe, options.data_dir)  # before the hours of training, not after
     say_of_images(recipe.dataset, *([recipe.probed_dataset] if recipe.probes else []), data_dir=options.data_dir)
-    backbone = pretrain(
-        recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume, xla=XLA[options.xla],
-        save_every=options.save_every, monitor=options.monitor, begins=say,
-    )
+    with followed_by(time_of_probes(options, sources)):
+        backbone = pretrain(
+            recipe, workdir, strategy=strategy, data_dir=options.data_dir, resume=options.resume,
+            xla=XLA[options.xla], save_every=options.save_every, monitor=options.monitor, begins=say,
+        )
     if is_chief():
         unmark_finished(workdir)
         if scores := training_results(recipe, read_history(workdir)):
@@ -62,6 +68,31 @@ def say_of_images(*names, data_dir):
     for name in dict.fromkeys(names):
         if lines := about_source(name, data_dir):
             print(f"{name}: " + "\n  ".join(lines), flush=True)
+
+
+def time_of_probes(options, sources):
+    """The function that ``followed_by`` wants: how long a run goes on after its last step, by a sweep's plan.
+
+    Args:
+        options: commands.run.Run.
+        sources: {split: Source} of its probes.
+    """
+    recipe, run = options.recipe, GridRun(options=options, workdir="")
+    size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
+    images = {split: source.num_examples for split, source in sources.items()}
+
+    facts = None
+
+    def seconds(start, row, exported):
+        nonlocal facts
+        if facts is None:  # the first time there is a network to ask
+            found = feature_widths(exported, size, known, recipe.bench.values, recipe.bench.pooling)
+            widths = {name: found[name] for name in recipe.bench.endpoints if recipe.probes}
+            count = {"images": sum(images.values()), "train_images": images.get("train", 0), "widths": widths}
+            facts = Facts(steps=0, state_bytes=0, weight_bytes=0, **count)
+        return seconds_after(run, facts, start, known.rows * row) + PROCESS_SECONDS / 2
+
+    return seconds
 
 
 def evaluate_saved(options):
@@ -81,6 +112,7 @@ def probe_and_report(backbone, recipe, options, probes):
         results += evaluate(backbone, recipe, probes=probes, **places)
     if probes and not (trained and options.skip_random):
         results += evaluate_random(recipe, probes=probes, **places)
+    tell("writing the report and its pictures")
     report = write_report(options.workdir, data_dir=options.data_dir)
     print_table(results)
     print(f"report: {report}")

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from revisit_ssl.data.sources import Records
 from revisit_ssl.errors import InputError, reason
+from revisit_ssl.runs.telling import tell
 
 
 def find_builder(name, place, *, make):
@@ -47,6 +48,7 @@ def make_set(builder, place):
     """
     config = builder.builder_config
     name = f"{builder.name}/{config.name}" if config else builder.name
+    tell(f"making {name} in {place}, once")
     with _quiet():
         try:
             builder.download_and_prepare()

@@ -79,7 +79,8 @@ def training_groups(recipe, source, data_dir=None):
 
 
 def check_probes(recipe, data_dir=None, opened=open_source):
-    """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
+    """The sources of the recipe's probes, {} without probes; InputError for an unknown probe, or a set that they cannot
+    use: what can be known before training."""
     for name, probe in recipe.probes.items():
         if name not in PROBES and not isinstance(probe, Probe):
             raise unknown("probe", name, sorted(PROBES))
@@ -91,7 +92,7 @@ def check_probes(recipe, data_dir=None, opened=open_source):
             f"{by_labels['several']} needs a set with several labels for each image, {by_labels['one']} one with a "
             "single label; probe one after the other: revisit-ssl evaluate WORKDIR --probes … --probe-dataset …"
         )
-    if recipe.probes:
-        sources = probe_sources(recipe, data_dir, opened)
-        for probe in recipe.probes.values():
-            probe.check(sources)
+    sources = probe_sources(recipe, data_dir, opened) if recipe.probes else {}
+    for probe in recipe.probes.values():
+        probe.check(sources)
+    return sources

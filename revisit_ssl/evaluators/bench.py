@@ -18,6 +18,7 @@ class Bench:
         sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
         recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, ``task`` and the seed.
         cache_dir: local folder of features, which several benches may share; None keeps them in memory.
+        quiet: show no bar of what is extracted.
 
     Attributes:
         backbone, sources, endpoints, task, seed: as given.
@@ -30,7 +31,7 @@ class Bench:
         InputError: a trainable backbone, an unknown endpoint.
     """
 
-    def __init__(self, backbone, sources, recipe, cache_dir=None):
+    def __init__(self, backbone, sources, recipe, cache_dir=None, quiet=True):
         check_frozen(backbone)
         check_endpoints(backbone, recipe.bench.endpoints)
         self.backbone = backbone
@@ -47,6 +48,7 @@ class Bench:
         self.class_names = train.multi_label_names if several else train.class_names
         self.num_classes = len(train.multi_label_names) if several else train.num_classes
         self._cache_dir = cache_dir
+        self._quiet = quiet
         self._wanted = FeatureSpec(
             endpoints=self.endpoints, view=self.view, network_input=self.network_input, max_values=self.spec.values,
             pooling=self.spec.pooling,
@@ -83,7 +85,7 @@ class Bench:
             at_once = images_at_once(self.backbone, wanted.view.size, self.network_input)
             self._extracted[split, wanted] = extract_features(
                 self.backbone, self.sources[split], wanted, cache_dir=self._cache_dir,
-                batch_size=min(self._largest, at_once), traced=self._traced,
+                batch_size=min(self._largest, at_once), traced=self._traced, quiet=self._quiet,
             )
         return self._extracted[split, wanted][endpoint]
 

@@ -20,6 +20,7 @@ from revisit_ssl.features.checks import blocks, check_endpoints, check_finite, c
 from revisit_ssl.features.pooling import POOLINGS
 from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
 from revisit_ssl.runs.results import discard
+from revisit_ssl.runs.telling import Bar
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class FeatureSpec:
         return {name: widths[name] for name in self.endpoints}
 
 
-def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None, frozen=True, traced=None):
+def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None, frozen=True, traced=None, quiet=True):
     """Pooled features of all images of a source, in the source's order.
 
     The network runs in inference mode. With ``cache_dir`` each endpoint is a ``.npy`` file beside a ``.json`` with its
@@ -77,6 +78,7 @@ def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None,
         batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
             static shape.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
+        quiet: show no bar.
         traced: dict that keeps what was traced for further sources of the same network and ``batch_size``.
 
     Returns:
@@ -105,7 +107,8 @@ def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None,
         traced = {} if traced is None else traced
         if key not in traced:
             traced[key] = _traced(backbone, missing, batch_size)
-        found |= _extract(traced[key], source, writers, spec.view, batch_size)
+        bar = Bar(f"features of {source.split}, images", source.num_examples, quiet)
+        found |= _extract(traced[key], source, writers, spec.view, batch_size, bar)
     return {name: found[name] for name in spec.endpoints}
 
 
@@ -148,7 +151,7 @@ def _traced(backbone, spec, batch_size):
     return forward.get_concrete_function(tf.TensorSpec([batch_size, spec.view.size, spec.view.size, 3], tf.uint8))
 
 
-def _extract(forward, source, writers, view, batch_size):
+def _extract(forward, source, writers, view, batch_size, bar):
     """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
     rows = 0
     try:
@@ -156,6 +159,7 @@ def _extract(forward, source, writers, view, batch_size):
             for name, values in forward(images).items():
                 writers[name].append(values.numpy()[:n], name)
             rows += n
+            bar(rows)
         require(rows == source.num_examples, f"{source.name} gave {rows} of {source.num_examples} images")
         return {name: writer.finish() for name, writer in writers.items()}
     except BaseException:

@@ -129,7 +129,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, kept in a folder beside the Markdown page and inside the HTML page."""
+    """A PNG, kept in a folder beside the Markdown page and inside the HTML page; a ``pictures.Drawing`` as PDF too."""
 
     name: str
     png: bytes
@@ -142,12 +142,18 @@ class Picture:
         return f"{self.folder}/{self.name}.png"
 
     @property
+    def pdf(self):
+        """The same as PDF bytes; None of photographs."""
+        return getattr(self.png, "pdf", None)
+
+    @property
     def alt(self):
         """The caption's first sentence."""
         return re.sub(r"\*\*|`", "", self.caption).split(". ")[0].rstrip(".")
 
     def markdown(self):
-        return f"![{plain(self.alt)}]({self.path})\n\n{plain(self.caption)}"
+        sharp = f" ([PDF]({self.path.removesuffix('.png')}.pdf))" if self.pdf else ""
+        return f"![{plain(self.alt)}]({self.path})\n\n{plain(self.caption)}{sharp}"
 
     def html(self):
         data = base64.b64encode(self.png).decode()
@@ -243,7 +249,7 @@ img { display: block; max-width: 100%; height: auto; background: #fff; border: 1
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .8rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; overflow-wrap: break-word; }
 th.n, td.n { text-align: right; }
 th.n { min-width: 5.5rem; max-width: 11rem; }
 table.grouped th.n { min-width: 3rem; }

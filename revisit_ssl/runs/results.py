@@ -30,6 +30,8 @@ class Result:
         steps: training steps behind the weights; None where they came from elsewhere.
         endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
         value: percent for accuracies.
+        n: images that it was measured on; None in older lines.
+        interval: [low, high] in percent, ``intervals.wilson`` at 95 %, of what is a share of n images; else None.
         probe_train: split that the probe was fitted on; "" where none was, and in older lines.
         labels: share of the labelled training images that the probe had, in (0, 1].
         hyperparameters: what the probe used or chose (on the validation split).
@@ -58,6 +60,8 @@ class Result:
     split: str
     metric: str
     value: float
+    n: int | None = None
+    interval: list | None = None
     name: str = ""
     preset: str = ""
     paper: str = ""

@@ -17,10 +17,10 @@ from revisit_ssl.papers import presets_of, sweeps
 from revisit_ssl.papers.spec import Variant
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.results import results_of_run, write_results
+from revisit_ssl.runs.telling import clock
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.sweeps.planning import GridRun, describe, facts_of, hours_of, planned
 from revisit_ssl.sweeps.timing import time_settings
-from revisit_ssl.training.progress import clock
 from revisit_ssl.training.workdir import RECIPE, run_name, run_state
 
 REFERENCES = ("supervised", "random")  # allowed in every family

@@ -18,6 +18,7 @@ class History:
     Attributes:
         steps: of the newest checkpoint; None where there is none.
         score: {"loss": nats, "accuracy": in [0, 1], ...} of the pretext on validation images; {} without.
+        score_images: how many of them; None where that is not known.
         looks: [{column: number}], one row for each look of the monitor; see ``monitor.Monitor``.
         log: [{column: number}], one row for each window of steps; see ``progress.Log``.
     """
@@ -26,15 +27,19 @@ class History:
     score: dict
     looks: list
     log: list
+    score_images: int | None = None
 
 
 def read_history(workdir):
     """The History of the run in ``workdir``; empty where there is no run. What is damaged is set aside."""
     workdir = str(workdir)
     checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
+    score = read_score(os.path.join(workdir, SCORE))
+    images = score.pop("images", None)  # may be anything in a damaged file
     return History(
         steps=step_of(checkpoints[-1]) if checkpoints else None,
-        score=read_score(os.path.join(workdir, SCORE)),
+        score=score,
+        score_images=images,
         looks=read_log(os.path.join(workdir, LOOKS)),
         log=read_log(os.path.join(workdir, LOG)),
     )

@@ -17,6 +17,7 @@ from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.recipe import ProbeOptions
+from revisit_ssl.runs.intervals import within
 from revisit_ssl.runs.results import write_atomically
 from revisit_ssl.training.progress import LOOKS, read_log
 
@@ -85,13 +86,15 @@ class Monitor(keras.callbacks.Callback):
         if (epoch + 1) % self.every and step != self.last:
             return
         average_statistics(self.model)  # what is looked at is what would be saved now
-        row = {"step": step, "epoch": epoch + 1} | self.look()
+        row = {"step": step, "epoch": epoch + 1} | self.look() | {"images": self.sources[1].num_examples}
         if not is_chief():
             return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
         lines = [",".join(row)] + [",".join(f"{r.get(k, float('nan')):.6g}" for k in row) for r in rows]
         write_atomically(self.path, "\n".join(lines) + "\n")
-        print("\nmonitor " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), file=sys.stderr)
+        known = {k: f" [{within((v,), row['images'])}]" for k, v in row.items() if k.endswith("top1")}
+        seen = "  ".join(f"{k} {v:.3f}{known.get(k, '')}" for k, v in row.items() if k not in ("step", "images"))
+        print(f"\nmonitor {seen}  on {row['images']:,} images", file=sys.stderr)
         if row["effective_rank"] < 2 or row["feature_std_ratio"] < 0.1:
             print(
                 f"warning: features have collapsed at epoch {epoch + 1} (effective rank {row['effective_rank']:.1f}, "

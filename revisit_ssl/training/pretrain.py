@@ -7,13 +7,15 @@ import sys
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import load_backbone
+from revisit_ssl.backbones import expects, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source
 from revisit_ssl.distribute import get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
+from revisit_ssl.features.representation import expects_of
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs import results
+from revisit_ssl.runs.telling import Bar, tell
 from revisit_ssl.training.build import (
     build_pretext,
     check_devices,
@@ -61,12 +63,12 @@ def pretrain(
         xla: compile the step with XLA; None decides by the device.
         save_every: steps between checkpoints.
         monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
-        quiet: no progress bar.
+        quiet: say nothing of what is going on.
         begins: called once all is checked that can be, before anything is written.
 
     Returns:
         Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
-        backbone.keras.
+        backbone.keras; ``expects`` says what images it takes, and ``represent`` makes that of photographs.
 
     Raises:
         InputError: see the message: another recipe in the workdir, other images, missing data, devices or checkpoints.
@@ -92,6 +94,8 @@ def pretrain(
     if resume:
         check_images(workdir, source)
     plan = plan_steps(recipe, source)
+    quiet = quiet or not is_chief()
+    tell(f"building {recipe.backbone}, width {recipe.width}, for {recipe.pretext}", quiet)
     with strategy.scope():
         model = build_pretext(recipe, source)
         if plan.total:
@@ -104,26 +108,31 @@ def pretrain(
         if watched:
             split, every = watched
             looks = [Monitor(exported, recipe, every, workdir, data_dir, split=split, last=plan.total)]
+        tell(f"tracing the training step{', compiled with XLA' if xla else ''}", quiet)
         trace(model, recipe, source, start, strategy)
     begins()
     if is_chief():  # nothing is written before all that can be checked is checked
         say_what_runs(recipe, workdir)
         note_images(workdir, source)
     if start < plan.total:
-        log = Log(workdir, recipe, plan, start=start, write=is_chief(), quiet=quiet)
-        callbacks = [*model.callbacks(source), log, *looks]
+        told = {"write": is_chief(), "quiet": quiet, "rows": model.rows_per_image}
+        callbacks = [*model.callbacks(source), Log(workdir, recipe, plan, start=start, **told), *looks]
+        tell(f"training from step {start:,}", quiet)
         with stop_signals() as stop:
             steps = {"start": start, "last": plan.total, "save_every": save_every}
             keeper = Keeper(model, workdir, steps, write=is_chief(), stop=stop)
             train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
-    score = pretext_score(model, recipe, data_dir) if plan.total else {}
     if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
+        count = min(REESTIMATE_IMAGES, source.num_examples)
+        tell(f"BatchNorm statistics of the last weights, on {count:,} images", quiet)
         reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+    score = pretext_score(model, recipe, data_dir, quiet=quiet) if plan.total else {}  # of the network as it is saved
+    known = expects_of(recipe)
     if is_chief():
         if score:
             results.write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
-        export_backbone(exported, path)
-    return freeze(exported)
+        export_backbone(exported, path, known)
+    return expects.tell(freeze(exported), known)
 
 
 def say_what_runs(recipe, workdir):
@@ -133,19 +142,20 @@ def say_what_runs(recipe, workdir):
     results.write_atomically(os.path.join(workdir, "environment.json"), environment)
 
 
-def export_backbone(backbone, path):
-    """Writes backbone.keras, all or nothing."""
+def export_backbone(backbone, path, known=None):
+    """Writes backbone.keras, all or nothing; ``known``: the backbones.Expects that it is to hold."""
     partial = path.removesuffix(".keras") + ".partial.keras"
     try:
-        backbone.save(partial)
+        expects.save(backbone, partial, known)
         tf.io.gfile.rename(partial, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         results.discard(partial)
         raise InputError(f"cannot write {path} ({reason(error)}); free some space, then --resume") from None
 
 
-def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
-    """{"val_loss", "val_accuracy", ...} of the pretext on ``count`` validation images; {} where it cannot be measured.
+def pretext_score(model, recipe, data_dir, count=2048, batch_size=32, quiet=True):
+    """{"val_loss", "val_accuracy", …, "val_images": how many} of the pretext on ``count`` validation images, all where
+    there are fewer; {} where it cannot be measured.
 
     The view is the pretext's own (``score_view``), else the one of the probes.
     """
@@ -159,8 +169,12 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     view = model.score_view(EvalView.of(recipe))
     step = tf.function(model.test_step, autograph=False, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
+    tell(f"the pretext's own score on {source.num_examples:,} validation images", quiet)
+    bar, done = Bar("images", source.num_examples, quiet), 0
     for batch in eval_batches(source, batch_size, view=view):
         model.reset_metrics()
         for name, value in step(batch).items():  # the last batch may be smaller: each counts by its rows
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch["image"]) / source.num_examples
-    return {f"val_{name}": round(value, 6) for name, value in totals.items()}
+        done += len(batch["image"])
+        bar(done)
+    return {f"val_{name}": round(value, 6) for name, value in totals.items()} | {"val_images": source.num_examples}

@@ -19,7 +19,7 @@ from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.obow import OBoW
 from revisit_ssl.report import pictures
 from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text
-from revisit_ssl.report.page import images_at
+from revisit_ssl.report.neighbours import images_at
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.training.build import load_pretext, open_pretraining
 from revisit_ssl.training.progress import read_log
@@ -245,7 +245,7 @@ def sheet(strips, columns=3):
             panel.set_title(name, fontsize=7, color=pictures.SOFT, pad=2)
         for panel in list(panels):
             panel.set_axis_off()
-        return pictures.png(figure)
+        return pictures.photographs(figure)
 
 
 def training_curves(workdir):

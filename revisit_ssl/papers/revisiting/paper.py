@@ -3,7 +3,7 @@
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.papers.revisiting import figures
+from revisit_ssl.papers.revisiting import curves, figures
 from revisit_ssl.papers.revisiting.claims import RULE, claims
 from revisit_ssl.papers.revisiting.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.revisiting.study import runs_table, study_tables
@@ -19,7 +19,7 @@ FIGURES = {
     "accuracy of the endpoints": (figures.endpoint_figure,),
     "pretext against downstream accuracy": (figures.scatter_figure, figures.correlation_table),
     "width and representation size": (figures.width_figure,),
-    "accuracy curves of the SGD probe": (figures.accuracy_curves,),
+    "accuracy curves of the SGD probe": (curves.accuracy_curves,),
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from revisit_ssl.commands.evaluate import main
+from revisit_ssl.__main__ import start
 
 if __name__ == "__main__":
-    sys.exit(main(form=f"python {sys.argv[0]}"))
+    start(f"python {sys.argv[0]}", "evaluate")

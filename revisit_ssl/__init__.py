@@ -6,7 +6,7 @@ Five calls make up the whole of it:
 >>> backbone = pretrain(recipe, "runs/first")
 >>> results = evaluate(backbone, recipe, workdir="runs/first")
 >>> print(compare(results, "revisiting"))
->>> backbone = load_backbone("runs/first/backbone.keras")
+>>> features = represent("runs/first", images)["pre_logits"]
 """
 
 from revisit_ssl.startup import prefer_onednn
@@ -25,7 +25,7 @@ _HOMES = {
     "load_backbone": "backbones",
     "load_pretext": "training.build",
     "pretrain": "training.pretrain",
-    "represent": "features.representation",
+    "represent": "evaluation.represent",
     "write_report": "papers.pages",
 }
 __all__ = sorted(_HOMES)

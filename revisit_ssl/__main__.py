@@ -1,8 +1,25 @@
 """python -m revisit_ssl run | evaluate | sweep | report"""
 
+import importlib
 import sys
 
-from revisit_ssl.commands.main import main
+
+def start(form=None, command="main"):
+    """Runs a command of ``revisit_ssl.commands`` and leaves with its status; Ctrl-C gets one line also while
+    modules are loaded.
+
+    Args:
+        form: how it was called, for hints; None: as the console script.
+        command: name of the module.
+    """
+    try:
+        main = importlib.import_module(f"revisit_ssl.commands.{command}").main
+        status = main(**({} if form is None else {"form": form}))
+    except KeyboardInterrupt:
+        print("stopped before anything was done", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
 
 if __name__ == "__main__":
-    sys.exit(main(form="python -m revisit_ssl"))
+    start("python -m revisit_ssl")

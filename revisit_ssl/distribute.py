@@ -7,7 +7,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import InputError, reason, require
 from revisit_ssl.views.draws import Seed, fold
 
 STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
@@ -38,6 +38,8 @@ def get_strategy(name="auto"):
         except RuntimeError as error:
             # Workers connect when TensorFlow starts; any tensor made before, even a list of devices, is too late.
             raise InputError(f"strategy multiworker must be made before TensorFlow is used ({error})") from None
+        except (ValueError, tf.errors.OpError) as error:
+            raise InputError(f"strategy multiworker cannot be made of TF_CONFIG ({reason(error)})") from None
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "none"
@@ -54,8 +56,8 @@ def get_strategy(name="auto"):
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise InputError(f"strategy tpu found no TPU ({reason}); set TPU_NAME, or use --strategy auto") from None
+        why = reason(error).split(". ")[0]
+        raise InputError(f"strategy tpu found no TPU ({why}); set TPU_NAME, or use --strategy auto") from None
 
 
 def is_chief():
@@ -190,6 +192,25 @@ def sum_replicas(tensor):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
+def averaging(strategy, variables):
+    """Function that gives every replica's copy of the variables the mean of all copies.
+
+    All workers have to call it at the same step.
+
+    Args:
+        strategy: tf.distribute.Strategy.
+        variables: [keras.Variable], such as moving statistics, which each replica keeps of its own rows.
+    """
+
+    def each():
+        context = tf.distribute.get_replica_context()
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        for variable, mean in zip(variables, context.all_reduce(tf.distribute.ReduceOp.MEAN, values), strict=True):
+            variable.assign(mean)
+
+    return tf.function(lambda: strategy.run(each), autograph=False)
+
+
 @functools.cache
 def _gatherer(strategy):
     def gather(row):
@@ -210,11 +231,27 @@ def _mirrored(devices):
 
 
 def _tf_config():
-    text = os.environ.get("TF_CONFIG", "") or "{}"
+    """{"cluster", "task"} of TF_CONFIG, {} where it is not set.
+
+    Raises:
+        InputError: it has another shape.
+    """
+    wanted = 'expected {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"TF_CONFIG is not JSON ({error}); expected {{'cluster': …, 'task': …}}") from None
+        config = json.loads(os.environ.get("TF_CONFIG", "").strip() or "{}")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"TF_CONFIG is not JSON ({error}); {wanted}") from None
+    require(isinstance(config, dict), f"TF_CONFIG is {config!r}; {wanted}")
+    cluster, task = config.get("cluster", {}), config.get("task", {})
+    mappings = isinstance(cluster, dict) and isinstance(task, dict)
+    lists = mappings and all(isinstance(names, list) for names in cluster.values())
+    addresses = lists and all(isinstance(name, str) and ":" in name for names in cluster.values() for name in names)
+    require(addresses, f"TF_CONFIG has cluster {cluster!r} and task {task!r}; {wanted}")
+    if cluster:
+        kind, index = task.get("type"), str(task.get("index"))
+        there = isinstance(kind, str) and index.isdecimal() and int(index[:9]) < len(cluster.get(kind, ()))
+        require(there, f"TF_CONFIG has the task {task!r}, which is none of the cluster {cluster!r}; {wanted}")
+    return config
 
 
 def _workers():

@@ -4,15 +4,15 @@ What only decides where and how fast a run goes (workdir, data folder, devices) 
 paper's row is the same file on a laptop and on a TPU slice.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
 from revisit_ssl.errors import check_choice, require
+from revisit_ssl.values import check_pair, check_plain, check_share, check_values
 from revisit_ssl.values import override as override
+from revisit_ssl.values import to_json as to_json
 
 Normalization = Literal["pm1", "standardize", "imagenet", "cifar", "none"]
 
@@ -81,6 +81,10 @@ class ViewSpec:
     """resized: range of width / height."""
     resize_to: int | None = None
     """Resize the image to this square before cropping."""
+    resize: Literal["bilinear", "antialias", "area"] = "bilinear"
+    """How a crop is scaled to its size; it matters where the crop shrinks. antialias: as Pillow and torchvision, every
+    pixel counts; bilinear: as tf.image.resize, between the four nearest pixels; area: the mean of the pixels that one
+    covers."""
     patch_grid: int = 1
     """The network sees the cells of a grid x grid division of the crop, one patch from each; 1: the crop itself."""
     patch_size: int | None = None
@@ -134,6 +138,37 @@ class ViewSpec:
     """Input range: [-1, 1] (mean and deviation 0.5), per-image (per-patch) standardisation, mean and deviation of
     ImageNet or of CIFAR-10, or [0, 1]."""
 
+    def __post_init__(self):
+        """InputError for values that no image can be cut or changed by."""
+        require(self.size >= 8, f"views.size {self.size} must be at least 8 pixels")
+        require(self.patch_grid >= 1, f"views.patch_grid {self.patch_grid} must be at least 1")
+        if self.patch_grid > 1:
+            cell = self.size // self.patch_grid
+            fits = self.patch_size is not None and 4 <= self.patch_size <= cell
+            require(fits, f"views.patch_size {self.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
+        jitter = self.jitter
+        require(min(jitter) >= 0 and jitter[3] <= 0.5, f"views.jitter {jitter}: from 0 up, hue at most 0.5")
+        for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
+            chance = getattr(self, f"{name}_probability")
+            chances = chance if isinstance(chance, tuple) else (chance,)
+            lies = len(chances) > 0 and all(0 <= p <= 1 for p in chances)
+            require(lies, f"views.{name}_probability {chance} must lie in [0, 1]")
+        require(len(set(self.order)) == len(self.order), f"views.order {self.order} names an operation twice")
+        left_out = [name for name in self.operations if name not in self.order]
+        require(not left_out, f"views.order {self.order} leaves out {', '.join(left_out)}, which is switched on")
+        widest = 2 * self.size - 1  # by reflection; smaller views than the crop say so when the step is traced
+        taps = f"views.blur_taps {self.blur_taps}: from 1 to {widest} for crops of {self.size} pixels"
+        require(self.blur_taps is None or 1 <= self.blur_taps <= widest, taps)
+        magnitude = self.randaugment_magnitude
+        require(0 <= magnitude <= 10, f"views.randaugment_magnitude {magnitude} must lie in [0, 10]")
+        for name in ("layers", "deviation"):
+            value = getattr(self, f"randaugment_{name}")
+            require(value >= 0, f"views.randaugment_{name} {value} must not be negative")
+        for name in ("scale", "erasing_area"):
+            check_pair(f"views.{name}", getattr(self, name), 1)
+        for name in ("ratio", "blur_sigma", "erasing_ratio"):
+            check_pair(f"views.{name}", getattr(self, name))
+
     @property
     def input_size(self):
         """Side of what the network sees in training, in pixels: the crop or one patch."""
@@ -143,9 +178,7 @@ class ViewSpec:
     def operations(self):
         """Those of the six operations of ``order`` that are switched on."""
         on = {
-            "flip": self.flip,
-            "color": self.color != "none",
-            "gray": self.gray_probability > 0,
+            "flip": self.flip, "color": self.color != "none", "gray": self.gray_probability > 0,
             "blur": max(self.blur_probability, default=0) > 0,
             "solarize": max(self.solarize_probability, default=0) > 0,
             "randaugment": self.randaugment_layers > 0,
@@ -172,7 +205,8 @@ class BackboneOptions:
     bn_group: Annotated[int | None, _flag("bn-group")] = None
     """Rows (rotated copies, crops, patches) whose statistics BatchNorm takes together on one device (ghost batches);
     None: all of the replica's. Disputed for one large device: each of the paper's TPU cores normalised its own 32 rows
-    of rotation (8 images), 128 of Exemplar, 288 patches."""
+    of rotation (8 images), 128 of Exemplar, 288 patches. MoCo's and InfoMin's count images: a pass over several crops
+    or patches of each takes as many times the rows."""
 
     def __post_init__(self):
         check_choice("norm", self.norm, ("batch", "sync", "none"))
@@ -196,6 +230,13 @@ class ProbeOptions:
 
     chooses = False
     """Whether it chooses some of its numbers on the validation split, which it must then not be scored on."""
+    formerly = {}
+    """{field: default} of those whose default was another when lines of results were first hashed (``setting_id``)."""
+
+    def settled(self, task, labels=1.0):
+        """The options with every number that they leave to the pretext's ``task`` or to the share of the labels;
+        InputError where one cannot be."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +267,7 @@ class Pretraining:
     batch_size: int = 256
     """Images per step over all devices."""
     epochs: float = 35.0
-    """Passes over the split. Where no schedule depends on it (constant, step), more of them and --resume make a
-    finished run longer, as if it had been meant to be."""
+    """Passes over the split; more of them and --resume make a run longer, if its schedule is constant or step."""
     max_steps: int | None = None
     """Stop (and end the schedule) after this many steps, if that comes before epochs."""
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -241,33 +281,17 @@ class Pretraining:
 
     def __post_init__(self):
         """InputError for values that no run can use."""
-        v = self.views
+        check_values(self)
         require(self.width >= 1, f"width {self.width} must be at least 1")
+        require(self.width <= 1000, f"width {self.width} must be at most 1000 (the paper has up to 16)")
         require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
-        require(0 <= self.epochs < float("inf"), f"epochs {self.epochs} must be a finite number from 0 up")
+        require(0 <= self.epochs <= 1e9, f"epochs {self.epochs} must lie in [0, 10^9]")
         require(self.max_steps is None or self.max_steps >= 0, f"max_steps {self.max_steps} must not be negative")
         require(0 <= self.seed < 2**31, f"seed {self.seed} must lie in [0, 2^31)")
-        require(v.size >= 8, f"views.size {v.size} must be at least 8 pixels")
-        require(v.patch_grid >= 1, f"views.patch_grid {v.patch_grid} must be at least 1")
-        if v.patch_grid > 1:
-            cell = v.size // v.patch_grid
-            fits = v.patch_size is not None and 4 <= v.patch_size <= cell
-            require(fits, f"views.patch_size {v.patch_size}: from 4 to the {cell} pixels of a cell of the grid")
-        require(min(v.jitter) >= 0 and v.jitter[3] <= 0.5, f"views.jitter {v.jitter}: from 0 up, hue at most 0.5")
-        for name in ("jitter", "gray", "blur", "solarize", "randaugment", "erasing"):
-            chance = getattr(v, f"{name}_probability")
-            chances = chance if isinstance(chance, tuple) else (chance,)
-            lies = len(chances) > 0 and all(0 <= p <= 1 for p in chances)
-            require(lies, f"views.{name}_probability {chance} must lie in [0, 1]")
-        require(len(set(v.order)) == len(v.order), f"views.order {v.order} names an operation twice")
-        left_out = [name for name in v.operations if name not in v.order]
-        require(not left_out, f"views.order {v.order} leaves out {', '.join(left_out)}, which is switched on")
-        require(v.randaugment_layers >= 0, f"views.randaugment_layers {v.randaugment_layers} must not be negative")
-        require(v.blur_taps is None or v.blur_taps >= 1, f"views.blur_taps {v.blur_taps} must be at least 1")
         o = self.optimizer
         require(o.lr >= 0, f"optimizer.lr {o.lr} must not be negative")
         require(0 <= o.warmup_from <= 1, f"optimizer.warmup_from {o.warmup_from} must lie in [0, 1]")
-        _check_share("fraction", self.fraction)
+        check_share("fraction", self.fraction)
 
     @property
     def norm(self):
@@ -304,6 +328,9 @@ class BenchSpec:
     shorter_side."""
     resize: Annotated[int | None, _flag("probe-resize")] = None
     """shorter_side, squash: length of the (shorter) side before the central crop."""
+    resize_by: Annotated[Literal["bilinear", "antialias", "area"] | None, _flag("probe-resize-by")] = None
+    """How an image is scaled, in the words of --views.resize. None: shorter_side by area, the others bilinearly, as the
+    Revisiting code does."""
     size: Annotated[int | None, _flag("probe-size")] = None
     """Side of the image in pixels; None: that of a training crop."""
     combine: Annotated[Literal["mean", "max", "concat", "whole"], _flag("probe-combine")] = "mean"
@@ -322,7 +349,9 @@ class BenchSpec:
 
     def __post_init__(self):
         """InputError for values that no probe can use."""
-        _check_share("probe_fraction", self.fraction)
+        for name in self.endpoints:
+            check_plain(name, "endpoint")
+        check_share("probe_fraction", self.fraction)
         require(self.values >= 1, f"probe_values {self.values} must be at least 1")
         require(self.size is None or self.size >= 8, f"probe_size {self.size} must be at least 8 pixels")
 
@@ -338,8 +367,7 @@ class Recipe(Pretraining):
     paper: tyro.conf.Suppress[tyro.conf.Fixed[str]] = field(default="", compare=False)
     """Whose recipe it is: name in PAPERS."""
     extended_from: tyro.conf.Suppress[tyro.conf.Fixed[tuple[int, ...]]] = field(default=(), compare=False)
-    """The steps at which the run was made longer than it was meant to be; its weights are those of a run that was meant
-    to be as long from the start."""
+    """Steps at which the run was made longer than it was to be; its weights are those of one so long from the start."""
     bench: BenchSpec = field(default_factory=BenchSpec)
     """What the probes see."""
     probes: Annotated[dict[str, ProbeOptions], tyro.conf.arg(name="")] = field(default_factory=dict)
@@ -359,6 +387,9 @@ class Recipe(Pretraining):
         super().__post_init__()
         bench = self.bench
         require(not self.probes or len(bench.endpoints) > 0, "endpoints is empty; name one, such as pre_logits")
+        for options in self.probes.values():
+            if isinstance(options, ProbeOptions):
+                options.settled(self.task)
         # A probe that chooses its numbers on the validation split must not be scored there.
         choosing = [name for name, options in self.probes.items() if getattr(options, "chooses", False)]
         told = f"{', '.join(choosing)} would choose numbers on val; take --protocol revisiting, or one candidate"
@@ -366,12 +397,3 @@ class Recipe(Pretraining):
         require(bench.train == "train" or not choosing, f"probe_train trainval: {told}")
         apart = bench.train == "train" or bench.split == "test"
         require(apart, "probe_train trainval needs --probe-split test: val is part of it")
-
-
-def _check_share(name, share):
-    require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
-
-
-def to_json(recipe):
-    """The recipe as indented JSON text, stable from run to run."""
-    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import MutableMapping
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import unknown
 
 
 class Registry(MutableMapping):
@@ -52,5 +52,5 @@ class Registry(MutableMapping):
     def known(self, name, what):
         """``name``, or an InputError where nothing has it."""
         if name not in self:
-            raise InputError(f"unknown {what} {name!r}; one of {', '.join(sorted(self))}")
+            raise unknown(what, name, sorted(self))
         return name

@@ -1,6 +1,9 @@
 """Dataclasses and plain values: built from JSON with every kind checked, changed by the names of their fields."""
 
 import dataclasses
+import json
+import math
+import re
 import types
 import typing
 from typing import Literal
@@ -59,6 +62,11 @@ def build(cls, values):
     return cls(**built)
 
 
+def to_json(recipe):
+    """The recipe as indented JSON text, stable from run to run."""
+    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+
+
 def fits(value, hint):
     """Whether a value is of the kind that a type hint names; an integer is a float too, a truth value no number."""
     origin = typing.get_origin(hint)
@@ -66,8 +74,14 @@ def fits(value, hint):
         return value in typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in typing.get_args(hint))
-    if origin in (tuple, dict):
-        return isinstance(value, origin)
+    if origin is tuple:
+        parts = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(value) == len(parts) and all(map(fits, value, parts))
+    if origin is dict:
+        return isinstance(value, dict)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
@@ -79,6 +93,58 @@ def name_of(hint):
     """What an error line calls a type hint."""
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        count = "" if parts[-1] is Ellipsis else f"{len(parts)} of "
+        return f"a list of {count}{name_of(parts[0])}"
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(name_of(part) for part in typing.get_args(hint))
     return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def check_values(spec, name=""):
+    """InputError for a number that is not finite or that no run could hold, and for a text that is empty, anywhere in a
+    dataclass: nested ones, mappings and tuples too.
+
+    Args:
+        spec: instance of a dataclass, a mapping, or a value of one.
+        name: what the line calls it.
+    """
+    if dataclasses.is_dataclass(spec):
+        # What decides nothing (compare=False: what a recipe is called) may be empty, and so may the text on its source.
+        spec = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.compare and f.name != "source"}
+    if isinstance(spec, dict):
+        prefix = PREFIXES.get(name, f"{name}." if name else "")
+        for field, value in spec.items():
+            check_values(value, f"{prefix}{field}")
+    elif isinstance(spec, (tuple, list)):
+        for value in spec:
+            check_values(value, name)
+    elif isinstance(spec, str):
+        require(spec.strip(), f"{name} is empty; name something, or leave it out")
+    elif isinstance(spec, float):
+        require(math.isfinite(spec), f"{name} {spec} must be a finite number")
+    elif isinstance(spec, int):
+        require(abs(spec) < 2**31, f"{name} {spec} is too large; it must stay below 2^31")
+
+
+def check_pair(name, pair, most=math.inf):
+    """InputError unless the pair is a range of numbers above 0, the upper one at most ``most``."""
+    low, high = pair
+    top = "" if most == math.inf else f" <= {most}"
+    require(0 < low <= high <= most, f"{name} {low} {high}: a pair 0 < low <= high{top}")
+
+
+def check_share(name, share):
+    """InputError unless ``share`` is None or lies in (0, 1]."""
+    require(share is None or 0 < share <= 1, f"{name} {share} must lie in (0, 1]")
+
+
+def check_plain(name, what):
+    """InputError for a name that is more than a name: in files of others a path may stand, and names become files."""
+    plain = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
+    require(plain, f"{what} {name!r} is no plain name; expected letters, digits, and _ . - between them")
+
+
+# How messages, and flags, call the fields of some parts of a recipe.
+PREFIXES = {"bench": "probe_", "probes": "", "backbone_options": "backbone.", "task.cld": "cld."}

@@ -4,11 +4,13 @@
 """
 
 import contextlib
+import json
 import pathlib
 import re
 import shutil
 import tempfile
 
+import bad_flags
 import numpy as np
 import pytest
 
@@ -99,6 +101,23 @@ def images(folder, count=24, broken=False, labelled=False):
     return f"folder:{target}"
 
 
+def divided(folder, *names):
+    """A folder of images with these class folders."""
+    target = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    for name in names:
+        shutil.copytree(images(folder, 4).removeprefix("folder:"), target / name)
+    return f"folder:{target}"
+
+
+def other_images(folder):
+    """An unfinished run whose images have changed since."""
+    run = finished(folder)
+    (run / "backbone.keras").unlink()
+    noted = json.loads((run / "images.json").read_text())
+    (run / "images.json").write_text(json.dumps(noted | {"images": 99, "fingerprint": "another"}))
+    return run
+
+
 # what, command line (a function of a scratch folder where it needs one), words of the line
 RUNS = [
     ("no pretext", [], "no pretext given"),
@@ -109,6 +128,7 @@ RUNS = [
     ("unknown flag", ["rotation", "--epoch", "3"], "Unrecognized options: --epoch"),
     ("words for a number", ["rotation", "--epochs", "ten"], "could not convert string to float: 'ten'"),
     ("unknown stem", ["rotation", "--stem", "big"], "invalid choice 'big' for argument '--backbone.stem'"),
+    ("unknown filter", ["moco", *SMOKE, "--views.resize", "bicubic"], "invalid choice 'bicubic' for argument"),
     ("float16", ["rotation", "--precision", "mixed_float16"], "invalid choice 'mixed_float16'"),
     ("negative learning rate", ["rotation", "--optimizer.lr", "-1"], "optimizer.lr -1.0 must not be negative"),
     ("unknown backbone", ["rotation", *SMOKE, "--backbone", "resnet19"], "unknown backbone 'resnet19'; one of"),
@@ -149,6 +169,26 @@ RUNS = [
         "supervised on unlabelled images",
         lambda f: ["supervised", *SMOKE, "--probes", "--batch-size", "8", "--dataset", images(f)],
         "supervised needs labels",
+    ),
+    (
+        "test images without training images",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "Test/a", "Test/b", "val/a")],
+        "has Test and val but no train; expected sub-folders train",
+    ),
+    (
+        "two folders for one split",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "train/a", "training/a", "test/a")],
+        "has train and training, which mean the same split",
+    ),
+    (
+        "a class that is not trained",
+        lambda f: ["rotation", *SMOKE, "--dataset", divided(f, "train/a", "train/b", "test/a", "test/c")],
+        "is not among the 2 classes of train (a, b); name the class folders alike",
+    ),
+    (
+        "other images than the run began with",
+        lambda f: ["rotation", *SMOKE, "--probes", "--resume", "--workdir", str(other_images(f))],
+        "have changed since the run in",
     ),
     ("batch larger than the set", ["rotation", *SMOKE, "--batch-size", "5000"], "5000"),
     ("batch size 0", ["rotation", *SMOKE, "--batch-size", "0"], "batch_size 0 must be at least 1"),
@@ -229,6 +269,16 @@ RUNS = [
     ),
     ("probe batch size 0", ["rotation", *SMOKE, "--linear.batch-size", "0"], "linear.batch_size 0 must be at least 1"),
     ("option of a probe that is not named", ["rotation", *SMOKE, "--mlp.hidden", "9"], "not among --probes linear knn"),
+    (
+        "a batch of no rows", ["rotation", *SMOKE, "--probes", "mlp", "--mlp.batch-size", "0"],
+        "mlp.batch_size 0 must be at least 1",
+    ),
+    (
+        "RandAugment stronger than it can be",
+        ["rotation", *SMOKE, "--probes", "linear_images", "--linear-images.randaugment-magnitude", "11"],
+        "linear_images.randaugment_magnitude 11.0 must lie in",
+    ),
+    ("a temperature too low for kNN", ["npid", *SMOKE, "--task.temperature", "0.001"], "0.001 must be at least 0.002"),
     ("probe of another protocol", ["rotation", *SMOKE, "--protocol", "obow"], "protocol obow does not define knn; it"),
     ("unknown protocol", ["rotation", *SMOKE, "--protocol", "svm"], "unknown protocol 'svm'; one of select"),
     ("choosing on what is scored", ["rotation", *SMOKE, "--probe-split", "val"], "linear would choose numbers on val"),
@@ -296,6 +346,12 @@ SWEEPS = [
     ("sweep: unknown family", ["moco"], "unknown family 'moco'; one of revisiting"),
     ("sweep: pretext of no such family", [*GRID, "--pretexts", "simclr"], "family revisiting has no pretext 'simclr'"),
     ("sweep: unknown variant", ["cld-a1", "--only", "k5"], "family cld-a1 has no variant 'k5'; one of kmeans_k10"),
+    ("sweep: a preset that none has", ["cld", "--preset", "gpu"], "no recipe of cld has a preset 'gpu'"),
+    (
+        "sweep: a preset that one of those named has not",
+        ["cld", "--preset", "cifar100", "--pretexts", "npid", "simclr"],
+        "simclr of --pretexts has no preset 'cifar100'",
+    ),
     ("sweep: a flag that it varies", ["cld-a1", "--cld.groups", "5"], "--cld.groups is what cld-a1 varies"),
     ("sweep: unknown flag", [*GRID, "--epoch", "3"], "Unrecognized options: --epoch"),
     ("sweep: a flag that it decides", [*GRID, "--seed", "3"], "--seed is decided by the sweep: use --seeds"),
@@ -328,7 +384,9 @@ SWEEPS = [
 
 CASES = [
     (entry, *case)
-    for entry, cases in ((run.main, RUNS), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS))
+    for entry, cases in (
+        (run.main, RUNS + bad_flags.FLAGS), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS + bad_flags.SWEEPS),
+    )
     for case in cases
 ]
 
@@ -350,14 +408,13 @@ def test_one_clear_line(entry, what, line, words, scratch, capsys, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     arguments = arguments_of(entry, line, scratch)
     capsys.readouterr()
-    status = entry(arguments)
-    printed = capsys.readouterr().err
+    status, printed = entry(arguments), capsys.readouterr().err
     errors = [text for text in printed.splitlines() if text.startswith("error: ")]
-    assert status == 2
-    assert len(errors) == 1, printed
-    assert words in errors[0]
-    assert "Traceback" not in printed
-    assert len(errors[0]) < 500
+    assert status == 2 and len(errors) == 1 and "Traceback" not in printed, printed
+    assert words in errors[0] and len(errors[0]) < 520
+    if not callable(line) and arguments and what != "loss that diverges":
+        workdir = pathlib.Path(arguments[-1])
+        assert not workdir.is_dir() or not list(workdir.iterdir()), "written before all was checked"
     assert not list(scratch.rglob("*.partial*"))
 
 

@@ -9,7 +9,7 @@ from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import NAMES, RECIPES, get_recipe
 from revisit_ssl.papers.cld import recipes as cld
-from revisit_ssl.runs.identity import chosen
+from revisit_ssl.runs.identity import chosen, recipe_id
 from revisit_ssl.training.monitor import knn_temperature
 from revisit_ssl.training.optimizers import build_optimizer
 
@@ -202,8 +202,9 @@ def test_a_published_setting_says_what_is_reported_of_it(key):
 def test_with_and_without_cld_differ_by_its_weight_alone(key):
     name, _, preset = key.partition("/")
     base = f"{name.removesuffix('_cld')}/{preset}"
-    other_recipe = {"npid/cifar10", "npid/cifar100", "npid/paper", "moco/paper", "moco_v2/paper", "infomin/paper"}
-    if base not in RECIPES or base in other_recipe or base == "byol/paper":
+    other_recipe = {"npid/cifar10", "npid/cifar100"}
+    of_imagenet = preset in ("paper", "imagenet_lt", "semi_1pct", "semi_10pct")
+    if base not in RECIPES or base in other_recipe or of_imagenet:
         return
     with_it, without = (chosen(recipe_of(k)) for k in (key, base))
     assert with_it["task"].pop("cld")["weight"] > 0
@@ -239,6 +240,43 @@ def test_every_name_is_there_and_unknown_ones_get_one_line():
         get_recipe("npid_cld", "v3-8")
 
 
+def test_imagenet_lt_is_imagenets_setting_on_its_own_lists():
+    for name in ("npid", "npid_cld", "moco", "moco_cld"):
+        recipe, plain = recipe_of(f"{name}/imagenet_lt"), recipe_of(f"{name}/paper")
+        assert (recipe.dataset, recipe.probed_dataset, recipe.bench.split) == ("imagenet_lt", "imagenet_lt", "test")
+        same = dataclasses.replace(recipe, dataset="imagenet2012", source=plain.source)
+        assert same == plain and (recipe.batch_size, recipe.epochs) == (256, 200)
+
+
+@pytest.mark.parametrize(("preset", "share"), [("semi_1pct", 0.01), ("semi_10pct", 0.1)])
+def test_semi_supervised_runs_have_the_weights_of_paper_and_the_search_of_the_supplement(preset, share):
+    for name in cld.PRETEXT_OF:
+        recipe, plain = recipe_of(f"{name}/{preset}"), recipe_of(f"{name}/paper")
+        assert recipe_id(recipe) == recipe_id(plain), "the same weights"
+        assert (recipe.bench.fraction, recipe.bench.balanced, recipe.bench.train) == (share, True, "train")
+        (probe,) = recipe.probes.values()
+        assert (probe.learning_rates, probe.head_multipliers) == ((0.001, 0.01, 0.1), (1.0, 10.0, 100.0))
+        assert (probe.search, probe.epochs, probe.decay_at, probe.factor) == ("greedy", 20, (0.6, 0.8), 0.2)
+    published = {"npid": (27.95, 57.22), "moco_v2": (39.07, 61.8), "simclr": (36.09, 58.46)}
+    for name, values in published.items():
+        assert f"published: {values[share == 0.1]:g} (top-1, openselfsup)" in recipe_of(f"{name}/{preset}").source
+
+
+# A recipe and what its source must not say: numbers of another head than its own.
+HEADS = [
+    ("moco/cifar10", "82.1"), ("moco_cld/cifar10", "87.5"), ("moco_cld/cifar100", "59.1"), ("moco/cifar100", "53.1"),
+    ("moco_v2_cld/paper", "69.2"), ("infomin_cld/paper", "69.5"), ("infomin_cld/paper", "71.5"), ("moco/demo", "85.3"),
+]
+
+
+@pytest.mark.parametrize(("key", "number"), HEADS)
+def test_a_source_says_the_numbers_of_its_own_head_and_length(key, number):
+    source = recipe_of(key).source
+    assert number not in source and "published: " in source
+    if key.endswith("cifar10"):
+        assert source.endswith("published: none that we know of with its normlinear head")
+
+
 def test_published_settings_train_on_all_images_and_choose_nothing_on_those_they_are_scored_on():
     for key in RECIPES:
         name, _, preset = key.partition("/")
@@ -247,6 +285,6 @@ def test_published_settings_train_on_all_images_and_choose_nothing_on_those_they
         recipe = recipe_of(key)
         # Kitchen-HC has a validation split of its own; ImageNet-100's probe chooses its rate on held-out images.
         assert recipe.split == ("train" if preset == "kitchen_hc" else "trainval"), key
-        chooses = preset in ("kitchen_hc", "imagenet100")
+        chooses = preset in ("kitchen_hc", "imagenet100", "semi_1pct", "semi_10pct")
         assert (recipe.bench.train, recipe.bench.split) == ("train" if chooses else "trainval", "test"), key
         assert recipe.protocol != "select" and knn_temperature(recipe) == getattr(recipe.task, "temperature", 0.1)

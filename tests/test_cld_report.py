@@ -28,11 +28,13 @@ from revisit_ssl.papers.cld.paper import PAPER, reproduction
 from revisit_ssl.papers.cld.tables import best_on_test, paper_tables
 from revisit_ssl.papers.pages import elsewhere, summary, write_paper_report
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.recipe import override
 from revisit_ssl.report import pivots
 from revisit_ssl.report.ablations import ablation_table
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.pages import others_table
 from revisit_ssl.report.settings import by_ground
+from revisit_ssl.runs.identity import recipe_id, seen
 from revisit_ssl.runs.results import Result
 from revisit_ssl.training.workdir import run_name
 
@@ -336,11 +338,15 @@ def published_scale():
     return task, {"training": training, "backbone": recipe.backbone, "width": recipe.width}
 
 
-def of_scale(published_scale, value, *, cld=None, training=None, **more):
+def of_scale(published_scale, value, *, cld=None, training=None, recipe=None, **more):
+    """[Result] as that recipe's run writes them; ``recipe``: changes of it that no field of a line tells."""
     task, shared = published_scale
     plain = {name: v for name, v in task.items() if name != "cld"}
     shared = shared | {"training": shared["training"] | (training or {})}
-    return lines(value, task=plain, weight=task["cld"]["weight"], cld=task["cld"] | (cld or {}), **shared, **more)
+    rows = lines(value, task=plain, weight=task["cld"]["weight"], cld=task["cld"] | (cld or {}), **shared, **more)
+    made = get_recipe("npid_cld", "cifar10", **{f"task__cld__{name}": v for name, v in (cld or {}).items()})
+    made = override(made, **(training or {}), **(recipe or {}))
+    return [dataclasses.replace(r, recipe=recipe_id(made), bench=seen(made.bench)) for r in rows]
 
 
 def table_of(rows, start):

@@ -14,7 +14,8 @@ from revisit_ssl.commands.evaluate import parse_evaluation
 from revisit_ssl.commands.flags import read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.evaluators import PROBES
-from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers import NAMES, get_recipe, presets_of
+from revisit_ssl.papers.revisiting.recipes import published_settings
 from revisit_ssl.recipe import to_json
 from revisit_ssl.sweeps.sweep import grid
 
@@ -158,3 +159,9 @@ def test_the_readme_is_short_and_says_how_to_begin_and_to_test():
     ):
         assert f"\n```\n{command}\n```\n" in text
     assert 'python -m pip install -e ".[dev]" && python -m pytest\n' in (ROOT / ".ci" / "run").read_text()
+
+
+def test_counts_and_presets_that_pages_name():
+    assert f"the {len(published_settings())} settings of *Revisiting SSL*" in README.read_text(encoding="utf-8")
+    for preset in ("sample", "small", "smoke"):
+        assert not [name for name in NAMES if preset not in presets_of(name)]

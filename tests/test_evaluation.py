@@ -262,8 +262,8 @@ def test_pretext_score_becomes_results(tmp_path):
         assert (r.probe, r.endpoint, r.split, r.weights, r.steps) == ("pretext", "", "val", "pretrained", 2)
         assert (r.pretext, r.backbone, r.probe_dataset, r.recipe != "") == ("rotation", "tiny", "digits", True)
     (tmp_path / "pretext.json").write_text("[1]")
-    with pytest.raises(InputError, match="pretext.json is not a score"):
-        pretext_results(recipe, read_history(tmp_path))
+    assert pretext_results(recipe, read_history(tmp_path)) == []
+    assert (tmp_path / "pretext.json.damaged").read_text() == "[1]"
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from revisit_ssl.papers.pages import write_paper_report
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.report.claims import FAILS, HOLDS, OPEN
 from revisit_ssl.report.settings import by_ground
+from revisit_ssl.runs.identity import recipe_id
 from revisit_ssl.runs.results import Result
 from revisit_ssl.training.history import read_history
 
@@ -307,7 +308,7 @@ def published_scale():
         found[key] = {
             "task": json.loads(json.dumps(dataclasses.asdict(recipe.task))), "training": training,
             "width": recipe.width, "backbone": recipe.backbone, "dataset": recipe.dataset, "pretext": recipe.pretext,
-            "name": recipe.name,
+            "name": recipe.name, "recipe": recipe_id(recipe),
         }
     return found
 

@@ -15,7 +15,7 @@ from revisit_ssl.commands.tables import report
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.pages import compare, write_paper_report
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.papers.revisiting import figures, study
+from revisit_ssl.papers.revisiting import curves, figures, study
 from revisit_ssl.papers.revisiting import tables as paper
 from revisit_ssl.papers.revisiting.study import study_tables
 from revisit_ssl.papers.revisiting.tables import paper_tables, rank_agreement
@@ -120,8 +120,10 @@ def test_without_results_every_printed_number_stands_in_its_cell():
 def test_recalled_numbers_are_explained_where_they_stand():
     for title, t in paper_tables([]):
         marked = any("†" in cell for line in t.rows for cell in line)
-        assert marked == (title.startswith(("Table 1:", "Table 2:"))), title
-        assert marked == any("from memory" in note for note in t.notes), title
+        recalled, inferred = title.startswith(("Table 1:", "Table 2:")), title.startswith("Suppl. Table 1:")
+        assert marked == (recalled or inferred), title
+        assert recalled == any("from memory" in note for note in t.notes), title
+        assert inferred == any("that is inferred" in note for note in t.notes), title
 
 
 def test_skip_ablation_has_the_supervised_pair_and_says_what_is_missing():
@@ -198,6 +200,15 @@ def test_the_probe_nearest_to_the_papers_is_taken():
     assert any("30/50/70: 50.0 (1)" in note for note in best.notes)
 
 
+@pytest.mark.parametrize(("fitted", "said"), [("trainval", False), ("train", True)])
+def test_the_note_under_table_2_is_of_runs_that_were_fitted_on_the_training_split(fitted, said):
+    kind = {"width": 16, "split": "test", "probe": "linear_images"}
+    rows = [result(54.0, probe_train=fitted, **kind), result(78.0, probe_train=fitted, metric="top5", **kind)]
+    rows.append(result(70.0, probe="pretext", metric="accuracy", endpoint="", width=16))  # says no split
+    notes = table(paper_tables(rows), "Table 2:").notes
+    assert any("also had its validation split" in note for note in notes) == said
+
+
 def test_settings_are_never_averaged():
     """Two trainings of one network: that with most seeds is shown, of as many the longer one, and the other told."""
     long = [result(v, seed=s, setting="long", steps=2000) for s, v in enumerate((50.0, 52.0))]
@@ -257,7 +268,7 @@ def test_skip_ablation_of_ours_is_paired_by_seed():
     assert line["skip ours"] == text((41.0, 43.0, 44.5)) and line["no skip ours"] == text((39, 40.5, 40, 99))
     differences = [41.0 - 39.0, 43.0 - 40.0, 44.5 - 40.5]
     assert line["difference ours"] == f"+{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} (3)"
-    assert (line["no skip paper"], line["skip paper"]) == ("38.6", "41.2")
+    assert (line["no skip paper"], line["skip paper"]) == ("38.6†", "41.2†")
     pair = row(t, pretext="Supervised", endpoint="end to end")
     assert (pair["no skip ours"], pair["skip ours"], pair["difference ours"]) == ("64.5 (1)", "66.0 (1)", "+1.5 (1)")
 
@@ -413,7 +424,8 @@ def test_rank_agreement_is_spearmans_over_networks_and_widths():
 def drawn(monkeypatch):
     """The matplotlib figures behind the next pictures."""
     kept, real = [], figures.png
-    monkeypatch.setattr(figures, "png", lambda figure: kept.append(figure) or real(figure))
+    for module in (figures, curves):
+        monkeypatch.setattr(module, "png", lambda figure: kept.append(figure) or real(figure))
     return kept
 
 
@@ -424,7 +436,7 @@ def lines_of(panel):
     return [(x, y) for x, y in found if len(x) > 1 and not np.isnan(y).all()]
 
 
-def test_accuracy_curves_are_the_seeds_means_one_line_a_schedule(drawn):
+def test_accuracy_curves_are_the_seeds_means_one_row_a_schedule(drawn):
     curve, results = np.linspace(20, 50, 70), []
     for s in range(2):
         for end, schedule in ((70, [30, 50, 70]), (160, [120, 140, 160])):
@@ -434,20 +446,26 @@ def test_accuracy_curves_are_the_seeds_means_one_line_a_schedule(drawn):
         results.append(small(50.0, seed=s, probe="lbfgs", extra={"val_top1": 51.0 + s}))
     kind = {"probe": "linear_images", "hyperparameters": {"schedule": [30, 50, 70]}, "extra": {"curve": [[1, 1.0]]}}
     results.append(small(50.0, setting="short", steps=10, recipe="x", **kind))  # not what the tables show
-    picture = figures.accuracy_curves(results)
+    picture = curves.accuracy_curves(results)
     (figure,) = drawn
-    (panel,) = [p for p in figure.axes if p.get_lines()]
-    found = {len(x): (x, y) for x, y in lines_of(panel)}
+    panels = [p for p in figure.axes if p.get_lines()]
+    assert [p.get_ylabel().splitlines()[1] for p in panels] == [
+        "SGD linear on crops 30/50/70", "SGD linear on crops 120/140/160"
+    ]
+    assert [round(p.get_xlim()[1], -1) for p in panels] == [70, 170], "each row has the epochs of its schedule"
+    found = {len(x): (x, y) for x, y in itertools.chain(*map(lines_of, panels))}
     assert set(found) == {2, 70, 160}  # 2: the dotted line of L-BFGS
     np.testing.assert_array_equal(found[70][0], np.arange(1, 71))
     np.testing.assert_allclose(found[70][1], curve + 0.5)
     np.testing.assert_allclose(found[2][1], 51.5)
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert labels == ["SGD linear on crops 30/50/70", "SGD linear on crops 120/140/160", "L-BFGS"]
-    assert len({line.get_color() for line in panel.get_lines()}) == 3 and "ResNet18" in picture.caption
+    assert labels == ["ResNet18", "L-BFGS"] and "ResNet18" in picture.caption
     assert picture.png[:4] == b"\x89PNG" and "Figure 1" in picture.caption
     with pytest.raises(InputError, match="no accuracy curves; probe with linear_images"):
-        figures.accuracy_curves([small(50.0)])
+        curves.accuracy_curves([small(50.0)])
+    few = small(50.0, probe="linear_images", extra={"curve": [[1, 40.0], [2, 41.0], [3, 42.0]]})
+    with pytest.raises(InputError, match="no accuracy curves"):  # three points show no course
+        curves.accuracy_curves([few])
 
 
 def test_width_figure_has_a_line_a_width_and_the_papers_points_apart(drawn):
@@ -471,7 +489,17 @@ def test_width_figure_has_a_line_a_width_and_the_papers_points_apart(drawn):
     assert [x.tolist() for x, _ in panels["CIFAR-10"]] == [[512, 1024, 2048]] * 2
     for (_, y), k in zip(panels["CIFAR-10"], (1, 2), strict=True):
         np.testing.assert_allclose(y, [30.5 + 5 * k + d / 1000 for d in (512, 1024, 2048)])
-    assert "†" in picture.caption
+    (_, panel) = figure.axes
+    texts = [t.get_text() for t in panel.texts]
+    assert texts == [f"{30.5 + 5 * k + d / 1000:.1f}" for k in (1, 2) for d in (512, 1024, 2048)]
+    assert "†" in picture.caption and "One size" not in picture.caption
+    alone = result(50.5, representation_size=512, width=1, **kind | {"dataset": "cifar100"})
+    picture = figures.width_figure([*results, alone])
+    assert [p.get_title(loc="left") for p in drawn[-1].axes] == ["ImageNet", "CIFAR-10"], "a number alone has no panel"
+    assert picture.caption.endswith("One size alone, CIFAR-100: 1x of 512 values 50.5.")
+    flat = [result(50.0 + d / 1e5, representation_size=d, width=1, recipe=str(d), **kind) for d in (512, 1024)]
+    figures.width_figure(flat)
+    assert np.ptp(drawn[-1].axes[1].get_ylim()) == pytest.approx(5), "half a point does not fill the panel"
     assert "Nothing of ours" in figures.width_figure([]).caption
     with pytest.raises(InputError, match="no jigsaw of vgg19_bn with a representation size"):
         figures.width_figure(results, pretext="jigsaw", backbone="vgg19_bn")

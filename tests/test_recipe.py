@@ -103,6 +103,34 @@ def test_exemplar_has_the_official_numbers():
     assert (recipe.views.crop, recipe.views.gray_probability, recipe.views.gray) == ("inception", 2 / 3, "mean")
 
 
+# What the released configurations and the code's defaults have otherwise than the supplement (specification B, D, G).
+RELEASED = [
+    ("jigsaw", "task.permutations", 8), ("jigsaw", "task.shared_subset", True), ("exemplar", "task.loss_group", 8),
+    ("exemplar", "task.normalize", "batch_legacy"), ("exemplar", "bench.normalize", "pm1"),
+    *((pretext, "views.gray_probability", 0.66) for pretext in ("exemplar", "jigsaw", "relative_patch")),
+    *((pretext, f"bench.{field}", value) for pretext in ("jigsaw", "relative_patch")
+      for field, value in (("method", "shorter_side"), ("resize", 224), ("size", 192), ("normalize", None))),
+    ("rotation", "views.gray_probability", 0.0), ("rotation", "bench.resize", 256),
+    ("rotation", "bench.normalize", None),
+    # Rows that one of its 8 cores normalised: images x rotations, crops, patches.
+    ("rotation", "bn_group", 32), ("exemplar", "bn_group", 64), ("jigsaw", "bn_group", 144),
+    ("relative_patch", "bn_group", 144),
+    *((pretext, f"probes.linear_images.{field}", value) for pretext in SETTINGS
+      for field, value in (("batch_size", 512), ("schedule", (30, 50, 70)), ("learning_rates", (0.1,)))),
+]
+
+
+@pytest.mark.parametrize(("pretext", "field", "value"), RELEASED)
+def test_the_released_configuration_is_as_released(pretext, field, value):
+    found = recipe = get_recipe(pretext, "v3-8")
+    for name in field.split("."):
+        found = found[name] if isinstance(found, dict) else getattr(found, name)
+    assert found == value
+    images = SETTINGS[pretext][4] // 8
+    assert f"8 TPU cores, {images} images a core" in recipe.source
+    assert recipe.source.count("images a core") == 1, "one batch is said, its own"
+
+
 def test_one_gpu_normalises_the_rows_of_one_of_the_papers_cores():
     # Images a core x rotations, crops or patches: 8 x 4, 16 x 8, 32 x 9.
     groups = {pretext: get_recipe(pretext, "gpu").bn_group for pretext in SETTINGS}
@@ -241,7 +269,7 @@ def test_disputed_values_say_their_flags():
 
 @pytest.mark.parametrize("protocol", ["select", *PROTOCOLS])
 def test_a_recipe_of_flat_fields_is_read(protocol):
-    """As it was written when probes had fields of the recipe; its settings are the protocols of today."""
+    """As it was written when probes had fields of the recipe; its settings are the protocols of today, but for two."""
     known = tuple(PROTOCOLS[protocol]) if protocol in PROTOCOLS else ("linear", "lbfgs", "mlp", "linear_images")
     old = json.loads(to_json(get_recipe("jigsaw", "smoke", probes=())))
     del old["bench"], old["protocol"]
@@ -252,6 +280,9 @@ def test_a_recipe_of_flat_fields_is_read(protocol):
     new = override(new, bench__endpoints=("pre_logits",), bench__untrained="both")  # all that there was
     if protocol == "select":  # and the shorter linear probe of today's smoke was not
         new = dataclasses.replace(new, probes=new.probes | {"linear": PROBES["linear"]()})
+    then = {"knn": {"temperature": 0.1}, "linear_images": {"randaugment_layers": 0}}
+    changed = {name: dataclasses.replace(new.probes[name], **was) for name, was in then.items() if name in known}
+    new = dataclasses.replace(new, probes=new.probes | changed)
     assert from_json(json.dumps(old), kinds=PROBES) == new
 
 

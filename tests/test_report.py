@@ -377,7 +377,7 @@ def test_bucket_addresses_go_through_gfile(workdir):
 
 
 def test_no_run_is_said_in_one_line(tmp_path):
-    with pytest.raises(InputError, match="no run in .*recipe.json; give the --workdir of a run"):
+    with pytest.raises(InputError, match="no run at .*recipe.json; give the workdir of a finished run"):
         write_report(tmp_path)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
@@ -16,9 +17,10 @@ from revisit_ssl.papers import get_recipe
 from revisit_ssl.runs.results import read_results
 from revisit_ssl.training.build import Plan, build_pretext, compile_pretext, load_pretext, plan_steps
 from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint
+from revisit_ssl.training.images import check_images, note_images
 from revisit_ssl.training.loop import segments
 from revisit_ssl.training.pretrain import pretrain
-from revisit_ssl.training.progress import clock, read_log
+from revisit_ssl.training.progress import read_log
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data" / "tensorflow_datasets"
@@ -124,10 +126,30 @@ def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds another recipe .seed: 0 there, 5 here."):
         pretrain(other, tmp_path, resume=True, quiet=True)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
-        "backbone.keras", "environment.json", "log.csv", "pretext.json", "recipe.json",
+        "backbone.keras", "environment.json", "images.json", "log.csv", "pretext.json", "recipe.json",
     ]
     assert list((tmp_path / "tensorboard").iterdir())
     assert first.trainable_variables == []
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path):
+    for i in range(20):
+        Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / f"{i:02}.png")
+
+    def opened(fraction=None):
+        open_source.cache_clear()
+        return open_source(f"folder:{tmp_path}", "train", fraction=fraction)
+
+    check_images(tmp_path, opened())  # a run of before has noted nothing
+    note_images(tmp_path, opened())
+    check_images(tmp_path, opened())
+    with pytest.raises(InputError, match=r"folder:.* train have changed since the run .* \(16 then, 8 now\)"):
+        check_images(tmp_path, opened(fraction=0.5))
+    Image.new("RGB", (8, 8), (99, 99, 99)).save(tmp_path / "05.png")
+    with pytest.raises(InputError, match=r"changed .*\(others of the same number\); restore them, or begin anew"):
+        check_images(tmp_path, opened())
+    (tmp_path / "images.json").write_text("damaged")
+    check_images(tmp_path, opened())
 
 
 def test_short_runs_export_reestimated_statistics(tmp_path):
@@ -223,10 +245,6 @@ def test_segments_cover_every_step_once_and_respect_epochs():
             assert first % per_epoch + steps <= per_epoch
             assert epochs == 1 or (steps == per_epoch and first % per_epoch == 0)
         assert covered == list(range(begin, total))
-
-
-def test_clock():
-    assert [clock(s) for s in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]
 
 
 def test_load_pretext_has_the_heads_and_the_exported_statistics(tmp_path):

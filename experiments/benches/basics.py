@@ -1,5 +1,6 @@
 """Training step, views, L-BFGS and start-up beside what one would use instead."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from benches.measuring import alternate, fit_seconds, row, timed
+from benches.measuring import alternate, compiled, fit_seconds, interleaved, row, timed
+from PIL import Image
 
 
 def bench_step(batch=64):
@@ -85,6 +87,46 @@ def bench_views(batch=64, size=224):
         cores = os.cpu_count()
         rates = [batch / s / cores for s in seconds]
         rows.append(row(what, *(1000 * s / batch for s in seconds), "ms/image", rival, images_per_second_core=rates[0]))
+    return rows + bench_resizing(batch, size)
+
+
+def bench_resizing(batch=64, size=224):
+    """Antialiased crops beside bilinear ones of the same boxes: of JPEGs on the host, of pixels on the device."""
+    from revisit_ssl.data.decoding import decode_crops
+    from revisit_ssl.distribute import use_xla
+    from revisit_ssl.views import crops, draws
+
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(0, 256, (batch, 12, 16, 3))
+    photographs = [tf.cast(tf.image.resize(x, (375, 500), method="bicubic"), tf.uint8).numpy() for x in coarse]
+    jpegs = [tf.io.encode_jpeg(x, quality=90) for x in photographs]
+    specs = {kernel: crops.CropSpec(size=size, kernel=kernel) for kernel in ("antialias", "bilinear")}
+    seeds = [draws.fold((0, i), 0) for i in range(batch)]  # of decode_crops' first crop
+    corners = [crops.sample_boxes(specs["bilinear"], 375, 500, seed).numpy()[0] for seed in seeds]
+
+    def on_host(spec):
+        cut = tf.function(lambda contents, i: decode_crops(contents, {"crop": spec}, (0, i))["crop"], autograph=False)
+        return timed(lambda: [cut(jpeg, tf.constant(i, tf.int64)) for i, jpeg in enumerate(jpegs)])
+
+    def by_pillow():
+        for jpeg, (top, left, height, width) in zip(jpegs, corners, strict=True):
+            image = Image.open(io.BytesIO(jpeg.numpy())).convert("RGB").crop((left, top, left + width, top + height))
+            np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+    def on_device(images, spec):
+        cut = compiled(lambda x: tf.reduce_sum(crops.cut(x, spec, (1, 2))), use_xla(tf.distribute.get_strategy()))
+        return timed(lambda: cut(images))
+
+    host = interleaved({name: on_host(spec) for name, spec in specs.items()} | {"pillow": timed(by_pillow)})
+    host = {name: 1000 * seconds / batch for name, seconds in host.items()}
+    what = f"500 x 375 JPEG to an antialiased crop of {size}, on the host"
+    rows = [row(what, host["antialias"], host["bilinear"], "ms/image", "bilinear")]
+    rows.append(row(what, host["antialias"], host["pillow"], "ms/image", "Pillow"))
+    for before, after in ((256, size), (64, 48)):
+        images = tf.constant(draw.integers(0, 256, (batch, before, before, 3), np.uint8))
+        sides = [on_device(images, crops.CropSpec(size=after, kernel=kernel)) for kernel in specs]
+        what = f"{batch} images of {before} px to antialiased crops of {after}, on the device"
+        rows.append(row(what, *(1000 * s for s in alternate(*sides)), "ms/batch", "bilinear"))
     return rows
 
 

@@ -13,8 +13,9 @@ import zipfile
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import BACKBONES, get_backbone
-from revisit_ssl.errors import InputError
+from revisit_ssl.backbones import BACKBONES, expects, get_backbone
+from revisit_ssl.errors import InputError, reason
+from revisit_ssl.values import check_plain
 
 
 def count_parameters(name, width, options=None, *, input_shape=None, **changes):
@@ -68,7 +69,8 @@ def load_backbone(path):
         path: str or path-like, local or what ``tf.io.gfile`` reads.
 
     Returns:
-        Functional keras.Model with a dict of endpoints.
+        Functional keras.Model with a dict of endpoints. ``expects`` says what images it takes (``Expects``; None where
+        the file does not know); integers are refused. ``revisit_ssl.represent`` makes what it takes of photographs.
 
     Raises:
         InputError: nothing there, no Keras file or a damaged one, or a model without the endpoint "pre_logits".
@@ -85,8 +87,8 @@ def load_backbone(path):
         import_layers(path)  # of heads too, which stand above the networks
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own errors for a damaged file
-        said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
-        wrote, why = keras_of(path), "it is damaged or was not written by this package, export it again"
+        said, wrote = f"{type(error).__name__}: {reason(error)[:200]}", keras_of(path)
+        why = "it is damaged or was not written by this package, export it again"
         if wrote not in (None, keras.__version__):
             here = f"Keras {wrote} wrote it and this is Keras {keras.__version__}"
             why = f"{here}: pip install keras=={wrote}, or export it again"
@@ -95,4 +97,6 @@ def load_backbone(path):
         raise InputError(
             f"{path!r} holds {type(model).__name__} {model.name!r}, which has no endpoint 'pre_logits'; give a backbone"
         )
-    return model
+    for name in model.output:
+        check_plain(name, f"{path!r}: endpoint")
+    return expects.tell(model, expects.read(path))

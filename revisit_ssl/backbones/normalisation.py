@@ -1,11 +1,32 @@
 """Batch normalisation with the moving statistics of TF1 and PyTorch, and of ghost batches."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
+
+# Of the pass that is being traced. Replicas are traced in threads of their own, each with its own value.
+_ROWS = contextvars.ContextVar("rows_of_an_image", default=1)
+
+
+@contextlib.contextmanager
+def rows_of_an_image(rows):
+    """Inside, a pass of a network has that many rows of each image side by side, and a ghost group as many times the
+    rows: it stands for a device's images, whatever a method cuts from each."""
+    token = _ROWS.set(rows)
+    try:
+        yield
+    finally:
+        _ROWS.reset(token)
+
+
+def rows_at_once():
+    """How many rows of an image the pass has that is being traced: what ``rows_of_an_image`` says, else 1."""
+    return _ROWS.get()
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -23,7 +44,8 @@ class BatchNorm(keras.layers.BatchNormalization):
     Args:
         group: rows that are normalised together in training (ghost batches, arXiv:1705.08741): rows 0..group - 1 with
             their own statistics, the next ``group`` with theirs, and so on, as if each group sat on a device of its
-            own. The moving statistics take the mean of the groups' means and of their unbiased variances. None: all.
+            own. The moving statistics take the mean of the groups' means and of their unbiased variances. Inside of
+            ``rows_of_an_image`` it is that many times as large. None: all.
         interleaved: of g groups, group i has rows i, i + g, i + 2g, ..., as in MoCo's CIFAR-10 demo; off: consecutive
             rows. No recipe sets it, moco/demo neither: a batch is shuffled images, so that both groupings are equally
             random. It is here to be checked against the demo's numbers.
@@ -77,12 +99,13 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _ghost(self, x):
         """float32 [B, ..., C] -> the same normalised group by group, mean [C] and unbiased variance [C] over groups."""
         shape = keras.ops.shape(x)  # ints where static
-        if isinstance(shape[0], int) and shape[0] % self.group:
-            raise InputError(f"bn_group {self.group} does not divide the {shape[0]} rows of a training step")
+        group = self.group * rows_at_once()
+        if isinstance(shape[0], int) and shape[0] % group:
+            raise InputError(f"bn_group {group} does not divide the {shape[0]} rows of a training step")
         pixels = math.prod(shape[1:-1])
-        count = self.group * pixels
+        count = group * pixels
         if self.interleaved:
-            rows, axes = tf.reshape(x, [self.group, -1, pixels, shape[-1]]), (0, 2)
+            rows, axes = tf.reshape(x, [group, -1, pixels, shape[-1]]), (0, 2)
         else:
             rows, axes = tf.reshape(x, [-1, count, shape[-1]]), 1
         mean, variance = tf.nn.moments(rows, axes=axes, keepdims=True)  # [groups, 1, C] or [1, groups, 1, C]

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.backbones.network import Network
+from revisit_ssl.backbones.normalisation import rows_at_once, rows_of_an_image
 from revisit_ssl.backbones.options import RevNetOptions
 from revisit_ssl.backbones.parts import normalisation
 
@@ -192,6 +193,7 @@ class ReversibleBlock(keras.layers.Layer):
         # Branches are called as pure functions of their variables. Then the forward pass hands its new moving
         # statistics out and they are assigned once, the recomputation throws its own away, and no variable is captured.
         weights = [[tf.convert_to_tensor(v.value) for v in branch.weights] for branch in self.branches]
+        rows = rows_at_once()  # of this pass; the gradient is traced later
 
         @tf.custom_gradient
         def forward(x, *flat_weights):
@@ -212,7 +214,7 @@ class ReversibleBlock(keras.layers.Layer):
                     y1, y2 = _after(dy2, y1), _after(dy2, y2)
                     if i == 0 and self.zeros:
                         y1 = tf.concat([y1[..., : -self.zeros], tf.zeros_like(y1[..., -self.zeros :])], axis=-1)
-                    with tf.GradientTape() as tape:
+                    with tf.GradientTape() as tape, rows_of_an_image(rows):
                         tape.watch([y1, grouped[i]])
                         change, _ = self.branches[i].pure_call(y1, grouped[i], training=True)
                     through, branch_gradients = tape.gradient(change, [y1, grouped[i]], output_gradients=dy2)

@@ -7,7 +7,6 @@ labelled set (--probe-dataset), a share of its labels (--probe-fraction), other 
 
 import argparse
 import dataclasses
-import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -53,7 +52,7 @@ def main(arguments=None, *, form="revisit-ssl evaluate"):
             from revisit_ssl.commands.work import evaluate_saved  # after the flags: help needs no TensorFlow
         return evaluate_saved(options)
 
-    return guarded(work, f"{form} {shlex.join(arguments)}")
+    return guarded(work, form, arguments)
 
 
 def parse_evaluation(arguments, form="revisit-ssl evaluate"):

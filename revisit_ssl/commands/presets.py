@@ -2,7 +2,7 @@
 
 PROMISES = {
     "sample": "embedded data, minutes on a laptop",
-    "small": "10,000 images of CIFAR-10, a quarter of an hour on two cores",
+    "small": "CIFAR-10 or 10,000 images of it, a quarter of an hour on two cores",
     "imagenette": "4,500 images of Imagenette at 64 px, a quarter of an hour on two cores",
     "cifar10": "CIFAR-10: a quarter of an hour on two cores; CLD and its base methods: published scale, hours on a GPU",
     "cifar10-first": "the first released version of the CIFAR-10 script, hours on a GPU",
@@ -15,7 +15,10 @@ PROMISES = {
     "kitchen_hc": "Kitchen-HC, published scale, an hour on a GPU",
     "imagenet100": "ImageNet-100, published scale, for accelerators",
     "imagenet20": "a fifth of ImageNet, published scale, for accelerators",
+    "imagenet_lt": "ImageNet-LT, published scale, for accelerators",
     "paper": "the paper's setting, for accelerators",
+    "semi_1pct": "the weights of paper, fine-tuned on 1 % of ImageNet's labels with a search, for accelerators",
+    "semi_10pct": "the same on 10 %",
     "openselfsup": "OpenSelfSup's configuration, for accelerators",
     "v3-8": "the released 8-core configuration",
     "gpu": "the paper's setting on one GPU, same learning-rate rule",

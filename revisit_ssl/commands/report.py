@@ -19,7 +19,6 @@ With --visual-words RUN it writes a page of the visual words of a run of OBoW or
     revisit-ssl report --visual-words runs/obow --out-dir runs/obow/words
 """
 
-import shlex
 import sys
 from dataclasses import dataclass
 
@@ -66,4 +65,4 @@ def main(arguments=None, *, form="revisit-ssl report"):
             from revisit_ssl.commands.tables import report  # after the flags: help needs no TensorFlow
         return report(options, form)
 
-    return guarded(work, f"{form} {shlex.join(arguments)}")
+    return guarded(work, form, arguments)

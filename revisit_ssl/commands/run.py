@@ -8,7 +8,6 @@ pretext and preset, --recipe FILE takes all values from the recipe.json of anoth
 import argparse
 import glob
 import os
-import shlex
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -79,7 +78,7 @@ def main(arguments=None, *, form="revisit-ssl run"):
             from revisit_ssl.commands.work import run  # after the flags: help needs no TensorFlow
         return run(options)
 
-    return guarded(work, f"{form} {shlex.join(arguments)}", resume="--resume")
+    return guarded(work, form, arguments, resume=True)
 
 
 def begin_drawing(options):

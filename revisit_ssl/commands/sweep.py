@@ -65,7 +65,7 @@ def main(arguments=None, *, form="revisit-ssl sweep", runner=RUN):
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = f"{form} {shlex.join(arguments)}"
-    return guarded(lambda: run_sweep(arguments, form, runner, command), command)
+    return guarded(lambda: run_sweep(arguments, form, runner, command), form, arguments)
 
 
 def run_sweep(arguments, form, runner, command):

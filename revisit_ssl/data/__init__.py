@@ -1,7 +1,7 @@
 """Data: sets by name or folder, splits and subsets, and batches that can start at any step."""
 
 from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batches
-from revisit_ssl.data.catalogue import DATASETS, known_size, open_source
+from revisit_ssl.data.catalogue import DATASETS, about_source, known_size, open_source
 from revisit_ssl.data.dataset import SPLITS, Dataset, Request
 from revisit_ssl.data.decoding import EvalView
 from revisit_ssl.data.known import known_source
@@ -16,6 +16,7 @@ __all__ = [
     "Request",
     "Source",
     "TfdsSet",
+    "about_source",
     "eval_batches",
     "known_size",
     "known_source",

@@ -6,10 +6,12 @@ Or from outside: ``DATASETS["mine"] = Mine()``, Mine being a ``Dataset``; ``test
 import functools
 import os
 
+import tensorflow as tf
+
 from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
 from revisit_ssl.data.embedded import Digits, ToyScenes
-from revisit_ssl.data.folders import Folder
+from revisit_ssl.data.folders import Folder, divide
 from revisit_ssl.data.imagenet import ImageNet20, ImageNet100
 from revisit_ssl.data.imagenet_lists import ImageNetList, ImageNetLT
 from revisit_ssl.data.kitchen_hc import KitchenHC
@@ -18,7 +20,7 @@ from revisit_ssl.data.places import Places205
 from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.data.tfds_sets import TfdsSet, divided
 from revisit_ssl.data.voc import VOC
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import require, unknown
 
 KEPT = 8  # opened sources kept: three splits each of the pretext's and the probes' set, plus parents
 
@@ -67,10 +69,12 @@ DATASETS = {
     "imagenet_lt": ImageNetLT(),
     "imagenet_list": ImageNetList(),
     "imagenet2012_subset": TfdsSet(
-        "imagenet2012_subset/10pct", _TENTH, sizes_of(115_304, 12_812, 50_000), 1000, by_hand=_IMAGENET_TAR
+        "imagenet2012_subset/10pct", _TENTH, sizes_of(115_304, 12_812, 50_000), 1000, by_hand=_IMAGENET_TAR,
+        fewer_of="imagenet2012",
     ),
     "imagenet2012_subset_1pct": TfdsSet(
-        "imagenet2012_subset/1pct", _TENTH, sizes_of(11_530, 1_281, 50_000), 1000, by_hand=_IMAGENET_TAR
+        "imagenet2012_subset/1pct", _TENTH, sizes_of(11_530, 1_281, 50_000), 1000, by_hand=_IMAGENET_TAR,
+        fewer_of="imagenet2012",
     ),
     "imagenette": TfdsSet("imagenette/full-size-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
     "imagenette_160px": TfdsSet("imagenette/160px-v2", _TENTH, sizes_of(8_522, 947, 3_925), 10),
@@ -124,8 +128,7 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
     """
     require(split in SPLITS, f"unknown split {split!r}; one of {', '.join(SPLITS)}")
     require(fraction is None or 0 < fraction <= 1, f"a subset fraction must lie in (0, 1]; got {fraction}")
-    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
-    place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+    place = _place(name, data_dir)
     part = () if fraction in (None, 1) else (fraction, balanced, seed)
     return _open(name, split, place, make, *part)
 
@@ -147,17 +150,41 @@ def _open(name, split, place, make, fraction=None, balanced=False, seed=0):
     return dataset.open(Request(name=name, split=split, place=place, make=make, other=other))
 
 
-open_source.cache_clear = _open.cache_clear
+def forget_sources():
+    """``open_source.cache_clear()``: the next call looks at the files again."""
+    _open.cache_clear()
+    divide.cache_clear()
+
+
+open_source.cache_clear = forget_sources
+
+
+def about_source(name, data_dir=None):
+    """[str]: what a run says of a data set before it begins; arguments as of ``open_source``."""
+    dataset, _ = find_dataset(name)
+    return dataset.about(_place(name, data_dir))
+
+
+def _place(name, data_dir):
+    """Where a set lies: the image folder, or that of the TFDS data sets; InputError for an address of no known kind."""
+    place = name.removeprefix("folder:") if name.startswith("folder:") else resolve_data_dir(data_dir)
+    scheme, remote, _ = place.partition("://")
+    place = place if remote else os.path.abspath(os.path.expanduser(place))
+    known = not remote or scheme in tf.io.gfile.get_registered_schemes()
+    require(known, f"no images can be read from {place}; give a local folder, or a gs:// address")
+    return place
 
 
 def find_dataset(name):
     """(the ``Dataset`` of that name, what follows the colon); InputError where there is none."""
-    key, _, argument = name.partition(":")
+    key, colon, argument = name.partition(":")
+    require(argument or not colon, f"data set {name!r} has nothing behind its colon; leave that out, or name something")
     if key in DATASETS:
         return DATASETS[key], argument
-    if name.startswith("folder:"):
+    if key == "folder":
         return Folder(), argument
-    raise InputError(f"unknown data set {name!r}; one of {', '.join(sorted(DATASETS))}, or folder:/path/to/images")
+    meant = f"; did you mean folder:{name}?" if "/" in name or os.path.isdir(name) else ""
+    raise unknown("data set", name, sorted(DATASETS), others=f", or folder:/path/to/images{meant}")
 
 
 def known_size(name, split):
@@ -168,6 +195,21 @@ def known_size(name, split):
     """
     dataset, argument = find_dataset(name)
     return dataset.known_sizes(argument).get(split)
+
+
+def labels_of(name):
+    """Whose labels those of a set are, and which share of them: ("imagenet2012", 0.01) of 1 % of ImageNet, which is a
+    set of its own or a list of images; (name, 1.0) of any other.
+
+    Raises:
+        InputError: unknown name, or a list that is not there.
+    """
+    dataset, argument = find_dataset(name)
+    count = dataset.labelled(argument) if dataset.fewer_of else None
+    if count is None:
+        return name, 1.0
+    # Lists of 1 % hold 12,811 of 1,281,167 images.
+    return dataset.fewer_of, round(count / DATASETS[dataset.fewer_of].sizes["trainval"], 3)
 
 
 def resolve_data_dir(data_dir=None):

@@ -43,6 +43,8 @@ class Dataset:
         num_classes: number of classes; None where images have no single class, or where that is not known.
         multi_label_names: names of the classes of which an image may show several, or None.
         image_shape: (H, W, 3) where all images have one size, else None.
+        fewer_of: name of the set of which this one has fewer labelled images of the same classes, tested on the same
+            ones, such as 1 % of ImageNet; "" of a set of its own.
     """
 
     splits = SPLITS
@@ -52,6 +54,7 @@ class Dataset:
     num_classes = None
     multi_label_names = None
     image_shape = None
+    fewer_of = ""
 
     def open(self, request):
         """The split that is asked for.
@@ -72,6 +75,15 @@ class Dataset:
     def how_to_get(self, place):
         """How the set is had where it is not in the folder ``place``, for an error line; "": it is always there."""
         return ""
+
+    def labelled(self, argument=""):
+        """How many labelled training images of ``fewer_of`` there are with that argument behind the name; None where
+        they are not of all its classes."""
+        return self.sizes["trainval"]
+
+    def about(self, place):
+        """[str] for the beginning of a run: what was found and taken for what. [] of a set that is always the same."""
+        return []
 
     def known_sizes(self, argument=""):
         """``sizes`` with that argument behind the name: {} where they are then not known."""

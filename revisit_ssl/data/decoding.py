@@ -1,18 +1,19 @@
 """One encoded image on the host: bytes in, uint8 crops or the evaluation view out.
 
-JPEGs decode only what the crops need. Everything else that TensorFlow reads (PNG, BMP, WebP, first frame of a GIF) is
-decoded whole. Grey, palette, RGBA and CMYK images come out as RGB; alpha is dropped.
+Of a JPEG that lies upright in its file only what the crops need is decoded; ``viewing.decode`` gives all others whole.
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.data.viewing import decode, is_upright_jpeg
+from revisit_ssl.errors import InputError, check_choice
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import sample_boxes
-from revisit_ssl.views.resample import shorter_side_size
+from revisit_ssl.views.resample import FILTERS, resize_on_host, shorter_side_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +29,27 @@ class EvalView:
             evaluation); "squash": resize, ratio ignored, cut the centre (255 and 192 for the supplement's patch
             probes); "warp": resize the shorter side keeping the ratio, then squash the whole image (256 and 224 for the
             SVMs on VOC, as cv2 resizes); "none": the image as it is; one of another size is squashed to ``size``.
+        kernel: one of ``resample.FILTERS``; None: "area" for "shorter_side", as Revisiting's code shrinks, else
+            "bilinear".
     """
 
     size: int
     resize: int | None = None
     method: Literal["shorter_side", "central_fraction", "squash", "warp", "none"] = "none"
+    # Not in the name of a file of features, which says it where it is chosen: existing files stay valid.
+    kernel: Literal["bilinear", "antialias", "area"] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def of(cls, recipe):
         """What the probes of a recipe see of an image, and the monitor."""
         bench = recipe.bench
-        return cls(size=bench.size or recipe.views.size, resize=bench.resize, method=bench.method)
+        size = bench.size or recipe.views.size
+        return cls(size=size, resize=bench.resize, method=bench.method, kernel=bench.resize_by)
+
+    @property
+    def told(self):
+        """Its attributes for a line of results; no kernel where none was chosen, as in older lines."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "kernel" or value}
 
     @property
     def keeps_own_size(self):
@@ -50,15 +61,10 @@ class EvalView:
         methods = ("shorter_side", "central_fraction", "squash", "warp", "none")
         if self.method not in methods:
             raise InputError(f"unknown evaluation view {self.method!r}; one of {', '.join(methods)}")
+        if self.kernel is not None:
+            check_choice("resampling kernel", self.kernel, FILTERS)
         if self.size < 1 or (self.resize or self.size) < self.size:
             raise InputError(f"evaluation resize={self.resize} must not be smaller than size={self.size} >= 1")
-
-
-def decode(contents):
-    """The whole image: scalar string -> uint8 [h, w, 3]."""
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
 
 
 def decode_crops(contents, crops, seed):
@@ -94,28 +100,29 @@ def decode_crops(contents, crops, seed):
 
     if any(spec.resize_to for spec in crops.values()):
         return whole()
-    return tf.cond(tf.io.is_jpeg(contents), part, whole)
+    return tf.cond(is_upright_jpeg(contents), part, whole)
 
 
 def apply_view(images, view):
     """uint8 [..., h, w, 3], one image or a batch of equal size -> uint8 [..., view.size, view.size, 3]."""
     height, width = tf.shape(images)[-3], tf.shape(images)[-2]
-    size = (view.size, view.size)
+    size, kernel = (view.size, view.size), view.kernel or ("area" if view.method == "shorter_side" else "bilinear")
+    resize = functools.partial(resize_on_host, kernel=kernel)
     if view.method == "shorter_side":
         sides = shorter_side_size(height, width, view.resize or view.size)
-        images = _middle(_resize_by_area(images, sides), sides, view.size)
+        images = _middle(resize(images, sides), sides, view.size)
     elif view.method == "central_fraction":  # crops.central_fraction for sides known only at run time
         top, left = (
             tf.cast((s - s * 0.875) / 2, tf.int32) for s in (tf.cast(height, tf.float64), tf.cast(width, tf.float64))
         )
-        images = tf.image.resize(images[..., top : height - top, left : width - left, :], size)
+        images = resize(images[..., top : height - top, left : width - left, :], size)
     elif view.method == "warp":
         sides = shorter_side_size(height, width, view.resize or view.size)
-        images = tf.image.resize(tf.image.resize(images, sides), size)
+        images = resize(resize(images, sides), size)
     elif view.method == "squash" and view.resize:
-        images = _middle(tf.image.resize(images, (view.resize, view.resize)), (view.resize, view.resize), view.size)
+        images = _middle(resize(images, (view.resize, view.resize)), (view.resize, view.resize), view.size)
     else:
-        images = tf.image.resize(images, size)
+        images = resize(images, size)
     return _to_uint8(tf.ensure_shape(images, [*images.shape[:-3], *size, 3]))
 
 
@@ -126,23 +133,12 @@ def _middle(images, sides, size):
 
 def _cut(image, boxes, spec):
     if spec.resize_to:
-        sides = spec.resized(tf.shape(image)[0], tf.shape(image)[1])
-        image = _resize_by_area(image, sides) if spec.keep_ratio else tf.image.resize(image, sides)
+        image = resize_on_host(image, spec.resized(tf.shape(image)[0], tf.shape(image)[1]), kernel=spec.kernel)
     crops = []
     for top, left, height, width in (tf.unstack(box) for box in tf.unstack(boxes, spec.count)):
-        # Bilinear without antialiasing, as the papers' crops; leaves a crop alone that has its size already.
-        crops.append(tf.image.resize(image[top : top + height, left : left + width], (spec.size, spec.size)))
+        part = image[top : top + height, left : left + width]
+        crops.append(resize_on_host(part, (spec.size, spec.size), kernel=spec.kernel))  # as it is if it has that size
     return _to_uint8(tf.ensure_shape(tf.stack(crops), [spec.count, spec.size, spec.size, 3]))
-
-
-def _resize_by_area(image, sides):
-    """As the official code shrinks before a linear probe's crop."""
-    # Deviation: the official code enlarges by AREA too, which only repeats pixels.
-    return tf.cond(
-        sides[0] < tf.shape(image)[-3],
-        lambda: tf.image.resize(image, sides, method="area"),
-        lambda: tf.image.resize(image, sides),
-    )
 
 
 def _to_uint8(image):

@@ -160,7 +160,7 @@ def list_classes(place, split, class_names):
         InputError: a class is not there.
     """
     root = os.path.join(place, FOLDER, "val" if split == "test" else "train")
-    part = folders.scan(root, tuple(class_names), only=True)
+    part = folders.scan(root, class_names)
     absent = np.setdiff1d(np.arange(len(class_names)), part.labels)
     if len(absent):
         raise InputError(

@@ -13,6 +13,7 @@ from revisit_ssl.data import folders, splits
 from revisit_ssl.data.imagenet import CLASS, FOLDER, ImageNetPart, finished, has_folders
 from revisit_ssl.errors import DataNotHere, InputError
 
+CLASSES = 1000  # of ImageNet
 LT_FOLDER = "ImageNet_LT"  # in the folder of the TFDS sets: ImageNet_LT_train.txt, ..._val.txt, ..._test.txt
 
 
@@ -20,6 +21,7 @@ class ImageNetList(ImageNetPart):
     """The images of a list that is named; see ``read_entries``."""
 
     argument = "a list of ImageNet's images (imagenet_list:/path/1percent.txt)"
+    fewer_of = "imagenet2012"
 
     def open(self, request):
         path = self.lists(request)
@@ -31,6 +33,13 @@ class ImageNetList(ImageNetPart):
         source = self.whole(request, "test" if request.split == "test" else "trainval")
         source = source.subset(entry_rows(source.text("file_name"), entries))
         return finished(request, source.of_classes(entries.class_names))
+
+    def labelled(self, argument=""):
+        path = os.path.expanduser(argument)
+        if tf.io.gfile.isdir(path):  # with validation and test images of its own
+            return None
+        entries = read_entries(path, "trainval")
+        return len(entries.names) if len(entries.class_names) == CLASSES else None
 
     def lists(self, request):
         """Path of the list or of the folder of lists; InputError where the request has to name one."""
@@ -44,7 +53,8 @@ class ImageNetLT(ImageNetList):
 
     argument = "a folder of ImageNet_LT_train.txt, ImageNet_LT_val.txt and ImageNet_LT_test.txt"
     sizes = {"train": 115_846, "val": 20_000, "trainval": 115_846, "test": 50_000}  # val: none of the others
-    num_classes = 1000
+    num_classes = CLASSES
+    fewer_of = ""  # a long tail is another question than few labels
 
     def lists(self, request):
         path = os.path.expanduser(request.argument) or os.path.join(request.place, LT_FOLDER)

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from revisit_ssl.data import folders
+from revisit_ssl.data.viewing import decode
 from revisit_ssl.errors import InputError
 
 PUBLISHED = {"train": 20_800, "validation": 4_000, "test": 14_400}  # images
@@ -184,8 +185,8 @@ def _stems(folder):
 
 def _image(path):
     try:
-        return tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False).numpy()
-    except tf.errors.OpError:
+        return decode(tf.io.read_file(path)).numpy()
+    except (tf.errors.OpError, ValueError):
         raise InputError(f"cannot decode the frame {path}; get it again") from None
 
 

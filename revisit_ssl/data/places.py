@@ -58,10 +58,8 @@ def list_split(root, split):
     if tf.io.gfile.isdir(os.path.join(root, LISTS)):
         part = _official(root, "val" if split == "test" else "train")
     elif all(tf.io.gfile.isdir(os.path.join(root, name)) for name in ("train", "val")):
-        # Beside the official test images, which have no labels, val would be taken for validation and join trainval.
-        three = tf.io.gfile.isdir(os.path.join(root, "test"))
-        whole, official = ("train", "val") if three else ("trainval", "test")
-        part = folders.list_split(root, official if split == "test" else whole)
+        # The official test images have no labels, so that folders take them for none.
+        part = folders.list_split(root, "test" if split == "test" else "trainval")
         found = len(part.class_names or ())
         if found != CLASSES:
             where = os.path.join(root, "train")
@@ -78,12 +76,13 @@ def _official(root, name):
     """The Listing of train_places205.csv or val_places205.csv: lines "a/abbey/gsun_0003.jpg 0"."""
     path = os.path.join(root, LISTS, f"{name}_places205.csv")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            text = file.read()
+        with tf.io.gfile.GFile(path, "rb") as file:
+            text = file.read().decode(errors="replace")
     except tf.errors.OpError:
         raise InputError(f"{path} is missing; unpack trainvalsplit_places205.tar.gz in {root} again") from None
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    wrong = next((i for i, x in enumerate(lines, 1) if len(x) != 2 or not x[1].isdigit() or int(x[1]) >= CLASSES), None)
+    numbers = {str(i) for i in range(CLASSES)}
+    wrong = next((i for i, x in enumerate(lines, 1) if len(x) != 2 or x[1] not in numbers), None)
     if wrong or not lines:
         raise InputError(f"{path} line {wrong or 1} is not an image with its class, a number up to 204; get it again")
     images, labels = zip(*lines, strict=True)

@@ -37,13 +37,14 @@ def subset(num_examples, fraction, seed, *, labels=None):
     return np.sort(np.concatenate([order[labels == c][:each] for c in classes]))
 
 
-def holdout(labels, fraction, seed):
+def holdout(labels, fraction, seed, least=1):
     """Two disjoint parts with the same mixture of classes.
 
     Args:
         labels: int [N]; all equal for unlabelled images.
-        fraction: share of every class that is held out, in (0, 1); a class of two or more keeps and gives at least 1.
+        fraction: share of every class that is held out, in (0, 1).
         seed: int.
+        least: images that every class gives, as far as one remains that it keeps.
 
     Returns:
         (kept, held): int64 row numbers, ascending, together 0..N-1.
@@ -56,7 +57,7 @@ def holdout(labels, fraction, seed):
     for c in np.unique(labels):
         rows = order[labels[order] == c]
         if len(rows) > 1:
-            held.append(rows[: min(len(rows) - 1, max(1, round(fraction * len(rows))))])
+            held.append(rows[: min(len(rows) - 1, max(least, round(fraction * len(rows))))])
     held = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
     return np.setdiff1d(np.arange(len(labels)), held), held
 

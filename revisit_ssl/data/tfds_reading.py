@@ -13,8 +13,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from revisit_ssl.data.sources import Records
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason
 from revisit_ssl.runs.files import only_here
+from revisit_ssl.runs.telling import tell
 
 
 def find_builder(name, place, *, make):
@@ -53,6 +54,7 @@ def make_set(builder, place):
     config = builder.builder_config
     name = f"{builder.name}/{config.name}" if config else builder.name
     folder = os.path.dirname(str(builder.data_path))  # of its versions
+    tell(f"making {name} in {place}, once")
     # TFDS' own lines are hidden, not those about the lock.
     with only_here(folder, "making.lock", "another process", wait=True, flag="--data-dir"), _quiet():
         ready = tfds.builder(name, data_dir=place)
@@ -64,9 +66,8 @@ def make_set(builder, place):
             builder.download_and_prepare()
         except (OSError, tf.errors.OpError) as error:  # the folder cannot be written, or another process was faster,
             if not tfds.builder(name, data_dir=place).is_prepared():  # where there are no locks
-                reason = str(error).splitlines()[0]
                 raise InputError(
-                    f"cannot write {builder.name} into {place} ({reason}); choose another --data-dir"
+                    f"cannot write {builder.name} into {place} ({reason(error)}); choose another --data-dir"
                 ) from None
         return tfds.builder(name, data_dir=place)
 

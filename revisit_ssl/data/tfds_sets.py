@@ -4,11 +4,11 @@ import dataclasses
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from revisit_ssl.data import sources
 from revisit_ssl.data.dataset import Dataset
-from revisit_ssl.errors import DataNotHere, InputError
+from revisit_ssl.errors import DataNotHere, InputError, reason
+from revisit_ssl.runs.damage import set_aside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class TfdsSet(Dataset):
         sizes, num_classes, image_shape, argument: see ``Dataset``.
         label: feature that holds one class per image; None: none, or several per image.
         by_hand: what has to be fetched by hand before TFDS can make it.
+        fewer_of: see ``Dataset``.
         public: False for a set that TFDS cannot make: its folder has to be copied.
     """
 
@@ -32,22 +33,33 @@ class TfdsSet(Dataset):
     label: str | None = "label"
     by_hand: str = ""
     public: bool = True
+    fewer_of: str = ""
     argument: str = ""
 
     def open(self, request):
         from revisit_ssl.data import tfds_reading  # imports TFDS
 
         name, place = request.name, request.place
-        try:
-            make = self.can_make(place) and request.make
-            builder = tfds_reading.find_builder(self.tfds, place, make=make)
-            if builder is not None:
-                return self.read(builder, request)
-        except tf.errors.OpError as error:
-            reason = str(error.message).splitlines()[0]
-            raise InputError(
-                f"data set {name} in {place} is damaged ({reason}); delete its folder, then get it again"
-            ) from None
+        able = self.can_make(place)
+        make = able and request.make
+        for attempt in (1, 2):
+            try:
+                builder = tfds_reading.find_builder(self.tfds, place, make=make)
+                if builder is not None:
+                    return self.read(builder, request)
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:  # JSON, protocol buffers, TFDS and TensorFlow each have errors of their own
+                first = error
+                while first.__cause__ is not None:  # TFDS puts what it was about before each
+                    first = first.__cause__
+                why = f"{type(first).__name__}: {reason(first)[:200]}"
+                # What is made here is made anew.
+                if attempt == 2 or not make or not set_aside(os.path.join(place, *self.tfds.split("/")), why):
+                    damaged = f"data set {name} in {place} is damaged ({why}); delete its folder, then get it again"
+                    raise (DataNotHere if able else InputError)(damaged) from error
+            else:
+                break
         raise DataNotHere(
             f"data set {name} ({self.tfds}) is not in {place}; {self.how_to_get(place)}, or set --data-dir"
         )

@@ -127,8 +127,8 @@ def _unpack(place):
 
 def _lines(path):
     try:
-        with tf.io.gfile.GFile(path) as file:
-            lines = [line for line in file.read().splitlines() if line.strip()]
+        with tf.io.gfile.GFile(path, "rb") as file:
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except tf.errors.OpError:
         lines = []
     if not lines:

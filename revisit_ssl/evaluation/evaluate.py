@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import sys
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.runs import results
+from revisit_ssl.runs.intervals import measured_on
+from revisit_ssl.runs.telling import tell
 from revisit_ssl.training.build import build_untrained, freeze, open_pretraining
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.monitor import TEST_COLUMN, knn_temperature, watched_endpoint
@@ -52,20 +53,29 @@ def evaluate(
     asked = dataclasses.replace(recipe, probes=measured)
     check_probes(asked, data_dir)
     sources = probe_sources(asked, data_dir)
-    bench = Bench(backbone, sources, recipe, features_dir or features_folder(workdir))
+    bench = Bench(backbone, sources, recipe, features_dir or features_folder(workdir), quiet)
     groups = training_groups(recipe, sources["train"], data_dir)
     shared = of_probing(recipe, backbone, weights, trained_steps(workdir)) | {"probe_train": fitted_on(asked)}
     found = []
     with contextlib.nullcontext() if workdir is None else writing(str(workdir)):
         for name, probe in measured.items():
-            if not quiet:
-                print(f"{weights}: {name} probe on {', '.join(bench.endpoints)}", file=sys.stderr, flush=True)
+            tell(f"{weights}: {name} probe on {', '.join(bench.endpoints)}", quiet)
             for score in probe.measure(bench):
-                new = as_results(score, name, shared, groups)
+                new = as_results(score, name, shared, groups, bench.images("test").num_examples)
                 found.extend(new)
+                if new:
+                    tell(f"{weights}: {said(new)}", quiet)
                 if workdir is not None:
                     results.write_results(os.path.join(str(workdir), "results.jsonl"), new)
     return found
+
+
+def said(new):
+    """The Results of one score: linear probe on block3: top1 76.0 (73.2–78.6), top5 97.0 (95.5–98.0), 12 s."""
+    within = ("" if r.interval is None else " ({:.1f}–{:.1f})".format(*r.interval) for r in new)
+    numbers = ", ".join(f"{r.metric} {r.value:.1f}{text}" for r, text in zip(new, within, strict=True))
+    first = new[0]
+    return f"{first.probe} probe on {first.endpoint}: {numbers}, {first.seconds:.0f} s"
 
 
 def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, features_dir=None, quiet=False):
@@ -81,6 +91,7 @@ def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, feature
     options = {"probes": probes, "workdir": workdir, "data_dir": data_dir, "features_dir": features_dir, "quiet": quiet}
     found = evaluate(freeze(build_untrained(recipe, data_dir)), recipe, weights="random", **options)
     if recipe.norm != "none" and recipe.bench.untrained == "both":
+        tell(f"untrained network: BatchNorm statistics on {REESTIMATE_IMAGES:,} images", quiet)
         backbone = build_untrained(recipe, data_dir)
         images = evaluation_images(recipe, open_pretraining(recipe, data_dir), REESTIMATE_IMAGES)
         reestimate_batch_norm(backbone, images)
@@ -102,13 +113,13 @@ def pretext_results(recipe, history):
         the run has no such score (a baseline, a set without validation images).
     """
     shared = of_run(recipe, history.steps) | {"probe_dataset": recipe.dataset, "weights": "pretrained"}
-    return [
-        results.Result(
-            metric=name, value=round(value * 100 if "accuracy" in name else value, 6), probe="pretext", endpoint="",
-            split="val", **shared,
-        )
-        for name, value in history.score.items()
-    ]
+    found = []
+    for name, number in history.score.items():
+        value = round(number * 100 if "accuracy" in name else number, 6)
+        known = measured_on(name, value, history.score_images)
+        place = {"probe": "pretext", "endpoint": "", "split": "val"}
+        found.append(results.Result(metric=name, value=value, **place, **known, **shared))
+    return found
 
 
 def monitor_results(recipe, history):
@@ -138,7 +149,7 @@ def monitor_results(recipe, history):
         extra={"curve": curve, "best_epoch": best[0], "last_epoch": curve[-1][0]},
         endpoint=watched_endpoint(recipe),
     )
-    return as_results(score, "knn_monitor", shared, {})
+    return as_results(score, "knn_monitor", shared, {}, rows[-1].get("images"))  # no column in older files
 
 
 CURVE_POINTS = 60

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 
 from revisit_ssl.evaluation.sets import fitted_on
+from revisit_ssl.evaluators.bench import label_share
 from revisit_ssl.runs import results
-from revisit_ssl.runs.identity import recipe_id, setting_id
+from revisit_ssl.runs.identity import recipe_id, seen, setting_id
+from revisit_ssl.runs.intervals import measured_on
 
 LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")  # fields of a Recipe: how long on what
 
@@ -43,13 +45,14 @@ def of_probing(recipe, backbone, weights, steps):
         "weights": weights,
         "probe_dataset": recipe.probed_dataset,
         "probe_train": fitted_on(recipe),
-        "labels": recipe.bench.fraction or 1.0,
+        "labels": label_share(recipe),
         "split": recipe.bench.split,
+        "bench": seen(recipe.bench),
     }
     return shared if weights == "pretrained" else shared | {"pretext": "random", "steps": 0}
 
 
-def as_results(score, probe, shared, groups):
+def as_results(score, probe, shared, groups, images=None):
     """[Result], one for each number of a Score; what is in ``extra`` stands on the first of them alone.
 
     Args:
@@ -57,6 +60,7 @@ def as_results(score, probe, shared, groups):
         probe: name in PROBES.
         shared: of ``of_probing``.
         groups: {"many", "medium", "few": classes}, whose mean accuracies are numbers too; {} where there are none.
+        images: that it was measured on; None where that is not known.
     """
     numbers = {"top1": score.top1, "top5": score.top5} | score.metrics
     for name, classes in groups.items() if score.per_class else ():
@@ -68,6 +72,7 @@ def as_results(score, probe, shared, groups):
             metric=metric, value=round(float(value), 3), probe="_".join(filter(None, (probe, score.variant))),
             endpoint=score.endpoint, hyperparameters=score.hyperparameters, converged=score.converged,
             extra=score.extra if i == 0 else {}, seconds=round(score.seconds, 2), **shared,
+            **measured_on(metric, value, images),
         )
         for i, (metric, value) in enumerate(found.items())
     ]

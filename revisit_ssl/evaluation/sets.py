@@ -3,7 +3,7 @@
 import numpy as np
 
 from revisit_ssl.data import open_source
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import InputError, require, unknown
 from revisit_ssl.evaluators import PROBES, Probe
 from revisit_ssl.evaluators.base import class_groups
 
@@ -79,19 +79,20 @@ def training_groups(recipe, source, data_dir=None):
 
 
 def check_probes(recipe, data_dir=None, opened=open_source):
-    """InputError for an unknown probe, or a set that the probes cannot use: what can be known before training."""
+    """The sources of the recipe's probes, {} without probes; InputError for an unknown probe, or a set that they cannot
+    use: what can be known before training."""
     for name, probe in recipe.probes.items():
-        what = f"unknown probe {name!r}; one of {', '.join(sorted(PROBES))}"
-        if name in PROBES:
-            what = f"the options of {name} are plain values; read the recipe with read_recipe(workdir, PROBES)"
-        require(isinstance(probe, Probe), what)
+        if name not in PROBES and not isinstance(probe, Probe):
+            raise unknown("probe", name, sorted(PROBES))
+        plain = f"the options of {name} are plain values; read the recipe with read_recipe(workdir, PROBES)"
+        require(isinstance(probe, Probe), plain)
     by_labels = {probe.labels: name for name, probe in reversed(recipe.probes.items())}
     if len(by_labels) > 1:
         raise InputError(
             f"{by_labels['several']} needs a set with several labels for each image, {by_labels['one']} one with a "
             "single label; probe one after the other: revisit-ssl evaluate WORKDIR --probes … --probe-dataset …"
         )
-    if recipe.probes:
-        sources = probe_sources(recipe, data_dir, opened)
-        for probe in recipe.probes.values():
-            probe.check(sources)
+    sources = probe_sources(recipe, data_dir, opened) if recipe.probes else {}
+    for probe in recipe.probes.values():
+        probe.check(sources)
+    return sources

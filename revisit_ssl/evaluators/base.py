@@ -149,7 +149,7 @@ def check_schedule(name, schedule):
     require(ascend, f"{name}.schedule {schedule}: epochs must ascend")
 
 
-def topk_percent(scores, labels, k):
+def topk_percent(scores, labels, k, above=-np.inf):
     """Percent of rows whose label is among the k highest scores; ties go to the lower class, as argmax has it.
 
     Counting a tie as a hit would give a collapsed network (all scores equal) 100 %.
@@ -158,6 +158,7 @@ def topk_percent(scores, labels, k):
         scores: [N, C]; a row that is not finite counts as wrong.
         labels: int [N].
         k: at least 1.
+        above: a label with this score or a lower one is no hit whatever its rank: no votes are no guess.
 
     Returns:
         float in [0, 100], or None for k > C: top-5 of fewer than 5 classes says nothing.
@@ -168,16 +169,17 @@ def topk_percent(scores, labels, k):
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     rank = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
-    return float(100.0 * np.mean((rank < k) & np.isfinite(scores).all(axis=1)))
+    hits = (rank < k) & (own[:, 0] > above)
+    return float(100.0 * np.mean(hits & np.isfinite(scores).all(axis=1)))
 
 
-def accuracies(scores, labels):
+def accuracies(scores, labels, above=-np.inf):
     """{"top1", "top5", "per_class"} of a Score, from class scores [N, C] and int labels [N]; see topk_percent."""
     return {
-        "top1": topk_percent(scores, labels, 1),
-        "top5": topk_percent(scores, labels, 5),
+        "top1": topk_percent(scores, labels, 1, above),
+        "top5": topk_percent(scores, labels, 5, above),
         "per_class": [
-            topk_percent(scores[labels == c], labels[labels == c], 1) if (labels == c).any() else None
+            topk_percent(scores[labels == c], labels[labels == c], 1, above) if (labels == c).any() else None
             for c in range(scores.shape[1])
         ],
     }

@@ -3,6 +3,7 @@
 import dataclasses
 
 from revisit_ssl.data import EvalView
+from revisit_ssl.data.catalogue import labels_of
 from revisit_ssl.evaluators.base import FeatureSplit
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import FeatureSpec, extract_features
@@ -15,11 +16,12 @@ class Bench:
     Args:
         backbone: frozen keras.Model with named endpoints.
         sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
-        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, and the seed.
+        recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, ``task`` and the seed.
         cache_dir: local folder of features, which several benches may share; None keeps them in memory.
+        quiet: show no bar of what is extracted.
 
     Attributes:
-        backbone, sources, endpoints, seed: as given.
+        backbone, sources, endpoints, task, seed: as given.
         spec: BenchSpec.
         view: EvalView, what is cut from an image.
         network_input: NetworkInput, what the network sees of that.
@@ -29,13 +31,15 @@ class Bench:
         InputError: a trainable backbone, an unknown endpoint.
     """
 
-    def __init__(self, backbone, sources, recipe, cache_dir=None):
+    def __init__(self, backbone, sources, recipe, cache_dir=None, quiet=True):
         check_frozen(backbone)
         check_endpoints(backbone, recipe.bench.endpoints)
         self.backbone = backbone
         self.sources = sources
         self.spec = recipe.bench
         self.endpoints = recipe.bench.endpoints
+        self._recipe = recipe
+        self.task = recipe.task
         self.seed = recipe.seed
         self.view = EvalView.of(recipe)
         self.network_input = NetworkInput.of(recipe)
@@ -44,6 +48,7 @@ class Bench:
         self.class_names = train.multi_label_names if several else train.class_names
         self.num_classes = len(train.multi_label_names) if several else train.num_classes
         self._cache_dir = cache_dir
+        self._quiet = quiet
         self._wanted = FeatureSpec(
             endpoints=self.endpoints, view=self.view, network_input=self.network_input, max_values=self.spec.values,
             pooling=self.spec.pooling,
@@ -51,6 +56,12 @@ class Bench:
         self._extracted = {}
         self._traced = {}  # one graph for all splits
         self._largest = max(source.num_examples for source in sources.values())
+
+    @property
+    def label_share(self):
+        """Share of the labelled training images there are that the probes have, in (0, 1]; 0.01 of ImageNet's also
+        where these are a set of their own."""
+        return label_share(self._recipe)
 
     def images(self, split):
         """The data.Source of a split."""
@@ -74,7 +85,7 @@ class Bench:
             at_once = images_at_once(self.backbone, wanted.view.size, self.network_input)
             self._extracted[split, wanted] = extract_features(
                 self.backbone, self.sources[split], wanted, cache_dir=self._cache_dir,
-                batch_size=min(self._largest, at_once), traced=self._traced,
+                batch_size=min(self._largest, at_once), traced=self._traced, quiet=self._quiet,
             )
         return self._extracted[split, wanted][endpoint]
 
@@ -90,3 +101,8 @@ class Bench:
     def three(self, endpoint):
         """The FeatureSplits of train, val and test."""
         return tuple(self.split(split, endpoint) for split in ("train", "val", "test"))
+
+
+def label_share(recipe):
+    """``Bench.label_share`` of a recipe."""
+    return round((recipe.bench.fraction or 1.0) * labels_of(recipe.probed_dataset)[1], 6)

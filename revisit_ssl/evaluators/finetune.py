@@ -2,7 +2,7 @@
 supplement, C.4)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,7 +40,8 @@ class Finetune(Probe):
     epochs: int = 20
     """Length."""
     few_epochs: int | None = None
-    """Length for up to 1 % of the labels, 40 in OBoW; None: the same."""
+    """Length for up to 1 % of the labels, 40 in OBoW; None: the same. Also where they are a set of their own, such as
+    imagenet2012_subset_1pct or a list of images."""
     decay_at: tuple[float, ...] = (0.6, 0.8)
     """Shares of the length after which the rate falls; epochs 12 and 16 of 20."""
     factor: float = 0.2
@@ -75,10 +76,14 @@ class Finetune(Probe):
         fits = rates * multipliers if self.search == "grid" else rates + multipliers - 1
         return 3 * self.epochs * fits
 
+    def settled(self, task, labels=1.0):
+        """See ProbeOptions: the length."""
+        few = labels <= 0.01 and self.few_epochs is not None
+        return replace(self, epochs=self.few_epochs, few_epochs=None) if few else self
+
     def length(self, bench):
         """Epochs on that bench."""
-        few = bench.spec.fraction is not None and bench.spec.fraction <= 0.01
-        return self.few_epochs if few and self.few_epochs is not None else self.epochs
+        return self.settled(bench.task, bench.label_share).epochs
 
     def measure(self, bench):
         """See Probe; one score, of pre_logits."""
@@ -110,7 +115,7 @@ class Finetune(Probe):
         require(finite, f"finetune: every candidate diverged ({len(found)} of them); give smaller learning rates")
         fixed = self.options("learning_rates", "head_multipliers", "few_epochs")
         fixed |= {"epochs": tuning.epochs, "batch_size": tuning.batch_size}
-        fixed |= {"size": bench.view.size, "eval_view": asdict(bench.view)}
+        fixed |= {"size": bench.view.size, "eval_view": bench.view.told}
         yield Score(
             **accuracies(scores, test.labels),
             hyperparameters=fixed | {"lr": lr, "head_multiplier": multiplier, "head_lr": lr * multiplier},

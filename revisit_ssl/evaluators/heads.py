@@ -15,6 +15,7 @@ from revisit_ssl.features.representation import check_input, feature_widths, ima
 from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.pixels import to_float
+from revisit_ssl.views.randaugment import rand_augment
 
 
 class Heads:
@@ -39,9 +40,10 @@ class Heads:
         size, source = bench.view.size, bench.images("train")
         check_input(bench.backbone, bench.network_input, size)
         resize, self.view = options.geometry(bench)
-        self.crop = CropSpec(method="random", size=size, resize_to=resize, keep_ratio=True)
+        kernel = bench.view.kernel
+        self.crop = CropSpec(method="random", size=size, resize_to=resize, keep_ratio=True, kernel=kernel or "area")
         if options.crop == "resized":
-            self.crop = CropSpec(method="resized", size=size, scale=options.scale)
+            self.crop = CropSpec(method="resized", size=size, scale=options.scale, kernel=kernel or "bilinear")
         self.batch_size = min(options.batch_size, source.num_examples)
         self.variables = self._start(feature_widths(_trunk(bench), size, bench.network_input, *_pooled(bench)))
         self.norms = {}
@@ -107,6 +109,9 @@ class Heads:
         @tf.function(jit_compile=compile_frozen())
         def step(images, labels, number, decay):
             images = crop_and_flip(images, self.crop, seed, number, options.flip)
+            if options.randaugment_layers:
+                strength = {"layers": options.randaugment_layers, "magnitude": options.randaugment_magnitude}
+                images = rand_augment(images, draws.fold(draws.fold(seed, 4), number), **strength)
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
             features = self._normalised(self.features(images), training=True)
             for name, variables in self.variables.items():

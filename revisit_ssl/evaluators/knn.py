@@ -1,7 +1,7 @@
 """Weighted nearest neighbours by cosine similarity (InstDisc, arXiv:1805.01978, section 3.4; CLD `test.py` kNN)."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import Probe, Score, accuracies, check_splits, topk_percent
@@ -16,37 +16,49 @@ class KNN(Probe):
 
     neighbours: int = 200
     """k; the number of training rows where that is smaller."""
-    temperature: float = 0.1
-    """sigma; at least 0.002, below which exp(1 / sigma) overflows. The CLD scripts take that of the instance loss."""
+    temperature: float | None = None
+    """sigma; at least 0.002, below which exp(1 / sigma) overflows. None: that of the run's instance loss, as in the CLD
+    scripts, and 0.1 of a pretext that has none."""
+
+    formerly = {"temperature": 0.1}
 
     def __post_init__(self):
         """InputError for values that cannot be."""
         require(self.neighbours >= 1, f"knn.neighbours {self.neighbours} must be at least 1")
-        require(self.temperature >= 0.002, f"knn.temperature {self.temperature} must be at least 0.002")
+        sigma = self.temperature
+        fits = sigma is None or 0.002 <= sigma < float("inf")
+        require(fits, f"knn.temperature {sigma} must be at least 0.002, as must an instance loss's that it follows")
+
+    def settled(self, task, labels=1.0):
+        """See ProbeOptions: sigma."""
+        given = self.temperature is not None
+        return self if given else replace(self, temperature=getattr(task, "temperature", 0.1))
 
     def measure(self, bench):
         """See Probe; the seed changes nothing."""
+        probe = self.settled(bench.task)
         for endpoint in bench.endpoints:
-            yield self.score(*bench.three(endpoint), num_classes=bench.num_classes).of(endpoint)
+            yield probe.score(*bench.three(endpoint), num_classes=bench.num_classes).of(endpoint)
 
     def score(self, train, val, test, *, num_classes):
-        """Score of FeatureSplits; ``val`` may be None."""
+        """Score of FeatureSplits; ``val`` may be None. Without a temperature sigma is 0.1."""
         from revisit_ssl.features.neighbours import class_scores  # TensorFlow
 
-        started = time.perf_counter()
+        started, sigma = time.perf_counter(), self.settled(None).temperature
         train, *scored = check_splits([s for s in (train, val, test) if s is not None], num_classes)
         k = min(self.neighbours, len(train.features))
         extra = {}
         if k < self.neighbours:
             extra["note"] = f"{self.neighbours} neighbours cut to the {k} training rows"
         scores = [
-            class_scores(s.features, train.features, train.labels, num_classes, k, self.temperature) for s in scored
+            class_scores(s.features, train.features, train.labels, num_classes, k, sigma) for s in scored
         ]
         if val is not None:
             extra["val_top1"] = topk_percent(scores[0], scored[0].labels, 1)
+        # Deviation: the official code sorts classes without a vote, 0, behind the others and counts them in its top-5.
         return Score(
-            **accuracies(scores[-1], scored[-1].labels),
-            hyperparameters=self.options() | {"neighbours": k},
+            **accuracies(scores[-1], scored[-1].labels, above=0.0),
+            hyperparameters=self.options() | {"neighbours": k, "temperature": sigma},
             seconds=time.perf_counter() - started,
             extra=extra,
         )

@@ -2,7 +2,7 @@
 MoCo and CLD (`main_lincls.py`), of InfoMin (`utils/infomin_test_options.py`) and of OBoW (supplement, C.4)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from revisit_ssl.errors import require
@@ -37,6 +37,11 @@ class LinearImages(Probe):
     """resized: range of the crop's share of the image area."""
     flip: bool = False
     """Mirror half of the training crops."""
+    randaugment_layers: int = 0
+    """RandAugment operations of a training crop, after the flip, each applied with chance 0.5; 0: none. Disputed for
+    InfoMin: its script's default is none, the released command has --aug_linear RA, which is 2."""
+    randaugment_magnitude: float = 10.0
+    """Their mean strength, of at most 10; its deviation is 0.5."""
     batch_size: int = 256
     """Images per step; the number of training images where that is smaller. Disputed for the patch tasks: supplement
     1024, a comment in the code 2048."""
@@ -70,6 +75,9 @@ class LinearImages(Probe):
         require(self.batch_size >= 1, f"linear_images.batch_size {self.batch_size} must be at least 1")
         decay = self.weight_decay
         require(0 <= decay < float("inf"), f"linear_images.weight_decay {decay} must be a finite number from 0 up")
+        layers, strength = self.randaugment_layers, self.randaugment_magnitude
+        require(layers >= 0, f"linear_images.randaugment_layers {layers} must not be negative")
+        require(0 <= strength <= 10, f"linear_images.randaugment_magnitude {strength} must lie in [0, 10]")
         check_schedule("linear_images", self.schedule)
 
     @property
@@ -93,7 +101,8 @@ class LinearImages(Probe):
         size, whole = bench.view.size, bench.network_input.patch_grid == 1
         resize = self.resize or round(size * (256 / 224 if whole else 224 / 192))
         central = self.crop == "random" and whole
-        return resize, EvalView(size=size, resize=resize, method="shorter_side") if central else bench.view
+        seen = EvalView(size=size, resize=resize, method="shorter_side", kernel=bench.view.kernel)
+        return resize, seen if central else bench.view
 
     def measure(self, bench):
         """See Probe."""
@@ -119,7 +128,7 @@ class LinearImages(Probe):
         scores = heads.scores(test)
         resize, view = self.geometry(bench)
         fixed = self.options("learning_rates") | {"batch_size": heads.batch_size, "resize": resize}
-        fixed |= {"size": view.size, "eval_view": asdict(view)}
+        fixed |= {"size": view.size, "eval_view": view.told}
         fixed |= {"max_values": bench.spec.values, "pooling": bench.spec.pooling}
         for name, candidates in curves.items():
             ends = [curve[-1][1] for curve in candidates]

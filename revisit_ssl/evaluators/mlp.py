@@ -1,13 +1,21 @@
 """One hidden layer on cached features (P section 4.3, supplement 2; spec D.4)."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from revisit_ssl.errors import require
-from revisit_ssl.evaluators.base import Probe, Score, Standardizer, accuracies, check_splits, topk_percent
+from revisit_ssl.evaluators.base import (
+    Probe,
+    Score,
+    Standardizer,
+    accuracies,
+    check_schedule,
+    check_splits,
+    topk_percent,
+)
 from revisit_ssl.features.checks import blocks
 
 
@@ -35,6 +43,8 @@ class MLP(Probe):
     """Length."""
     decay_epochs: tuple[float, ...] = (10, 15)
     """Epochs after which the rate falls to a tenth."""
+    schedule: tuple[int, ...] | None = None
+    """Instead of both: epochs of the decays and the end, such as 60 120 180."""
     momentum: float = 0.9
     """Of the SGD."""
     standardize: bool = True
@@ -46,6 +56,10 @@ class MLP(Probe):
         require(len(self.learning_rates) > 0, "mlp.learning_rates is empty; give at least one")
         require(self.penalties is None or len(self.penalties) > 0, "mlp.penalties is empty; give at least one, or None")
         require(self.penalty_scale >= 0, f"mlp.penalty_scale {self.penalty_scale} must not be negative")
+        for name in ("batch_size", "epochs"):
+            require(getattr(self, name) >= 1, f"mlp.{name} {getattr(self, name)} must be at least 1")
+        if self.schedule is not None:
+            check_schedule("mlp", self.schedule)
 
     @property
     def chooses(self):
@@ -59,6 +73,11 @@ class MLP(Probe):
 
     def score(self, train, val, test, *, num_classes, seed=0):
         """Score of FeatureSplits."""
+        if self.schedule is not None:
+            *drops, end = self.schedule
+            plain = replace(self, schedule=None, epochs=end, decay_epochs=tuple(drops))
+            found = plain.score(train, val, test, num_classes=num_classes, seed=seed)
+            return replace(found, hyperparameters=found.hyperparameters | {"schedule": self.schedule})
         started = time.perf_counter()
         train, val, test = check_splits((train, val, test), num_classes)
         standardizer = Standardizer.fit(train.features, self.standardize)
@@ -79,7 +98,7 @@ class MLP(Probe):
         chosen = {"lr": lr, "penalty_hidden": penalty[0], "penalty_output": penalty[1], "batch_size": batch_size}
         return Score(
             **accuracies(scores, test.labels),
-            hyperparameters=self.options("learning_rates", "penalties") | chosen,
+            hyperparameters=self.options("learning_rates", "penalties", "schedule") | chosen,
             seconds=time.perf_counter() - started,
             extra={
                 "val_top1": val_top1,

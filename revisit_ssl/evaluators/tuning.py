@@ -35,7 +35,8 @@ class Tuning:
         self.view = bench.view
         self.epochs = options.length(bench)
         self.batch_size = min(options.batch_size, self.source.num_examples)
-        self.crop = CropSpec(method="resized", size=bench.view.size, scale=options.scale)
+        kernel = bench.view.kernel or "bilinear"
+        self.crop = CropSpec(method="resized", size=bench.view.size, scale=options.scale, kernel=kernel)
         check_input(bench.backbone, bench.network_input, bench.view.size)
         self.network = Trained(bench.backbone, bench.network_input, bench.num_classes, bench.seed)
         self._step = self._compiled_step()

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,12 +49,15 @@ class VOCSVM(Probe):
         from revisit_ssl.data import EvalView  # TensorFlow
 
         size = bench.view.size
-        method = {"warp": "warp", "center": "shorter_side"}[self.crop]
-        view = EvalView(size=size, resize=round(size * 256 / 224), method=method)
+        # The benchmark warps with OpenCV, which does not antialias; papers that cut the centre have torchvision's view.
+        how = {"method": "warp"}
+        if self.crop == "center":
+            how = {"method": "shorter_side", "kernel": bench.view.kernel}
+        view = EvalView(size=size, resize=round(size * 256 / 224), **how)
         for endpoint in bench.endpoints:
             train, test = (bench.split(split, endpoint, view=view) for split in ("train", "test"))
             score = self.score(train, test, class_names=bench.class_names, seed=bench.seed).of(endpoint)
-            yield replace(score, hyperparameters=score.hyperparameters | {"view": asdict(view)})
+            yield replace(score, hyperparameters=score.hyperparameters | {"view": view.told})
 
     def score(self, train, test, *, class_names, seed=0):
         """Score of FeatureSplits of several labels; ``seed`` is that of liblinear's order of images."""

@@ -1,13 +1,17 @@
 """Batch-norm statistics of short runs: replaced by those of the final weights."""
 
+import weakref
+
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.distribute import averaging
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.representation import NetworkInput
 
 REESTIMATE_IMAGES = 2048
+_AVERAGING = weakref.WeakKeyDictionary()  # {model: its function}, so that each is traced once
 
 
 def reestimate_batch_norm(backbone, image_batches):
@@ -27,7 +31,7 @@ def reestimate_batch_norm(backbone, image_batches):
     Raises:
         InputError: no images, or statistics that are not finite (nothing is changed then).
     """
-    layers = [x for x in backbone._flatten_layers() if hasattr(x, "moving_mean") and hasattr(x, "moving_variance")]
+    layers = normalising_layers(backbone)
     statistics = [v for x in layers for v in (x.moving_mean, x.moving_variance)]
     if not layers:
         return 0
@@ -52,6 +56,26 @@ def reestimate_batch_norm(backbone, image_batches):
     for v, mean in zip(statistics, means, strict=True):
         v.assign(mean.astype(np.float32))
     return images
+
+
+def normalising_layers(model):
+    """[layer] of a Keras model, nested ones too, that keep moving statistics."""
+    return [x for x in model._flatten_layers() if hasattr(x, "moving_mean") and hasattr(x, "moving_variance")]
+
+
+def average_statistics(model):
+    """Makes the moving statistics of every replica the mean over the replicas, as ghost groups have it on one device.
+
+    Each replica moves its own, by its own rows. A moving average is linear: that of the mean is the mean of those of
+    the replicas, so that it does not matter when, or how often, this is done.
+    """
+    strategy = model.distribute_strategy
+    layers = [x for x in normalising_layers(model) if not getattr(x, "synchronized", False)]
+    if strategy.num_replicas_in_sync == 1 or not layers:
+        return
+    if model not in _AVERAGING:
+        _AVERAGING[model] = averaging(strategy, [v for x in layers for v in (x.moving_mean, x.moving_variance)])
+    _AVERAGING[model]()
 
 
 def _sum_over_batches(backbone, statistics, image_batches):

@@ -20,6 +20,7 @@ from revisit_ssl.features.checks import blocks, check_endpoints, check_finite, c
 from revisit_ssl.features.pooling import POOLINGS
 from revisit_ssl.features.representation import NetworkInput, check_input, feature_widths, images_at_once, represent
 from revisit_ssl.runs.files import discard, locked, remove_left_overs
+from revisit_ssl.runs.telling import Bar
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class FeatureSpec:
 
     def key(self, backbone, source):
         """What the features of one network and source depend on, as JSON: cached files are named by its hash."""
+        extra = {"mirror": self.mirror, "kernel": self.view.kernel}
         return {
             "weights": weights_hash(backbone),
             "source": source.fingerprint,
@@ -52,7 +54,7 @@ class FeatureSpec:
             "network_input": repr(self.network_input),
             "max_values": self.max_values,
             "pooling": self.pooling,
-        } | ({"mirror": True} if self.mirror else {})  # left out when off, so that existing files stay valid
+        } | {name: value for name, value in extra.items() if value}  # left out when off: existing files stay valid
 
     def widths(self, backbone):
         """{endpoint: d}."""
@@ -61,7 +63,7 @@ class FeatureSpec:
         return {name: widths[name] for name in self.endpoints}
 
 
-def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None, frozen=True, traced=None):
+def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None, frozen=True, traced=None, quiet=True):
     """Pooled features of all images of a source, in the source's order.
 
     The network runs in inference mode. With ``cache_dir`` each endpoint is a ``.npy`` file beside a ``.json`` with its
@@ -76,6 +78,7 @@ def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None,
         batch_size: images per step, ``images_at_once`` if None; the last batch is padded, so that all steps have one
             static shape.
         frozen: refuse a trainable backbone. Only the training monitor, which scores nothing, turns this off.
+        quiet: show no bar.
         traced: dict that keeps what was traced for further sources of the same network and ``batch_size``.
 
     Returns:
@@ -104,15 +107,14 @@ def extract_features(backbone, source, spec, *, cache_dir=None, batch_size=None,
         traced = {} if traced is None else traced
         if key not in traced:
             traced[key] = _traced(backbone, missing, batch_size)
-        found |= _extract(traced[key], source, writers, spec.view, batch_size)
+        bar = Bar(f"features of {source.split}, images", source.num_examples, quiet)
+        found |= _extract(traced[key], source, writers, spec.view, batch_size, bar)
     return {name: found[name] for name in spec.endpoints}
 
 
 def _cached(backbone, source, spec, cache_dir):
     """({endpoint: features} of what lies in the folder, {endpoint: _File} for the rest)."""
-    require(
-        "://" not in str(cache_dir), f"features are memory-mapped and cannot lie at {cache_dir}; use a local folder"
-    )
+    check_cache_dir(cache_dir)
     remove_left_overs(str(cache_dir))
     found, writers, key = {}, {}, spec.key(backbone, source)
     for name in spec.endpoints:
@@ -123,6 +125,18 @@ def _cached(backbone, source, spec, cache_dir):
         else:
             found[name] = cached
     return found, writers
+
+
+def check_cache_dir(folder):
+    """InputError for a folder that features cannot be kept in; None is right. Nothing is made."""
+    if folder is None:
+        return
+    there = str(folder)
+    require("://" not in there, f"features are memory-mapped and cannot lie at {there}; use a local folder")
+    while not os.path.lexists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there) or "."
+    fits = os.path.isdir(there) and os.access(there, os.W_OK)
+    require(fits, f"features cannot be written to {folder}: {there} is no folder to write to; use another one")
 
 
 def _traced(backbone, spec, batch_size):
@@ -138,7 +152,7 @@ def _traced(backbone, spec, batch_size):
     return forward.get_concrete_function(tf.TensorSpec([batch_size, spec.view.size, spec.view.size, 3], tf.uint8))
 
 
-def _extract(forward, source, writers, view, batch_size):
+def _extract(forward, source, writers, view, batch_size, bar):
     """{endpoint: features} of the endpoints in ``writers``; on any error all their files are removed."""
     rows = 0
     try:
@@ -146,6 +160,7 @@ def _extract(forward, source, writers, view, batch_size):
             for name, values in forward(images).items():
                 writers[name].append(values.numpy()[:n], name)
             rows += n
+            bar(rows)
         require(rows == source.num_examples, f"{source.name} gave {rows} of {source.num_examples} images")
         return {name: writer.finish() for name, writer in writers.items()}
     except BaseException:
@@ -276,7 +291,7 @@ def _load(path):
         if checksum == facts["crc32"] and list(features.shape) == facts["shape"]:
             return features
         damage = "checksum differs"
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # JSON, NumPy and mmap each have errors of their own for a damaged file
         damage = reason(error)
     _log.warning("features at %s are damaged (%s); computing them again", path, damage)
     return None

@@ -11,6 +11,8 @@ from typing import Literal
 
 import tensorflow as tf
 
+from revisit_ssl.backbones.expects import Expects
+from revisit_ssl.data import EvalView
 from revisit_ssl.errors import require
 from revisit_ssl.features.pooling import pool_endpoint, pooled_shape
 from revisit_ssl.views.patches import probe_patches
@@ -95,10 +97,8 @@ class NetworkInput:
 
 
 def represent(network, images, network_input, *, max_values=9000, pooling="max"):
-    """Features of images, as every probe gets them; for use downstream, where a 9-patch network looks like any other.
-
-    >>> backbone, recipe = load_backbone("runs/jigsaw/backbone.keras"), get_recipe("jigsaw")
-    >>> features = represent(backbone, images, NetworkInput.of(recipe))["pre_logits"]
+    """Features of images, as every probe gets them; a 9-patch network looks like any other. ``revisit_ssl.represent``
+    does the same for photographs of any size, from a run's folder.
 
     Args:
         network: keras.Model whose output is {endpoint: [n, h, w, c] or [n, d]}; runs in inference mode.
@@ -117,6 +117,15 @@ def represent(network, images, network_input, *, max_values=9000, pooling="max")
     outputs = network(network_input.prepare(images), training=False)
     values = network_input.values(max_values)
     return {name: network_input.join(pool_endpoint(v, values, pooling)) for name, v in outputs.items()}
+
+
+def expects_of(recipe):
+    """The backbones.Expects of what a recipe's run exports: everything that ``represent`` needs to know of it."""
+    view, known = EvalView.of(recipe), NetworkInput.of(recipe)
+    return Expects(
+        view=dataclasses.asdict(view), network_input=dataclasses.asdict(known), max_values=recipe.bench.values,
+        pooling=recipe.bench.pooling,
+    )
 
 
 def feature_widths(network, size, network_input, max_values=9000, pooling="max"):

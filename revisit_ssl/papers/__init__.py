@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 
 from revisit_ssl.backbones import fit_options
-from revisit_ssl.errors import InputError, require
+from revisit_ssl.errors import require, unknown
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.recipe import override
 
@@ -24,8 +24,14 @@ PAPERS = {
 }
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
-    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "paper", "openselfsup", "v3-8", "gpu", "smoke",
+    "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "imagenet_lt", "paper", "semi_1pct",
+    "semi_10pct", "openselfsup", "v3-8", "gpu", "smoke",
 )
+
+
+ALIASES = {"small": "cifar10"}
+"""Presets by another name, for recipes that have none of that name: what runs for minutes on CIFAR-10 is called small
+everywhere."""
 
 
 def find_paper(name):
@@ -74,6 +80,7 @@ def _part(paper, part, module=None):
 def presets_of(name):
     """The presets that there are for a recipe name, in the order of PRESETS; those of other papers behind them."""
     found = [key.partition("/")[2] for paper in PAPERS for key in recipes_of(paper) if key.startswith(f"{name}/")]
+    found += [alias for alias, preset in ALIASES.items() if preset in found and alias not in found]
     return sorted(found, key=lambda preset: PRESETS.index(preset) if preset in PRESETS else len(PRESETS))
 
 
@@ -99,13 +106,14 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     """
     known = presets_of(name)
     if not known:
-        raise InputError(f"unknown pretext {name!r}; one of {', '.join(sorted(names()))}")
+        raise unknown("pretext", name, sorted(names()))
     if preset not in known:
-        raise InputError(f"unknown preset {preset!r} for {name}; one of {', '.join(sorted(known))}")
-    if width is not None and width < 1:
-        raise InputError(f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
+        raise unknown("preset", preset, sorted(known), of=f" for {name}")
+    require(width is None or width >= 1, f"width {width} must be at least 1 (the paper has 4, 8, 12 and 16)")
+    everything = {key: paper for paper in reversed(PAPERS) for key in recipes_of(paper)}
+    preset = preset if f"{name}/{preset}" in everything else ALIASES[preset]
     key = f"{name}/{preset}"
-    paper = next(paper for paper in PAPERS if key in recipes_of(paper))
+    paper = everything[key]
     made = dataclasses.replace(recipes_of(paper)[key](width, backbone), name=name, preset=preset, paper=paper)
     made = with_backbone(made)
     if isinstance(probes, dict):
@@ -113,6 +121,20 @@ def get_recipe(name, preset="sample", *, width=None, backbone=None, probes=None,
     elif probes is not None or protocol is not None:
         made = with_probes(made, probes, protocol)
     return override(made, **changes)
+
+
+def published_recipe(name, preset, protocol=None, **network):
+    """``get_recipe`` with every probe of its protocol, or of another, beside its own: what its numbers are made by.
+    ``network``: width and backbone.
+
+    Raises:
+        InputError: as ``get_recipe``; no such protocol.
+    """
+    recipe = get_recipe(name, preset, **network)
+    require(protocol is None or protocol in PROTOCOLS, f"no protocol {protocol!r}; one of {', '.join(PROTOCOLS)}")
+    known = PROTOCOLS.get(protocol or recipe.protocol, {})
+    own = recipe.probes if protocol in (None, recipe.protocol) else {}
+    return dataclasses.replace(recipe, probes=known | own)
 
 
 def with_backbone(recipe, backbone=None):
@@ -133,12 +155,12 @@ def options_of(protocol, probe):
         InputError: unknown protocol or probe, or a protocol that does not define that probe.
     """
     if probe not in PROBES:
-        raise InputError(f"unknown probe {probe!r}; one of {', '.join(sorted(PROBES))}")
+        raise unknown("probe", probe, sorted(PROBES))
     if protocol == SELECT:
         return PROBES[probe]()
     known = protocols().get(protocol)
     if known is None:
-        raise InputError(f"unknown protocol {protocol!r}; one of {', '.join((SELECT, *protocols()))}")
+        raise unknown("protocol", protocol, (SELECT, *protocols()))
     require(
         probe in known,
         f"protocol {protocol} does not define {probe}; it defines {', '.join(known)}; take another --protocol",

@@ -6,6 +6,7 @@ import json
 
 from revisit_ssl.papers import get_recipe, names, presets_of
 from revisit_ssl.report.settings import flat
+from revisit_ssl.runs.identity import recipe_id
 
 
 def named(results):
@@ -49,8 +50,9 @@ def nearest(r):
     least = min(far.values())
     found = [key for key, value in far.items() if value == least]
     first = known(*found[0])
-    presets = {preset for _, preset in found}
-    alone = len(presets) == 1 and not least[0][0]  # a run of the preset's own data
+    presets, weights = {known(*key).preset for key in found}, {recipe_id(known(*key)) for key in found}
+    # A run of the preset's own data; of presets that train the same weights, the first.
+    alone = 1 in (len(presets), len(weights)) and not least[0][0]
     return first.name, first.preset if alone else "", first.paper, first.bench.train if alone else ""
 
 

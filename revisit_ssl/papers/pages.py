@@ -7,6 +7,7 @@ from revisit_ssl.report import names, page, tables
 from revisit_ssl.report.blocks import Bullets, Folded, Heading, KeyNumbers
 from revisit_ssl.report.pages import filled, found_pictures, others_table, settings_table, titled, write_page
 from revisit_ssl.report.settings import RANDOM, name_of, settings_of, unique
+from revisit_ssl.runs.intervals import within
 
 TABLES = "The paper's tables, with our runs of the same scale"
 READING = (
@@ -49,6 +50,8 @@ def write_report(workdir, *, data_dir=None):
 def beside(results):
     """(Table, [note]): a run's numbers beside those of its paper."""
     results = named(results)
+    own = tables.ones_own(r.probe_dataset for r in results)
+    require(not own, "no paper has numbers of one's own images; they would say nothing of these")
     paper = find_paper(paper_of(results))
     return tables.comparison(results, paper.published, paper.name)
 
@@ -162,7 +165,10 @@ def summary(paper, results, theirs):
         (f"{printed}", "numbers of the paper"),
         (f"{filled(theirs)}", "cells beside them with a number of ours"),
     ]
-    return [KeyNumbers(numbers), Bullets([*READING, *paper.reading])]
+    images = sorted({r.n for r in mine if r.interval})
+    known = [f"{within((50.0,), n)} of {n:,} images" for n in images]
+    told = f"how well one number is known from its test images (95 %, Wilson): 50.0 is {', '.join(known)}"
+    return [KeyNumbers(numbers), Bullets([*READING, *([told] if known else []), *paper.reading])]
 
 
 def elsewhere(paper, published=None):

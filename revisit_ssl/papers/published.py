@@ -23,7 +23,7 @@ def load_published(paper="revisiting"):
         supervised training's), confirmed, setting (what the table varies, such as "cld.clustering=kmeans
         cld.groups=10"; "" where nothing), source, note.
         confirmed is "yes" where a source we hold says the number, "recalled" where it was written from memory or read
-        off a picture: show it, never assert on it.
+        off a picture, "inferred" where a source has the number but not in which cell: show both, never assert on them.
 
     Raises:
         InputError: no such paper.

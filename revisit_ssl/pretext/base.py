@@ -66,7 +66,8 @@ class Pretext(keras.Model):
     def crops(self):
         """{name: CropSpec}: what this pretext cuts from an image, on the host or on the device."""
         v = self.view_spec
-        return {"image": CropSpec(size=v.size, method=v.crop, scale=v.scale, ratio=v.ratio, resize_to=v.resize_to)}
+        box = {"method": v.crop, "scale": v.scale, "ratio": v.ratio}
+        return {"image": CropSpec(size=v.size, **box, resize_to=v.resize_to, kernel=v.resize)}
 
     @property
     def exported(self):
@@ -193,7 +194,7 @@ class Pretext(keras.Model):
         After Inception crops it is the middle 87.5 %, the paper's evaluation view of a pretext.
         """
         v = self.view_spec
-        return EvalView(size=v.size, method="central_fraction") if v.crop == "inception" else view
+        return EvalView(size=v.size, method="central_fraction", kernel=v.resize) if v.crop == "inception" else view
 
     def pictures(self, batch):
         """[(title, float32 [n, H, W, 3] in [0, 1], names [n])]: what the pretext sees, for the report."""

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.data import eval_batches
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.pretext.bags import CollapseAlarm
@@ -167,11 +167,9 @@ class BoWNet(MultiCrop):
         from sklearn.cluster import MiniBatchKMeans  # seconds to import, and seldom used
 
         o, begun = self.options, time.monotonic()
-        size = self.view_spec.size
-        view = EvalView(size=size, resize=o.sides(size)[3], method="shorter_side")
         chosen = source.sample(o.vocabulary_images, self.seed)
         look = tf.function(lambda images: self.vocabulary.inner(self.teacher_map(to_float(images))))
-        maps = [look(batch["image"]).numpy() for batch in eval_batches(chosen, 64, view=view)]
+        maps = [look(batch["image"]).numpy() for batch in eval_batches(chosen, 64, view=self.whole_view)]
         features = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
         few = f"{len(features)} local features of {chosen.num_examples} images for task.words {o.words}; fewer words"
         require(len(features) >= o.words, f"{few}, or more task.vocabulary_images")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import keras
 import tensorflow as tf
 
+from revisit_ssl.backbones.normalisation import rows_of_an_image
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import IN_CONTRACT
@@ -108,7 +109,8 @@ class InfoMin(Pretext):
     def crops(self):
         o, crops = self.options, {"image": replace(super().crops["image"], count=self.options.views)}
         if o.jigsaw_weight:
-            crops["jigsaw"] = CropSpec(size=3 * o.cell(self.view_spec.size), method="resized", scale=o.jigsaw_scale)
+            size, kernel = 3 * o.cell(self.view_spec.size), self.view_spec.resize
+            crops["jigsaw"] = CropSpec(size=size, method="resized", scale=o.jigsaw_scale, kernel=kernel)
         return crops
 
     @property
@@ -140,7 +142,9 @@ class InfoMin(Pretext):
             if o.jigsaw_weight:
                 patches = self.patches(crops["jigsaw"][:, 0], fold(seed, 330))  # [9B, p, p, 3], image-major
                 order = tf.argsort(uniform(fold(seed, 331), [images.shape[0], PATCHES]), axis=1)
-                jigsaw = self.jigsaw_head(self.backbone(patches, training=True)["pre_logits"], order)  # [B, d]
+                with rows_of_an_image(PATCHES):  # BatchNorm sees the patches of as many images as of queries
+                    vectors = self.backbone(patches, training=True)["pre_logits"]
+                jigsaw = self.jigsaw_head(vectors, order)  # [B, d]
             loss, scalars = self.objective(queries, keys, negatives, jigsaw, groups)
         self.minimize(loss, tape)
         self.queue.enqueue(keys)

@@ -7,6 +7,7 @@ crops; every crop is a query for the keys of its image that are not its own, and
 import keras
 import tensorflow as tf
 
+from revisit_ssl.backbones.normalisation import rows_of_an_image
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import info_nce
@@ -66,10 +67,7 @@ class MoCoMultiCrop(MultiCrop):
         keys = [self.encode_keys(crops, fold(seed, 320 + i)) for i, crops in enumerate(large)]  # [B, d] each
         with tf.GradientTape() as tape:
             # As OBoW: one pass for each kind of crops.
-            queries = {
-                kind: apart(self.head(self.backbone(crops, training=True)["pre_logits"])[0], self.counts[kind])
-                for kind, crops in views.items()
-            }
+            queries = {kind: self.project(crops, self.counts[kind]) for kind, crops in views.items()}
             loss, accuracy = self.objective(queries[LARGE], queries.get(PATCHES, []), keys)
         self.minimize(loss, tape)
         for each in keys:
@@ -84,6 +82,11 @@ class MoCoMultiCrop(MultiCrop):
         terms = [info_nce(query, key, negatives, self.options.temperature) for query, key in pairs]
         losses, hits = zip(*terms, strict=True)
         return tf.add_n(losses) / len(losses), tf.add_n(hits) / len(hits)
+
+    def project(self, crops, count):
+        """float32 [B * count, s, s, 3], image-major -> list of ``count`` tensors [B, d], unit rows."""
+        with rows_of_an_image(count):
+            return apart(self.head(self.backbone(crops, training=True)["pre_logits"])[0], count)
 
     def encode_keys(self, images, seed):
         """float32 [B, s, s, 3] -> [B, d], unit rows."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from revisit_ssl.data import EvalView
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.multicrop_options import MultiCropOptions
@@ -56,17 +57,26 @@ class MultiCrop(Pretext):
 
     @property
     def crops(self):
-        o, image = self.options, super().crops["image"]
+        o, image, whole = self.options, super().crops["image"], self.whole_view
         large, _, _, side = o.sides(image.size)
         # The target's view is cut first, so that it is the same whatever the trained network gets.
         crops = {}
         if self.sees_whole:
-            crops["target"] = CropSpec(size=image.size, method="center", resize_to=side, keep_ratio=True)
+            seen = {"size": whole.size, "resize_to": whole.resize, "kernel": whole.kernel}
+            crops["target"] = CropSpec(method="center", keep_ratio=True, **seen)
         if o.crops:
             crops["image"] = replace(image, size=large, count=o.crops)
         if o.patches:
-            crops["patched"] = CropSpec(size=side, method="resized", scale=o.patch_scale, ratio=self.view_spec.ratio)
+            crops["patched"] = replace(image, size=side, method="resized", scale=o.patch_scale, resize_to=None)
         return crops
+
+    @property
+    def whole_view(self):
+        """EvalView of a whole image as the target network sees it, but for the flip."""
+        # As it was when crops were bilinear alone: a whole image was shrunk by area.
+        kernel = "area" if self.view_spec.resize == "bilinear" else self.view_spec.resize
+        size = self.view_spec.size
+        return EvalView(size=size, resize=self.options.sides(size)[3], method="shorter_side", kernel=kernel)
 
     def views(self, batch, seed, **changes):
         """(what the target network sees, {kind of crops: what the trained network sees}), ready for the networks.

@@ -175,7 +175,8 @@ class MoCoOptions(TaskOptions):
     queue_scope: Literal["global", "local"] = "global"
     """Under replicas: one queue of the keys of all, or a queue for each of its own."""
     shuffle_bn: bool = True
-    """Encode the keys of an image among other images than its query: in other places of the global batch."""
+    """Encode the keys of an image among other images than its query: in other places of the global batch. It hides
+    something only where parts of that are normalised apart: on several devices, or with bn_group."""
     symmetric: bool = False
     """Either view is query and key; the sum of both losses (CIFAR-10 notebook)."""
     crops: Literal[2, 3] | None = None
@@ -249,7 +250,8 @@ class InfoMinOptions(TaskOptions):
     queue_scope: Literal["global", "local"] = "global"
     """Under replicas: one queue of the keys of all, or a queue for each of its own."""
     shuffle_bn: bool = True
-    """Encode the keys of an image among other images than its query: in other places of the global batch."""
+    """Encode the keys of an image among other images than its query: in other places of the global batch. It hides
+    something only where parts of that are normalised apart: on several devices, or with bn_group."""
     jigsaw_weight: float = 0.5
     """Weight (beta) of the jigsaw branch, the queries' weight being 1 - beta; 0: no such branch."""
     jigsaw_size: int | None = None

@@ -158,7 +158,8 @@ class PatchPretext(Pretext):
     def score_view(self, view):
         v = self.view_spec
         # As in training, with the central crop: the probes' view has no gaps between the patches.
-        return EvalView(size=v.size, resize=max(v.size, v.resize_to or view.resize or v.size), method="squash")
+        side = max(v.size, v.resize_to or view.resize or v.size)
+        return EvalView(size=v.size, resize=side, method="squash", kernel=v.resize)
 
     def spread(self, patches, order, columns):
         """Patches on a white sheet of the crop's size, for pictures.

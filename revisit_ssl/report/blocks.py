@@ -13,7 +13,7 @@ class Heading:
     text: str
 
     def markdown(self):
-        return f"## {self.text}"
+        return f"## {plain(self.text)}"
 
     def html(self):
         return f"<h2>{rich(self.text)}</h2>"
@@ -26,7 +26,7 @@ class Text:
     text: str
 
     def markdown(self):
-        return self.text
+        return plain(self.text)
 
     def html(self):
         return f"<p>{rich(self.text)}</p>"
@@ -39,7 +39,7 @@ class Bullets:
     items: list
 
     def markdown(self):
-        return "\n".join(f"- {item}" for item in self.items)
+        return "\n".join(f"- {plain(item)}" for item in self.items)
 
     def html(self):
         return "<ul>" + "".join(f"<li>{rich(item)}</li>" for item in self.items) + "</ul>"
@@ -52,7 +52,7 @@ class KeyNumbers:
     numbers: list
 
     def markdown(self):
-        return "\n".join(f"- **{number}** {label}" for number, label in self.numbers)
+        return "\n".join(f"- **{plain(number)}** {plain(label)}" for number, label in self.numbers)
 
     def html(self):
         cards = (f"<div><b>{rich(number)}</b><span>{rich(label)}</span></div>" for number, label in self.numbers)
@@ -82,8 +82,9 @@ class Table:
     def markdown(self):
         rule = [":--" if i < self.labels else "--:" for i in range(len(self.columns))]
         lines = [self.names, rule, *self.rows]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return "\n\n".join([table, *self.notes])
+        cells = ([plain(cell).replace("|", "\\|") for cell in line] for line in lines)
+        table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        return "\n\n".join([table, *map(plain, self.notes)])
 
     def html(self):
         starts = {sum(span for _, span in self.heads[:i]) for i in range(len(self.heads))} - {0}
@@ -128,7 +129,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, kept in a folder beside the Markdown page and inside the HTML page."""
+    """A PNG, kept in a folder beside the Markdown page and inside the HTML page; a ``pictures.Drawing`` as PDF too."""
 
     name: str
     png: bytes
@@ -141,12 +142,18 @@ class Picture:
         return f"{self.folder}/{self.name}.png"
 
     @property
+    def pdf(self):
+        """The same as PDF bytes; None of photographs."""
+        return getattr(self.png, "pdf", None)
+
+    @property
     def alt(self):
         """The caption's first sentence."""
         return re.sub(r"\*\*|`", "", self.caption).split(". ")[0].rstrip(".")
 
     def markdown(self):
-        return f"![{self.alt}]({self.path})\n\n{self.caption}"
+        sharp = f" ([PDF]({self.path.removesuffix('.png')}.pdf))" if self.pdf else ""
+        return f"![{plain(self.alt)}]({self.path})\n\n{plain(self.caption)}{sharp}"
 
     def html(self):
         data = base64.b64encode(self.png).decode()
@@ -177,15 +184,27 @@ def rich(text):
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
 
 
+# As Markdown reads it: one backtick, a line's text, one backtick.
+_CODE = re.compile(r"(?<![`\\])(`[^`\n]+`)(?!`)")
+
+
+def plain(text):
+    """Markdown in which no text is HTML: &, < and > as entities, but for `code`, which is shown as it is; one line."""
+    parts = _CODE.split(" ".join(str(text).splitlines()))
+    return "".join(part if i % 2 else html.escape(part, quote=False) for i, part in enumerate(parts))
+
+
 def as_markdown(title, blocks):
     """The whole page as Markdown."""
-    return "\n\n".join([f"# {title}", *(block.markdown() for block in blocks)]) + "\n"
+    return "\n\n".join([f"# {plain(title)}", *(block.markdown() for block in blocks)]) + "\n"
 
 
 def as_html(title, blocks):
     """The whole page as one HTML file that loads nothing else."""
     body = "\n".join(block.html() for block in blocks)
-    return PAGE.replace("{title}", html.escape(title)).replace("{style}", STYLE).replace("{body}", body)
+    parts = {"{title}": html.escape(title), "{style}": STYLE, "{body}": body}
+    # In one pass: what a part says of itself, such as a path, is no place for another one.
+    return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], PAGE)
 
 
 PAGE = """<!doctype html>
@@ -230,7 +249,7 @@ img { display: block; max-width: 100%; height: auto; background: #fff; border: 1
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .8rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; overflow-wrap: break-word; }
 th.n, td.n { text-align: right; }
 th.n { min-width: 5.5rem; max-width: 11rem; }
 table.grouped th.n { min-width: 3rem; }

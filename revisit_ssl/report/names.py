@@ -61,6 +61,12 @@ def data_name(dataset, probe_dataset, labels=1.0):
     return names if labels == 1 else f"{names}, {share(labels)} of the labels"
 
 
+def sentence(name, *parts):
+    """BYOL: options; 22 epochs. What there is of the parts, without the marks of those that are empty."""
+    told = "; ".join(part for part in parts if part)
+    return f"{name}: {told}." if told else f"{name}."
+
+
 def share(labels):
     """10 %"""
     return f"{100 * labels:g} %"

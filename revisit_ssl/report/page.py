@@ -11,22 +11,25 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.backbones import load_backbone
-from revisit_ssl.data import EvalView, eval_batches, open_source, train_batches
+from revisit_ssl.data import EvalView, open_source, train_batches
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.report import pictures, tables
 from revisit_ssl.report.blocks import Bullets, Facts, Folded, Heading, KeyNumbers, Picture, Table, Text
+from revisit_ssl.report.neighbours import choose_queries, cosine_neighbours, images_at
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
+from revisit_ssl.runs.damage import read_json
+from revisit_ssl.runs.intervals import measured_on, warning, within
 from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
+from revisit_ssl.training.history import SCORE, read_score
 from revisit_ssl.training.monitor import TEST_COLUMN
 from revisit_ssl.training.progress import read_log
-from revisit_ssl.training.workdir import from_json
+from revisit_ssl.training.workdir import read_recipe
 
 GALLERY = 2000  # test images among which neighbours are looked for
-QUERIES, NEIGHBOURS = 8, 5
 
 
 def write_report(workdir, *, data_dir=None, beside=None):
@@ -70,30 +73,20 @@ class Run:
         """Of a file in the workdir."""
         return os.path.join(self.workdir, name)
 
-    def read(self, name):
-        """Text of a file in the workdir, None where there is none."""
-        if not tf.io.gfile.exists(self.path(name)):
-            return None
-        with tf.io.gfile.GFile(self.path(name)) as file:
-            return file.read()
-
     @cached_property
     def recipe(self):
         """The run's Recipe; InputError where there is none."""
-        text = self.read("recipe.json")
-        require(text is not None, f"no run in {self.workdir}: it holds no recipe.json; give the --workdir of a run")
-        return from_json(text)
+        return read_recipe(self.workdir)
 
     @cached_property
     def environment(self):
-        """{what: value} of environment.json; {} where there is none."""
-        return json.loads(self.read("environment.json") or "{}")
+        """{what: value} of environment.json, as text; {} where there is none."""
+        return {name: str(value) for name, value in read_json(self.path("environment.json")).items()}
 
     @cached_property
     def results(self):
         """[Result] of results.jsonl but for the pretext's own score."""
-        path = self.path("results.jsonl")
-        found = results.read_results(path) if tf.io.gfile.exists(path) else []
+        found = results.results_of_run(self.path("results.jsonl"))
         return [r for r in found if r.probe != "pretext"]  # that score is in pretext.json too
 
     @cached_property
@@ -127,12 +120,19 @@ def key_numbers(run):
     numbers = []
     if row.pretrained:
         what = tables.OTHERS.get(probe, ("", "top-1"))[1]
-        numbers.append((f"{spread(row.pretrained)} %", f"{model.name}: {probe} probe on {row.endpoint}, {what}"))
+        label = f"{model.name}: {probe} probe on {row.endpoint}, {what}"
+        numbers.append((f"{spread(row.pretrained)} %", label + known_to(row.pretrained, row.n)))
     if row.to_beat:
-        numbers.append((f"{spread(row.to_beat)} %", "the same network untrained, the row to beat"))
+        label = "the same network untrained, the row to beat"
+        numbers.append((f"{spread(row.to_beat)} %", label + known_to(row.to_beat, row.n)))
     if row.gain is not None:
         numbers.append((f"{row.gain:+.1f}", "points gained"))
     return [KeyNumbers(numbers)]
+
+
+def known_to(values, n):
+    """, 73.2–78.6 at 95 % (400 test images): the interval of a number; empty where the images are not known."""
+    return f"; {within(values, n)} at 95 % ({n:,} test images)" if n else ""
 
 
 def the_run(run):
@@ -173,30 +173,50 @@ def command(text):
 
 def accuracy(run):
     """Table of every probe and endpoint, bars, details of each probe."""
-    require(run.results, "no results.jsonl; probe the backbone with revisit-ssl evaluate")
+    require(tables.shown(run.results), f"{nothing(run)}; probe the backbone with revisit-ssl evaluate")
     blocks = []
     for heading, table in tables.result_table(run.results):
         blocks += [Text(f"{heading}. Whatever a probe chooses it chose on the validation split."), table]
-    beaten = "Bold among the untrained networks: the better of the two, the row to beat."
+    summaries = tables.summarize(run.results)
+    both = any(row.random and row.reestimated for _, rows in summaries for row in rows)
+    beaten = f"Bold: the untrained network{', the better of the two' if both else ''}, the row to beat."
+    beaten += few(summaries)
     said = [r.converged for r in run.results if r.metric == "top1" and r.converged is not None]
     if not all(said):
         beaten += f" {said.count(False)} of {len(said)} fits were stopped before they converged; they are named below."
     blocks.append(Text(beaten))
-    for i, (model, rows) in enumerate(tables.summarize(run.results)):
+    for i, (model, rows) in enumerate(summaries):
         name = "endpoints" if i == 0 else f"endpoints_{i + 1}"
         caption = f"{model.name[0].upper()}{model.name[1:]}: each probe at each endpoint of the network."
         blocks.append(Picture(name, pictures.endpoint_bars(rows, model.name), caption))
     return [*blocks, Folded("What each probe used, and how long it took", details(run.results))]
 
 
+def nothing(run):
+    """Why there is no number of a probe."""
+    there = tf.io.gfile.exists(run.path("results.jsonl"))
+    return "results.jsonl holds no number of a probe" if there else "no results.jsonl"
+
+
+def few(summaries):
+    """A warning where the numbers are of few images; else empty."""
+    told = warning(min((n for model, _ in summaries if (n := tables.images_behind(model))), default=None))
+    return f" **Few images:** {told}." if told else ""
+
+
+def percent(r):
+    """65.00 [60.1–69.6]: a Result's number and its interval."""
+    return f"{r.value:.2f}" + ("" if r.interval is None else " [{:.1f}–{:.1f}]".format(*r.interval))
+
+
 def details(found):
     """Table of what each probe used or chose, and how long it took; ``found``: [Result]."""
-    top5 = {(r.weights, r.probe, r.endpoint, r.seed): r.value for r in found if r.metric == "top5"}
+    top5 = {(r.weights, r.probe, r.endpoint, r.seed): percent(r) for r in found if r.metric == "top5"}
     rows = []
     for r in tables.shown(found):
-        five = top5.get((r.weights, r.probe, r.endpoint, r.seed))
+        five = top5.get((r.weights, r.probe, r.endpoint, r.seed), "")
         used = ", ".join(f"{k} {short(v)}" for k, v in r.hyperparameters.items())
-        numbers = [f"{r.value:.2f}", "" if five is None else f"{five:.2f}", f"{r.seconds:.1f}"]
+        numbers = [percent(r), five, f"{r.seconds:.1f}"]
         converged = {True: "yes", False: "**no**", None: ""}[r.converged]
         rows.append([r.weights, r.probe, r.endpoint, used, converged, *numbers])
     columns = ["weights", "probe", "endpoint", "used or chosen", "converged", "percent", "top-5", "seconds"]
@@ -205,7 +225,7 @@ def details(found):
 
 def published(run):
     """Ours beside the paper's: [Table, Text, …]."""
-    require(run.results, "no results.jsonl to set beside them")
+    require(tables.shown(run.results), f"{nothing(run)} to set beside them")
     require(run.beside, "no paper was named")
     table, notes = run.beside(run.results)
     return [table, *(Text(note) for note in notes)]
@@ -219,13 +239,19 @@ def training_curves(run):
     scalars = [name for name in rows[-1] if name not in ("step", "epoch", "learning_rate", "images_per_second")]
     scalars.sort(key=lambda name: name != "loss")  # the loss first
     columns = {name: f"pretext {name}" if name == "accuracy" else name for name in scalars}
-    score = json.loads(run.read("pretext.json") or "{}")
-    marks = {n: (score[f"val_{n}"], f"validation {score[f'val_{n}']:.3f}") for n in scalars if f"val_{n}" in score}
+    score = read_score(run.path(SCORE))
+    marks = {n: (score[n], f"validation {score[n]:.3f}") for n in scalars if n in score}
     speeds = [row["images_per_second"] for row in rows if math.isfinite(row.get("images_per_second", math.nan))]
     last = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in scalars if name in rows[-1])
     caption = f"Training means over windows of steps; at step {rows[-1]['step']:,}: {last}."
     caption += f" Median speed {np.median(speeds):,.0f} images/s." if speeds else ""
-    caption += " Dashed: the evaluation view of validation images after training." if marks else ""
+    if marks:
+        caption += " Dashed: the evaluation view of validation images, by the network as it is saved."
+    known = measured_on("accuracy", 100 * score.get("accuracy", 0), score.get("images"))
+    if known and "accuracy" in score:
+        low, high = known["interval"]
+        caption += f" Its own accuracy there: {100 * score['accuracy']:.1f} % [{low:.1f}–{high:.1f}, 95 % of "
+        caption += f"{known['n']:,} images]."
     picture = pictures.curves(rows, columns | {"learning_rate": "learning rate"}, marks=marks)
     return [Picture("curves", picture, caption)]
 
@@ -240,9 +266,10 @@ def monitor_curves(run):
         "effective_rank": "effective rank",
         "feature_std_ratio": "feature std / even spread",
     }
-    columns = {name: names.get(name, name) for name in rows[-1] if name not in ("step", "epoch")}
+    columns = {name: names.get(name, name) for name in rows[-1] if name not in ("step", "epoch", "images")}
     watched = "test" if TEST_COLUMN in rows[-1] else "validation"
-    caption = f"Features of {watched} images while training went on; logged, never used to select anything."
+    count = f"{rows[-1]['images']:,.0f} " if rows[-1].get("images") else ""
+    caption = f"Features of {count}{watched} images while training went on; logged, never used to select anything."
     return [Picture("monitor", pictures.curves(rows, columns, x="step"), caption)]
 
 
@@ -261,52 +288,20 @@ def nearest(run):
     wanted = set(queries) | {int(i) for r in ranked.values() for i in r[queries].flat}
     images = images_at(source, EvalView.of(recipe), wanted)
     found = {name: np.stack([[images[i] for i in row] for row in r[queries]]) for name, r in ranked.items()}
-    same, caption = None, f"Eight test images and their {NEIGHBOURS} nearest by cosine on {endpoint}."
+    shown, k = len(queries), next(iter(ranked.values())).shape[1]
+    same = None
+    caption = f"{shown} test image{'' if shown == 1 else 's'} and the {k} nearest to each by cosine on {endpoint}."
     if labels is not None:
         agree = {name: labels[r] == labels[:, None] for name, r in ranked.items()}
         same = {name: values[queries] for name, values in agree.items()}
         shares = ", ".join(f"{name} **{100 * values.mean():.0f} %**" for name, values in agree.items())
         caption += (
-            " Green frame: of the query's class; red: of another. Queries are the first of each class, not picked by "
-            "their result. "
+            " Green frame and tick: of the query's class; red and cross: of another. Queries are the first of each "
+            "class, not picked by their result. "
             f"Over all {len(labels):,} test images, neighbours of the query's class: {shares}."
         )
     picture = pictures.neighbours(np.stack([images[i] for i in queries]), found, same)
     return [Picture("neighbours", picture, caption)]
-
-
-def choose_queries(labels, count, queries=QUERIES):
-    """Indices of the first image of each class, then of the second, …; evenly spaced where there are no labels."""
-    if labels is None:
-        return np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int))
-    occurrence = np.zeros(len(labels), int)
-    for c in np.unique(labels):
-        occurrence[labels == c] = np.arange((labels == c).sum())
-    return np.lexsort((labels, occurrence))[:queries]
-
-
-def cosine_neighbours(features):
-    """Indices [N, k] of each row's nearest other rows, nearest first; features [N, d]."""
-    values = np.asarray(features, np.float32)
-    values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    similarity = values @ values.T
-    np.fill_diagonal(similarity, -np.inf)
-    k = min(NEIGHBOURS, len(values) - 1)
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-
-
-def images_at(source, view, indices):
-    """{index: float [H, W, 3] in [0, 1]} of a source, as the network sees them at evaluation."""
-    images, start = {}, 0
-    for batch in eval_batches(source, 256, view=view):
-        values = np.asarray(batch["image"])
-        for i in indices:
-            if start <= i < start + len(values):
-                images[i] = values[i - start] / 255.0
-        start += len(values)
-        if len(images) == len(indices):
-            break
-    return images
 
 
 def pretext_views(run):
@@ -332,7 +327,8 @@ def provenance(run):
     """Versions and the whole recipe."""
     environment = run.environment
     versions = [f"{k} {environment[k]}" for k in ("python", "tensorflow", "keras", "numpy") if k in environment]
-    flat = json.loads(run.read("recipe.json"))
+    with tf.io.gfile.GFile(run.path("recipe.json"), "rb") as file:  # as it is, also one of an older form
+        flat = json.loads(file.read().decode(errors="replace"))
     rows = [[name, f"`{json.dumps(value)}`"] for name, value in flatten(flat)]
     said = f"Versions: {', '.join(versions)}." if versions else "Versions: no environment.json in the workdir."
     whole = Folded("The whole recipe", Table(["field", "value"], rows, labels=2))

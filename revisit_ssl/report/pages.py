@@ -11,7 +11,8 @@ from revisit_ssl.runs import files as storage
 
 
 def write_page(title, blocks, folder, name):
-    """Writes ``folder``/``name``.md, .html (one file that needs nothing else) and the pictures; the HTML page's path.
+    """Writes ``folder``/``name``.md, .html (one file that needs nothing else) and the pictures, drawings as PNG and as
+    PDF; the HTML page's path.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -19,6 +20,9 @@ def write_page(title, blocks, folder, name):
     for block in blocks:
         if isinstance(block, Picture):
             storage.write_atomically(os.path.join(folder, block.path), block.png)
+            if block.pdf:
+                path = os.path.join(folder, block.path.removesuffix(".png") + ".pdf")
+                storage.write_atomically(path, block.pdf)
     storage.write_atomically(os.path.join(folder, f"{name}.md"), as_markdown(title, blocks))
     path = os.path.join(folder, f"{name}.html")
     storage.write_atomically(path, as_html(title, blocks))

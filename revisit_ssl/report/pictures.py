@@ -115,7 +115,7 @@ def sheet(images, names, columns):
                 panel.set_title(names[i], fontsize=8, color=SOFT, loc="center", pad=2)
         for panel in list(panels):
             panel.set_axis_off()
-        return png(figure)
+        return photographs(figure)
 
 
 def neighbours(queries, found, same):
@@ -124,8 +124,8 @@ def neighbours(queries, found, same):
     Args:
         queries: float [q, H, W, 3] in [0, 1].
         found: {weights: float [q, k, H, W, 3]}, nearest first.
-        same: {weights: bool [q, k]}, True where the neighbour has the query's class, which frames it green, and red
-            where not; None where there are no labels.
+        same: {weights: bool [q, k]}, True where the neighbour has the query's class, which frames it green with a tick,
+            and red with a cross where not; None where there are no labels.
 
     Returns:
         PNG bytes.
@@ -148,10 +148,10 @@ def neighbours(queries, found, same):
                 for n in range(k):
                     panel = show(figure.add_subplot(grid[q, first + n]), images[q, n])
                     if same is not None:
-                        frame(panel, GREEN if same[weights][q, n] else RED)
+                        frame(panel, same[weights][q, n])
                     if q == 0 and n == 0:
                         panel.set_title(weights, fontsize=9)
-        return png(figure)
+        return photographs(figure)
 
 
 def classes(rows):
@@ -165,7 +165,7 @@ def classes(rows):
     """
     across = max(map(len, rows.values()))
     texts = [textwrap.wrap(name, 18)[:3] for name in rows]
-    side, label = 0.85, 0.2 + 0.075 * max(len(line) for lines in texts for line in lines)
+    side, label = 0.85, 0.2 + 0.085 * max(len(line) for lines in texts for line in lines)
     width = label + side * across
     with rc_context(STYLE):
         figure = Figure(figsize=(width, side * len(rows)))
@@ -176,7 +176,7 @@ def classes(rows):
             figure.text((label - 0.1) / width, 1 - (r + 0.5) / len(rows), "\n".join(lines), ha="right", va="center")
             for c, image in enumerate(images):
                 show(figure.add_subplot(grid[r, c]), image)
-        return png(figure)
+        return photographs(figure)
 
 
 def show(panel, image):
@@ -190,15 +190,48 @@ def show(panel, image):
     return panel
 
 
-def frame(panel, color):
-    """Draws a coloured frame around the axes."""
+def empty(panel, why):
+    """Says why there is nothing in a panel, in place of axes without a line."""
+    panel.text(0.5, 0.5, why, transform=panel.transAxes, ha="center", color=SOFT, fontsize=8)
+    panel.grid(False)
+    panel.set_xticks([])
+    panel.tick_params(left=False, labelleft=False)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+
+
+def frame(panel, yes):
+    """Says whether something is right: a green frame with a tick, a red one with a cross, since not all see colours."""
+    color, mark = (GREEN, "\N{CHECK MARK}") if yes else (RED, "\N{BALLOT X}")
     for spine in panel.spines.values():
         spine.set(visible=True, color=color, linewidth=2)
+    corner = {"transform": panel.transAxes, "ha": "right", "va": "bottom", "fontsize": 7, "fontweight": "bold"}
+    box = {"boxstyle": "round,pad=0.15", "facecolor": color, "edgecolor": "white", "linewidth": 0.6}
+    panel.text(0.96, 0.05, mark, color="white", bbox=box, **corner)
+
+
+class Drawing(bytes):
+    """PNG bytes of lines and letters; ``pdf``: the same as PDF, for a paper, sharp at any size."""
+
+    pdf = None
 
 
 def png(figure):
-    """PNG bytes with a palette of 256 colours: a third of the size, and the page carries all its pictures."""
+    """Drawing of a figure without photographs. Its PNG has a palette of 256 colours, a third of the size, which is
+    enough for lines and bars; ``photographs`` is for the others."""
     drawn, data = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
     Image.open(drawn).convert("RGB").quantize(256).save(data, format="png", optimize=True)
+    found, sharp = Drawing(data.getvalue()), io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}):  # TrueType, which printers of proceedings ask for
+        figure.savefig(sharp, format="pdf", metadata={"CreationDate": None})  # the same figure gives the same file
+    found.pdf = sharp.getvalue()
+    return found
+
+
+def photographs(figure):
+    """PNG bytes of a figure with images, in all their colours: a palette would posterise them."""
+    drawn, data = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    Image.open(drawn).convert("RGB").save(data, format="png", optimize=True)
     return data.getvalue()

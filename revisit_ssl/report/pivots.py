@@ -1,17 +1,8 @@
-"""Published tables as pivots of numbers.csv, our numbers in columns of their own; which runs are of a scale."""
-
-import dataclasses
-import json
+"""Published tables as pivots of numbers.csv, our numbers in columns of their own."""
 
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.settings import choose, unique
+from revisit_ssl.report.settings import unique
 from revisit_ssl.report.tables import printed
-
-LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")
-SCALE = (
-    "Ours stands here only if it is of the published scale: the same network, data, batch, epochs and options. Runs of "
-    "another scale are in the tables above."
-)
 
 
 def pivot(titles, theirs, ours, *, notes=(), text=printed, columns=None):
@@ -33,35 +24,6 @@ def pivot(titles, theirs, ours, *, notes=(), text=printed, columns=None):
     heads = (("", len(titles)), *((head, 2) for head in columns.values())) if any(columns.values()) else ()
     names = [*titles, *["paper", "ours"] * len(columns)]
     return Table(names, lines, labels=len(titles), heads=heads, notes=tuple(notes))
-
-
-def of_scale(settings, recipe, changed=None, **more):
-    """The Setting of a recipe's published scale that stands in a cell, or None; ``changed``, ``more``: ``at_scale``."""
-    return choose([s for s in settings if at_scale(s.run, recipe, changed, **more)])
-
-
-def at_scale(r, recipe, changed=None, *, epochs=None, plain=None):
-    """Whether a Result's run has a recipe's network, data, length and options but for ``changed``.
-
-    Args:
-        r: Result.
-        recipe: Recipe of the published scale.
-        changed: {option: value} that the run has instead, such as {"temperature": 0.1}.
-        epochs: of the published number, where it is not the recipe's.
-        plain: function of (pretext, options) that writes options that mean the same alike.
-    """
-    network = (r.pretext, r.backbone, r.width, r.dataset)
-    same = network == (recipe.pretext, recipe.backbone, recipe.width, recipe.dataset)
-    length = {name: getattr(recipe, name) for name in LENGTH} | ({"epochs": epochs} if epochs else {})
-    if not same or {name: r.training.get(name) for name in LENGTH} != length:
-        return False
-    mine, wanted = (json.loads(json.dumps(options)) for options in (r.task, dataclasses.asdict(recipe.task)))
-    for name, value in (changed or {}).items():
-        *path, last = name.split(".")
-        (wanted[path[0]] if path else wanted)[last] = value
-    if plain:
-        mine, wanted = plain(r.pretext, mine), plain(r.pretext, wanted)
-    return mine == wanted
 
 
 def options_of(row):

@@ -9,7 +9,13 @@ from revisit_ssl.errors import require
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.settings import RANDOM, grouped, settings_of, spread, start_of, unique, unlike
+from revisit_ssl.runs.intervals import warning, within
 
+# What a mark behind a published number means, by what numbers.csv has in "confirmed".
+MARKS = {
+    "recalled": "† written down from memory, not confirmed by a second source.",
+    "inferred": "† the text has this number, but not in which column it stands: that is inferred.",
+}
 TABLES = re.compile("table|readme", re.IGNORECASE)
 PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call them
 # Probes that measure no top-1 accuracy: the metric that stands for them in a table, and what it is called.
@@ -23,13 +29,15 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One probe on one endpoint; each value is a tuple of percents, one per seed, empty where there is no run."""
+    """One probe on one endpoint; each value is a tuple of percents, one per seed, empty where there is no run. ``n``:
+    the images of each, None where that is not known or the numbers are no share of them."""
 
     probe: str
     endpoint: str
     pretrained: tuple
     random: tuple
     reestimated: tuple
+    n: int | None = None
 
     @property
     def to_beat(self):
@@ -66,14 +74,15 @@ def comparison(results, published, paper):
     groups = grouped(not_empty(probed(results)))
     # Only tables: a number read off a figure, or of a network with an extra layer, fits no row of ours.
     printed_top1 = [r for r in published if r["paper"] == paper and r["metric"] == "top1" and TABLES.search(r["table"])]
-    ours = {}  # {(name, network, endpoint): {(data, probe): values}}
+    ours = {}  # {(name, network, endpoint): {(data, probe): cell}}
     for g in groups:
         for m, seeds in g.scores.items():
-            ours.setdefault((label(g, groups), g.network, m.endpoint), {})[g.data, m.probe] = tuple(seeds.values())
+            text = bracketed(tuple(seeds.values()), images_of(g.lines[m].values()))
+            ours.setdefault((label(g, groups), g.network, m.endpoint), {})[g.data, m.probe] = text
     models = {(g.name, g.backbone) for g in groups}
     sets = {"imagenet2012", *(g.probe_dataset for g in groups)}
     theirs = {}
-    for r in printed_top1:
+    for r in printed_top1 if not ones_own(g.probe_dataset for g in groups) else ():
         wide = r["labels"] == 1 or r["dataset"] in {g.probe_dataset for g in groups}
         if (r["pretext"], r["backbone"]) in models and r["dataset"] in sets and wide:
             key = (r["pretext"], f"{r['backbone']} k={r['width']}", r["endpoint"])
@@ -83,7 +92,7 @@ def comparison(results, published, paper):
     keys = sorted(unique([*ours, *theirs]), key=lambda key: row_order(key, ours))
     rows = [
         [*key]
-        + [spread(ours.get(key, {}).get(column, ())) for column in our_columns]
+        + [ours.get(key, {}).get(column, "") for column in our_columns]
         + [printed(theirs.get(key, {}).get(column)) for column in their_columns]
         for key in keys
     ]
@@ -91,6 +100,11 @@ def comparison(results, published, paper):
     columns += [f"ours ({data}, {probe})" for data, probe in our_columns]
     columns += [f"paper ({title(*column)})" for column in their_columns]
     return Table(columns, rows, labels=3), notes(groups, theirs, paper)
+
+
+def ones_own(datasets):
+    """Whether all of them are folders of images, of which no paper has numbers."""
+    return all(name.startswith("folder:") for name in datasets)
 
 
 def notes(groups, theirs, paper):
@@ -104,6 +118,10 @@ def notes(groups, theirs, paper):
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
     seeds = {seed for g in groups for found in g.lines.values() for seed in found}
     lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
+    lines[0] += " [a–b]: 95 % interval of ours (Wilson)." if any(map(images_behind, groups)) else ""
+    if ones_own(g.probe_dataset for g in groups):
+        lines.append("No paper has numbers of one's own images.")
+        return lines
     if not theirs:
         models = unique(f"{g.name} with {g.backbone}" for g in groups if g.trained)
         lines.append(f"The tables of “{paper}” hold no number for {', '.join(models) or 'an untrained network'}.")
@@ -116,9 +134,23 @@ def notes(groups, theirs, paper):
             f"**The two kinds of columns measure different things:** ours are of {', '.join(own)}, the paper's of "
             f"{named}. They are side by side for their order, not for their values."
         )
-    if any(r["confirmed"] != "yes" for cells in theirs.values() for r in cells.values()):
-        lines.append("† written down from memory, not yet confirmed by a second source.")
-    return lines
+    return lines + marks(r for cells in theirs.values() for r in cells.values())
+
+
+def marks(rows):
+    """[note] on the marks of published rows."""
+    kinds = {r["confirmed"] for r in rows}
+    return [note for kind, note in MARKS.items() if kind in kinds]
+
+
+# Row's fields: what they are called on the screen; on a page the first is called as the recipe.
+SCREEN = {"pretrained": "pretrained", "random": "random", "reestimated": "random+BN"}
+WIDE = 80
+
+
+def measured(rows):
+    """The fields of Row that any of them has numbers for; what was not measured has no column."""
+    return [name for name in SCREEN if any(getattr(row, name) for row in rows)]
 
 
 def result_table(results):
@@ -126,46 +158,81 @@ def result_table(results):
     tables, found = [], summarize(results)
     models = [model for model, _ in found]
     for model, rows in found:
-        trained = model.trained
-        columns = ["probe", "endpoint", *([model.name] if trained else []), *RANDOM, *(["gain"] if trained else [])]
+        names = measured(rows)
+        titles = {"pretrained": model.name} | dict(zip(("random", "reestimated"), RANDOM, strict=True))
+        gains = any(row.gain is not None for row in rows)
         lines = []
         for row in rows:
-            untrained = [bold(spread(v), v and v == row.to_beat) for v in (row.random, row.reestimated)]
-            gain = [] if row.gain is None else [f"**{row.gain:+.1f}**"]
-            lines.append(
-                [row.probe, row.endpoint]
-                + ([spread(row.pretrained), *untrained, *(gain or [""])] if trained else untrained)
-            )
+            line = [row.probe, row.endpoint]
+            for name in names:
+                values = getattr(row, name)
+                line.append(bold(bracketed(values, row.n), name != "pretrained" and values and values == row.to_beat))
+            lines.append(line + ([f"**{row.gain:+.1f}**" if row.gain is not None else ""] if gains else []))
+        columns = ["probe", "endpoint", *(titles[name] for name in names), *(["gain"] if gains else [])]
         tables.append((f"**{heading(model, models)}**, {measure(model)}", Table(columns, lines, labels=2)))
     return tables
 
 
 def print_table(results):
-    """Prints each probe and endpoint: pretrained, random both ways, gain over the better one. Fits 80 columns."""
+    """Prints each probe and endpoint: pretrained, random both ways, gain over the better one, each with the interval in
+    which it is known; what was not measured has no column. Fits 80 columns."""
     if not shown(results):
         print("no probes were run")
         return
     found = summarize(results)
     models = [model for model, _ in found]
     for model, rows in found:
-        trained = model.trained
-        head = ["probe", "endpoint", *(["pretrained"] if trained else []), "random", "random+BN"]
-        head += ["gain"] if trained else []
-        lines = [head]
-        for row in rows:
-            untrained = [spread(v) + ("*" if v and v == row.to_beat else " ") for v in (row.random, row.reestimated)]
-            gain = "" if row.gain is None else f"{row.gain:+.1f}"
-            lines.append([row.probe, row.endpoint, *([spread(row.pretrained)] if trained else []), *untrained])
-            lines[-1] += [gain] if trained else []
-        # Header cells of starred columns end one place earlier, above the digits.
-        first = 3 if trained else 2
-        lines[0] = [cell + " " if i in (first, first + 1) else cell for i, cell in enumerate(head)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        print(f"\n{textwrap.fill(heading(model, models), 80)}\n{textwrap.fill(measure(model), 80)}")
-        for line in lines:
-            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-            print("  ".join(cells).rstrip())
-        print("* the row to beat; +BN: BatchNorm statistics re-estimated on training images")
+        names = measured(rows)
+        print(f"\n{textwrap.fill(heading(model, models), WIDE)}\n{textwrap.fill(measure(model), WIDE)}")
+        lines = laid_out(rows, names, aside=True)
+        for line in lines if max(map(len, lines)) <= WIDE else laid_out(rows, names, aside=False):
+            print(line)
+        if {"random", "reestimated"} & set(names):
+            again = "; +BN: BatchNorm statistics re-estimated on training images" if "reestimated" in names else ""
+            print(f"* the row to beat{again}")
+        if told := warning(images_behind(model)):
+            print(textwrap.fill(f"warning: {told}", WIDE))
+
+
+def laid_out(rows, names, aside):
+    """[line] of a table for the terminal: numbers with their intervals beside them, or on a line of their own."""
+    gains = any(row.gain is not None for row in rows)
+    lines = [["probe", "endpoint", *(SCREEN[name] for name in names), *(["gain"] if gains else [])]]
+    for row in rows:
+        numbers, intervals = [], []
+        for name in names:
+            values = getattr(row, name)
+            mark = "" if name == "pretrained" else "*" if values and values == row.to_beat else " "
+            numbers.append(spread(values) + mark)
+            intervals.append(within(values, row.n))
+        gain = [f"{row.gain:+.1f}" if row.gain is not None else ""] if gains else []
+        if aside:
+            numbers = [f"{a} {b}" if b else a for a, b in zip(numbers, intervals, strict=True)]
+        lines.append([row.probe, row.endpoint, *numbers, *gain])
+        if not aside and any(intervals):
+            lines.append(["", "", *(f"{text} " for text in intervals), *([""] if gains else [])])
+    # Header cells of starred columns end one place earlier, above the digits.
+    lines[0] = [cell + " " if cell in ("random", "random+BN") else cell for cell in lines[0]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    sides = (str.ljust, str.ljust, *[str.rjust] * len(widths))  # names left, numbers right
+    return ["  ".join(side(*c) for side, *c in zip(sides, line, widths, strict=False)).rstrip() for line in lines]
+
+
+def bracketed(values, n):
+    """76.0 [72.1–79.5]: mean, deviation of several seeds, and the interval of that mean where n, images, is known."""
+    interval = within(values, n)
+    return f"{spread(values)} [{interval}]" if interval else spread(values)
+
+
+def images_behind(setting):
+    """How many images its numbers are of, the fewest where they differ; None where they do not say."""
+    return min((r.n for found in setting.lines.values() for r in found.values() if r.n), default=None)
+
+
+def images_of(results):
+    """How many images Results were measured on; None where they do not say, or not all the same."""
+    found = {r.n if r.interval else None for r in results}
+    return found.pop() if len(found) == 1 else None
 
 
 def summarize(results):
@@ -184,17 +251,24 @@ def summarize(results):
         first.kinds = {kind: match for kind in RANDOM if (match := start_of(kind, first, groups))}
     summaries = []
     for model in models:
+        settings = [model, *model.kinds.values()]
         kinds = [model.kinds[kind].scores if kind in model.kinds else {} for kind in RANDOM]
         scores = [model.scores if trained else {}, *kinds]
         keys = unique((m.probe, m.endpoint) for found in scores for m in found)
         probes = unique(probe for probe, _ in keys)
         columns = [{(m.probe, m.endpoint): tuple(seeds.values()) for m, seeds in found.items()} for found in scores]
         rows = [
-            Row(*key, *(column.get(key, ()) for column in columns))
+            Row(*key, *(column.get(key, ()) for column in columns), n=known_images(key, settings))
             for key in sorted(keys, key=lambda key: (probes.index(key[0]), depth(key[1])))
         ]
         summaries.append((model, rows))
     return summaries
+
+
+def known_images(key, settings):
+    """``images_of`` all that Settings have of a probe and endpoint, whichever metric stands for it."""
+    lines = [seeds for s in settings for m, seeds in s.lines.items() if (m.probe, m.endpoint) == key]
+    return images_of(r for seeds in lines for r in seeds.values())
 
 
 def probed(results, metric="top1"):
@@ -254,7 +328,10 @@ def measure(g):
     probes = unique(m.probe for m in g.lines)
     others = ", ".join(f"{probe}: {OTHERS[probe][1]}" for probe in probes if probe in OTHERS)
     top1 = "top-1 in percent" + (f" ({others})" if others else "")
-    return f"{top1 if set(probes) - set(OTHERS) else f'{others}, in percent'} on the {g.split} split{share}{several}"
+    what = top1 if set(probes) - set(OTHERS) else f"{others}, in percent"
+    n = images_behind(g)
+    images = f", {n:,} images; a–b: 95 % interval (Wilson)" if n else ""
+    return f"{what} on the {g.split} split{images}{share}{several}"
 
 
 def row_order(key, ours):

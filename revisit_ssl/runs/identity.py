@@ -22,11 +22,17 @@ def setting_id(recipe):
     values only, so that adding a field, or one more probe at its defaults, keeps old hashes valid.
     """
     values = {name: value for name, value in trained(recipe).items() if name != "seed"}
-    bench = {name: value for name, value in chosen(recipe.bench).items() if name not in TOLD}
-    probes = {name: chosen(options) for name, options in recipe.probes.items()}
+    bench = seen(recipe.bench)
+    # With what they take from the pretext: two sigmas are two settings, whoever said them.
+    probes = {name: chosen(options.settled(recipe.task)) for name, options in recipe.probes.items()}
     # A Result says the schedule among its hyper-parameters.
     probes = {name: {k: v for k, v in own.items() if k != "schedule"} for name, own in probes.items()}
     return digest(values | {"bench": bench, "probes": {name: own for name, own in probes.items() if own}})
+
+
+def seen(bench):
+    """{field: value} of a BenchSpec that a Result says nowhere else, where the value is not the default."""
+    return {name: value for name, value in chosen(bench).items() if name not in TOLD}
 
 
 def trained(recipe):
@@ -88,7 +94,7 @@ def chosen(spec, kind=None):
     values = {}
     for f in dataclasses.fields(kind or spec):
         value = getattr(spec, f.name)
-        default = f.default
+        default = getattr(spec, "formerly", {}).get(f.name, f.default)
         if dataclasses.is_dataclass(value):
             value, default = chosen(value), {}
         if value != default:

@@ -120,6 +120,8 @@ def options(name, setting, values):
     found = SETTINGS[setting].get(name, {}) | {
         field: values[flat] for field, flat in fields.items() if values.get(flat) is not None
     }
+    if name == "knn":
+        found = {"temperature": 0.1} | found  # sigma, unless another was given
     if name == "finetune" and found.get("epochs") is not None:
         found.pop("few_epochs", None)  # a length that was given held for any share of the labels
     if name == "finetune" and values.get("finetune_rates"):

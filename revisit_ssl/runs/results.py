@@ -7,13 +7,16 @@ import os
 import platform
 import subprocess
 import sys
+import typing
 from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, reason, require
+from revisit_ssl.runs.damage import set_aside
 from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.machine import hardware, machine
+from revisit_ssl.values import fits, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Result:
         steps: training steps behind the weights; None where they came from elsewhere.
         endpoint, probe, probe_dataset, split, metric: what was measured, e.g. pre_logits, lbfgs, cifar10, test, top1.
         value: percent for accuracies.
+        n: images that it was measured on; None in older lines.
+        interval: [low, high] in percent, ``intervals.wilson`` at 95 %, of what is a share of n images; else None.
         probe_train: split that the probe was fitted on; "" where none was, and in older lines.
         labels: share of the labelled training images that the probe had, in (0, 1].
         hyperparameters: what the probe used or chose (on the validation split).
@@ -40,6 +45,7 @@ class Result:
         representation_size: values of pre_logits, None where it was not written.
         task: the pretext's options, all of them, nested ones as dicts: {"temperature": 0.1, "cld": {"weight": 1.0, …}}.
         training: what decides how long on what: split, batch_size, epochs, max_steps. Both are {} in old lines.
+        bench: how the probe saw images, as ``identity.seen`` says it; None where no probe did, and in older lines.
     """
 
     pretext: str
@@ -55,6 +61,8 @@ class Result:
     split: str
     metric: str
     value: float
+    n: int | None = None
+    interval: list | None = None
     name: str = ""
     preset: str = ""
     paper: str = ""
@@ -72,6 +80,7 @@ class Result:
     representation_size: int | None = None
     task: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
+    bench: dict | None = None
 
     @property
     def schedule(self):
@@ -89,11 +98,19 @@ class Result:
         )
 
 
+_KINDS = typing.get_type_hints(Result)
+
+
 def write_results(path, results):
     """Adds results to a jsonl file; an older measurement of the same key is replaced. Atomic: all lines or none."""
-    kept = {r.key: r for r in read_results(path)} if tf.io.gfile.exists(path) else {}
+    kept = {r.key: r for r in results_of_run(path)}
     kept.update({r.key: r for r in results})
-    write_atomically(path, "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in kept.values()))
+    write_atomically(path, as_lines(kept.values()))
+
+
+def as_lines(results):
+    """The text of a jsonl file."""
+    return "".join(json.dumps(dataclasses.asdict(r), sort_keys=True) + "\n" for r in results)
 
 
 def read_results(path):
@@ -104,15 +121,41 @@ def read_results(path):
     """
     if not tf.io.gfile.exists(path):
         raise InputError(f"no results at {path}; a run writes results.jsonl into its workdir")
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().splitlines()
-    results = []
+    results, damage = _parsed(path)
+    require(not damage, f"{path} {'; '.join(damage[:1])}; remove the line")
+    return results
+
+
+def results_of_run(path):
+    """[Result] of the jsonl file that a run itself writes: [] where there is none; of one with damaged lines the
+    others, which then are the file, the damaged one being set aside."""
+    if not tf.io.gfile.exists(path):
+        return []
+    results, damage = _parsed(path)
+    if damage and set_aside(path, "; ".join(damage[:1]) + (f"; {len(damage)} such lines" if damage[1:] else "")):
+        write_atomically(path, as_lines(results))
+    return results
+
+
+def _parsed(path):
+    """([Result], [what is wrong with a line])"""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        lines = file.read().decode(errors="replace").splitlines()
+    results, damage = [], []
     for number, line in enumerate(lines, 1):
         try:
-            results.append(Result(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path} line {number} is not a result ({error}); remove the line") from None
-    return results
+            results.append(_from_json(line))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            damage.append(f"line {number} is not a result ({reason(error)})")
+    return results, damage
+
+
+def _from_json(line):
+    values = json.loads(line)
+    for name, hint in _KINDS.items():
+        if name in values:
+            require(fits(values[name], hint), f"{name} is {values[name]!r}; expected {name_of(hint)}")
+    return Result(**values)
 
 
 def provenance():

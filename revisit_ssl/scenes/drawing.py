@@ -14,7 +14,11 @@ from PIL import Image
 
 from revisit_ssl.scenes import SIZE, draw_scene
 
-CHILD = "import sys; from revisit_ssl.scenes.drawing import child; child(*map(int, sys.argv[1:]))"
+# Ctrl-C in a terminal reaches the children, too; they end with the pipe to whoever wanted the scenes.
+CHILD = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from revisit_ssl.scenes.drawing import child; "
+    "child(*map(int, sys.argv[1:]))"
+)
 
 
 _begun = {}  # (first, count) -> queue of what is drawn already
@@ -84,7 +88,7 @@ def _started(first, stop, step):
 
 def child(first, stop, step):
     """Writes every ``step``-th scene to the standard output, for ``drawn``."""
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever wanted them has stopped
+    with contextlib.suppress(BrokenPipeError):  # whoever wanted them has stopped
         for instance in range(first, stop, step):
             pickle.dump(encoded(instance), sys.stdout.buffer)
             sys.stdout.buffer.flush()

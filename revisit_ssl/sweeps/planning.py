@@ -157,15 +157,23 @@ def planned(run, state, facts, timing):
         needed += feature_bytes(run, facts)
     if timing is None:
         return Planned(run=run, state=state, steps=steps, seconds=None, bytes=needed)
-    on_images = [p for p in recipe.probes.values() if not p.reads_features]
-    on_features = len(recipe.probes) - len(on_images)
-    values = facts.images * sum(facts.widths.values())
-    probing = on_features * values * PROBE_SECONDS + (facts.images * timing.image if on_features else 0)
-    probing += sum((p.passes * facts.train_images + facts.images) * timing.image for p in on_images)
-    networks = PRETEXTS[recipe.pretext].trains + run.untrained * untrained_networks(recipe)
-    # Each network is traced anew for its features, about as long as building and tracing the training step takes.
-    seconds = PROCESS_SECONDS + (1 + networks) * timing.start + steps * timing.step + networks * probing
+    after = seconds_after(run, facts, timing.start, timing.image)
+    seconds = PROCESS_SECONDS + timing.start + steps * timing.step + after
     return Planned(run=run, state=state, steps=steps, step_seconds=timing.step, seconds=seconds, bytes=needed)
+
+
+def seconds_after(run, facts, start, image):
+    """What a run's probes take once it is trained: ``start`` seconds to build and trace, ``image`` for one forward pass
+    of an image."""
+    probes = run.recipe.probes.values()
+    on_images = [p for p in probes if not p.reads_features]
+    on_features = len(probes) - len(on_images)
+    values = facts.images * sum(facts.widths.values())
+    probing = on_features * values * PROBE_SECONDS + (facts.images * image if on_features else 0)
+    probing += sum((p.passes * facts.train_images + facts.images) * image for p in on_images)
+    networks = PRETEXTS[run.recipe.pretext].trains + run.untrained * untrained_networks(run.recipe)
+    # Each network is traced anew for its features, about as long as building and tracing the training step takes.
+    return networks * (start + probing)
 
 
 def untrained_networks(recipe):

@@ -12,15 +12,15 @@ import sys
 import tensorflow as tf
 
 from revisit_ssl.data import known_source, open_source
-from revisit_ssl.errors import InputError, require
-from revisit_ssl.papers import sweeps
+from revisit_ssl.errors import InputError, require, unknown
+from revisit_ssl.papers import presets_of, sweeps
 from revisit_ssl.papers.spec import Variant
 from revisit_ssl.recipe import to_json
-from revisit_ssl.runs.results import read_results, write_results
+from revisit_ssl.runs.results import results_of_run, write_results
+from revisit_ssl.runs.telling import clock
 from revisit_ssl.sweeps import jobs
 from revisit_ssl.sweeps.planning import GridRun, describe, facts_of, hours_of, planned
 from revisit_ssl.sweeps.timing import time_settings
-from revisit_ssl.training.progress import clock
 from revisit_ssl.training.workdir import RECIPE, run_name, run_state
 
 REFERENCES = ("supervised", "random")  # allowed in every family
@@ -85,8 +85,10 @@ def grid(options, overrides, workdir, parse):
     Raises:
         InputError: an unknown family, pretext or flag, a flag that the sweep decides, a recipe that cannot be.
     """
-    require(options.family in sweeps(), f"unknown family {options.family!r}; one of {', '.join(sweeps())}")
-    variants = chosen_variants(options)
+    if options.family not in sweeps():
+        raise unknown("family", options.family, sweeps())
+    require(options.seeds, "--seeds names no seed; give one or more, such as --seeds 0 1 2")
+    variants = with_preset(chosen_variants(options), options)
     varied = {flag_name(part) for v in variants for part in v.flags if part.startswith("--")}
     for flag in map(flag_name, overrides):
         require(flag not in DECIDED, f"{flag} is decided by the sweep: {DECIDED.get(flag)}")
@@ -124,6 +126,25 @@ def chosen_variants(options):
     for name in options.pretexts or dict.fromkeys(v.recipe for v in family):
         mine = [v for v in family if v.recipe == name] if name in recipes else [Variant(name)]
         found += [v for v in mine if not (options.only and v.label) or v.label in options.only]
+    return found
+
+
+def with_preset(variants, options):
+    """The variants whose recipe has the preset; says which others are left out.
+
+    Raises:
+        InputError: none has it, or one that the options name has not.
+    """
+    known = {v.recipe: presets_of(v.recipe) for v in variants}
+    found = [v for v in variants if options.preset in known[v.recipe]]
+    without = [name for name, presets in known.items() if options.preset not in presets]
+    shared = [preset for preset in known[variants[0].recipe] if all(preset in presets for presets in known.values())]
+    all_have = f"; all have {', '.join(shared)}" if shared else ""
+    named = [name for name in without if name in options.pretexts]
+    require(not named, f"{', '.join(named)} of --pretexts has no preset {options.preset!r}{all_have}")
+    require(found, f"no recipe of {options.family} has a preset {options.preset!r}{all_have}")
+    if without:
+        print(f"left out, without a preset {options.preset}: {', '.join(without)}", flush=True)
     return found
 
 
@@ -186,8 +207,7 @@ def execute(left, devices, results, runner, command):
 
 def rows_of(run):
     """[Result] of a run; none where it has no probes."""
-    path = os.path.join(run.workdir, "results.jsonl")
-    return read_results(path) if os.path.exists(path) else []
+    return results_of_run(os.path.join(run.workdir, "results.jsonl"))
 
 
 @contextlib.contextmanager

@@ -194,7 +194,8 @@ def read_timing(path):
     try:
         with open(path) as file:
             cache = json.load(file)
-        return {key: values for key, values in cache.items() if set(values) == fields}
+        numbers = {key: values for key, values in cache.items() if set(values) == fields}
+        return {key: {name: float(v) for name, v in values.items()} for key, values in numbers.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import find_backbone, load_backbone
 from revisit_ssl.data import EvalView, open_source, steps_per_epoch
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import InputError, require
 from revisit_ssl.features.checks import check_endpoints
 from revisit_ssl.features.representation import NetworkInput, check_input
 from revisit_ssl.pretext import find_pretext
@@ -37,10 +37,14 @@ def open_pretraining(recipe, data_dir=None, opened=open_source):
 
 
 def plan_steps(recipe, source):
-    """Plan for the recipe on this source; InputError where a batch is larger than the set."""
+    """Plan for the recipe on this source; InputError where a batch is larger than the set, a warm-up than the run."""
     per_epoch = steps_per_epoch(source, recipe.batch_size)
     total = math.ceil(recipe.epochs * per_epoch)
-    return Plan(per_epoch, total if recipe.max_steps is None else min(total, recipe.max_steps))
+    total = total if recipe.max_steps is None else min(total, recipe.max_steps)
+    epochs = recipe.optimizer.warmup_epochs
+    short = f"--optimizer.warmup-epochs {epochs:g} is {epochs * per_epoch:g} steps, longer than the run of {total}"
+    require(not total or epochs * per_epoch <= total, f"{short}; lower it, or raise --max-steps or --epochs")
+    return Plan(per_epoch, total)
 
 
 def build_backbone(recipe):
@@ -100,6 +104,8 @@ def check_model(model, recipe, plan, replicas=1):
         check_endpoints(exported, recipe.bench.endpoints)
     if plan.total and not model.trains:
         raise InputError(f"{recipe.pretext} is a baseline and is not trained; leave epochs at 0")
+    nothing = "trains nothing; raise --epochs or --max-steps, or take the pretext random, whose network is untrained"
+    require(plan.total or not model.trains, f"{recipe.pretext} for 0 steps {nothing}")
     size = EvalView.of(recipe).size
     check_input(exported, NetworkInput.of(recipe), size)
     NetworkInput.of_training(recipe).side(size)  # of images for BatchNorm, also where probes see them undivided

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import tempfile
-import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +15,6 @@ from revisit_ssl.runs.files import discard, put_in_place
 from revisit_ssl.runs.identity import differing
 
 _NAME = re.compile(r"step-(\d{9,})\.npz")
-
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, tf.errors.OpError)
-
 
 def save_checkpoint(folder, model, step, *, about=None, keep=2, write=True):
     """Writes ``folder``/step-000000123.npz and removes all but the newest ``keep``.
@@ -82,7 +78,7 @@ def load_checkpoint(path, model, trained=None, *, but=()):
         with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = [stored[f"{i:05d}"] for i in range(sum(name.isdigit() for name in stored.files))]
             step = int(stored["step"])
-    except UNREADABLE as error:
+    except Exception as error:  # zip, zlib and NumPy each have errors of their own for a damaged file
         raise damaged(path, error) from None
     named = _NAME.fullmatch(os.path.basename(str(path)))
     other = "it was renamed or copied: delete it and --resume from the one before"
@@ -110,7 +106,7 @@ def read_about(path):
     try:
         with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
             return json.loads(str(stored["about"])) if "about" in stored.files else {}
-    except UNREADABLE as error:
+    except Exception as error:  # zip, zlib and NumPy each have errors of their own for a damaged file
         raise damaged(path, error) from None
 
 

@@ -4,9 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 
-import tensorflow as tf
-
-from revisit_ssl.errors import InputError
+from revisit_ssl.runs.damage import read_or_set_aside
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.progress import LOG, LOOKS, read_log
 
@@ -20,6 +18,7 @@ class History:
     Attributes:
         steps: of the newest checkpoint; None where there is none.
         score: {"loss": nats, "accuracy": in [0, 1], ...} of the pretext on validation images; {} without.
+        score_images: how many of them; None where that is not known.
         looks: [{column: number}], one row for each look of the monitor; see ``monitor.Monitor``.
         log: [{column: number}], one row for each window of steps; see ``progress.Log``.
     """
@@ -28,35 +27,29 @@ class History:
     score: dict
     looks: list
     log: list
+    score_images: int | None = None
 
 
 def read_history(workdir):
-    """The History of the run in ``workdir``; empty where there is no run.
-
-    Raises:
-        InputError: pretext.json is damaged.
-    """
+    """The History of the run in ``workdir``; empty where there is no run. What is damaged is set aside."""
     workdir = str(workdir)
     checkpoints = list_checkpoints(os.path.join(workdir, "checkpoints"))
+    score = read_score(os.path.join(workdir, SCORE))
+    images = score.pop("images", None)  # may be anything in a damaged file
     return History(
         steps=step_of(checkpoints[-1]) if checkpoints else None,
-        score=read_score(os.path.join(workdir, SCORE)),
+        score=score,
+        score_images=images,
         looks=read_log(os.path.join(workdir, LOOKS)),
         log=read_log(os.path.join(workdir, LOG)),
     )
 
 
 def read_score(path):
-    """{name: number} of a pretext.json, without the "val_" of its names; {} where there is none.
+    """{name: number} of a pretext.json, without the "val_" of its names; {} where there is none, or a damaged one,
+    which is set aside."""
 
-    Raises:
-        InputError: it is damaged.
-    """
-    if not tf.io.gfile.exists(path):
-        return {}
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
+    def parse(text):
         return {name.removeprefix("val_"): float(value) for name, value in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a score ({error}); remove it, or train anew in another --workdir") from None
+
+    return read_or_set_aside(path, parse, {})

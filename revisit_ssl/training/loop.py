@@ -13,6 +13,7 @@ import tensorflow as tf
 from revisit_ssl.data import train_batches
 from revisit_ssl.distribute import gather_workers, of_workers
 from revisit_ssl.errors import Interrupted, TrainingDiverged
+from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
@@ -28,12 +29,29 @@ def train(model, recipe, source, plan, start, strategy, callbacks):
         strategy: tf.distribute.Strategy.
         callbacks: [keras.callbacks.Callback].
     """
-    options = {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
     for first, steps, epochs in segments(start, plan):
-        batches = distributed_batches(source, strategy, first, options)
+        batches = distributed_batches(source, strategy, first, batch_options(model, recipe))
         epoch = first // plan.per_epoch
         length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
         model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **length)
+    average_statistics(model)
+
+
+def trace(model, recipe, source, start, strategy):
+    """Traces the training step, so that whatever it refuses is refused before anything is written; ``train`` takes the
+    trace over. Arguments as of ``train``."""
+    batches = distributed_batches(source, strategy, start, batch_options(model, recipe))
+    model.make_train_function()
+    if not model.run_eagerly:
+        # Only what the batches look like: an iterator would begin to read images.
+        alone = isinstance(batches, tf.data.Dataset)
+        looks = tf.data.IteratorSpec(batches.element_spec) if alone else iter(batches)
+        model.train_function.get_concrete_function(looks)
+
+
+def batch_options(model, recipe):
+    """What ``data.train_batches`` takes of a recipe and its pretext."""
+    return {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
 
 
 def segments(start, plan):
@@ -102,6 +120,7 @@ class Keeper(keras.callbacks.Callback):
             self.diverged(f"loss is {float(logs['loss'])}")
         if not save:
             return
+        average_statistics(self.pretext)
         self.log.flush()
         about = {"recipe": self.trained, "log": self.log.open_window()}
         path = save_checkpoint(self.folder, self.pretext, self.step, about=about, write=self.write)

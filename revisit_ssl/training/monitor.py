@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 
 import keras
@@ -10,12 +11,15 @@ import numpy as np
 from revisit_ssl.data import EvalView, open_source
 from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError
+from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.features.checks import check_labels
 from revisit_ssl.features.collapse import effective_rank, feature_std
 from revisit_ssl.features.extract import FeatureSpec, extract_features
 from revisit_ssl.features.neighbours import class_scores
 from revisit_ssl.features.representation import NetworkInput
+from revisit_ssl.recipe import ProbeOptions
 from revisit_ssl.runs.files import write_atomically
+from revisit_ssl.runs.intervals import within
 from revisit_ssl.training.progress import LOOKS, read_log
 
 GALLERY, QUERIES, NEIGHBOURS = 2000, 1000, 200
@@ -28,7 +32,7 @@ def parse_monitor(text):
         return None
     kind, _, every = str(text).partition(":")
     split = {"knn": "val", "knn_test": "test"}.get(kind)
-    if split is None or not every.isdigit() or int(every) < 1:
+    if split is None or not re.fullmatch("[1-9][0-9]{0,8}", every):
         raise InputError(
             f"monitor {text!r} is not known; expected knn:N or knn_test:N, N epochs between two looks, such as knn:1"
         )
@@ -42,7 +46,11 @@ def watched_endpoint(recipe):
 
 def knn_temperature(recipe):
     """The one of the recipe's knn probe where it has one, else of its instance loss as in CLD's scripts, else 0.1."""
-    return getattr(recipe.probes.get("knn", recipe.task), "temperature", 0.1)
+    probe, own = recipe.probes.get("knn"), getattr(recipe.task, "temperature", 0.1)
+    if isinstance(probe, ProbeOptions):
+        return probe.settled(recipe.task).temperature
+    given = (probe or {}).get("temperature")  # a recipe that was read without the probes has plain values
+    return own if given is None else given
 
 
 class Monitor(keras.callbacks.Callback):
@@ -78,6 +86,7 @@ class Monitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         step = int(to_numpy(self.model.optimizer.iterations))
         if (epoch + 1) % self.every == 0 or step == self.last:
+            average_statistics(self.model)  # what is looked at is what would be saved now
             self.note(step, epoch + 1)
 
     def catch_up(self, step):
@@ -89,13 +98,15 @@ class Monitor(keras.callbacks.Callback):
 
     def note(self, step, epoch):
         """One more row of monitor.csv."""
-        row = {"step": step, "epoch": epoch} | self.look()
+        row = {"step": step, "epoch": epoch} | self.look() | {"images": self.sources[1].num_examples}
         if not is_chief():
             return
         rows = [r for r in read_log(self.path) if r["step"] < row["step"]] + [row]
         lines = [",".join(row)] + [",".join(f"{r.get(k, float('nan')):.6g}" for k in row) for r in rows]
         write_atomically(self.path, "\n".join(lines) + "\n")
-        print("\nmonitor " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), file=sys.stderr)
+        known = {k: f" [{within((v,), row['images'])}]" for k, v in row.items() if k.endswith("top1")}
+        seen = "  ".join(f"{k} {v:.3f}{known.get(k, '')}" for k, v in row.items() if k not in ("step", "images"))
+        print(f"\nmonitor {seen}  on {row['images']:,} images", file=sys.stderr)
         if row["effective_rank"] < 2 or row["feature_std_ratio"] < 0.1:
             print(
                 f"warning: features have collapsed at epoch {epoch} (effective rank {row['effective_rank']:.1f}, "

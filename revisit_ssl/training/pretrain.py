@@ -8,15 +8,17 @@ import sys
 import keras
 import tensorflow as tf
 
-from revisit_ssl.backbones import load_backbone
+from revisit_ssl.backbones import expects, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source
 from revisit_ssl.distribute import agree, get_strategy, is_chief, use_xla
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
+from revisit_ssl.features.representation import expects_of
 from revisit_ssl.recipe import to_json
 from revisit_ssl.runs.environment import check_environment, note_environment
 from revisit_ssl.runs.files import discard, put_in_place, write_atomically
 from revisit_ssl.runs.identity import recipe_id, trained_values
+from revisit_ssl.runs.telling import Bar, tell
 from revisit_ssl.training.build import (
     build_pretext,
     check_devices,
@@ -30,7 +32,8 @@ from revisit_ssl.training.build import (
 )
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.training.history import SCORE
-from revisit_ssl.training.loop import Keeper, stop_signals, train
+from revisit_ssl.training.images import check_images, note_images
+from revisit_ssl.training.loop import Keeper, stop_signals, trace, train
 from revisit_ssl.training.monitor import Monitor, parse_monitor
 from revisit_ssl.training.progress import Log
 from revisit_ssl.training.workdir import BACKBONE, RECIPE, as_held, check_workdir, reopen, writing
@@ -50,14 +53,15 @@ def pretrain(
     save_every=200,
     monitor=None,
     quiet=False,
+    begins=None,
 ):
     """Trains the recipe's pretext and returns its backbone.
 
     Args:
         recipe: Recipe.
-        workdir: folder (or gs:// address) for recipe.json, environment.json, log.csv, tensorboard/, checkpoints/ and
-            backbone.keras. One workdir holds one recipe, and one run at a time writes there; of several workers the
-            first one, and all of them have to see it.
+        workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/,
+            checkpoints/ and backbone.keras. One workdir holds one recipe, and one run at a time writes there; of
+            several workers the first one, and all of them have to see it.
         strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
         data_dir: where TFDS data sets lie.
         resume: go on from the newest checkpoint, or return at once what a finished run left; a run that was meant to
@@ -65,19 +69,21 @@ def pretrain(
         xla: compile the step with XLA; None decides by the device.
         save_every: steps between checkpoints.
         monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
-        quiet: no progress bar.
+        quiet: say nothing of what is going on.
+        begins: called once all is checked that can be, before anything is written.
 
     Returns:
         Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
-        backbone.keras.
+        backbone.keras; ``expects`` says what images it takes, and ``represent`` makes that of photographs.
 
     Raises:
-        InputError: see the message: another recipe in the workdir, missing data, devices or checkpoints.
+        InputError: see the message: another recipe in the workdir, other images, missing data, devices or checkpoints.
         TrainingDiverged: NaN or infinity.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     workdir = str(workdir)
-    watched = parse_monitor(monitor)
+    watched = [parse_monitor(monitor)] if monitor is not None else []
+    begins, quiet = begins or (lambda: None), quiet or not is_chief()
     if save_every < 1:
         raise InputError(f"save_every {save_every} must be at least 1 step")
     strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -91,35 +97,55 @@ def pretrain(
 
         state, source, plan = agree(strategy, begin)
         if state == "trained":
-            return freeze(load_backbone(os.path.join(workdir, BACKBONE)))
+            backbone = load_backbone(os.path.join(workdir, BACKBONE))
+            begins()
+            return freeze(backbone)
+        tell(f"building {recipe.backbone}, width {recipe.width}, for {recipe.pretext}", quiet)
         with strategy.scope():
             model = build_pretext(recipe, source)
             if plan.total:
                 compile_pretext(model, recipe, plan, xla)
         exported = model.exported
-        start, window = agree(strategy, lambda: checked(model, recipe, workdir, state, source, plan))
+
+        def look_ahead():
+            places = {"workdir": workdir, "data_dir": data_dir, "plan": plan}
+            looks = [Monitor(exported, recipe, n, split=part, **places) for part, n in watched if plan.total]
+            done, facts = checked(model, recipe, workdir, state, source, plan)
+            return (*done, looks), facts
+
+        tell(f"tracing the training step{', for XLA' if xla else ''}, which takes a while", quiet)
+        start, window, looks = agree(strategy, look_ahead)
+        begins()
         if is_chief():  # nothing is written before all that can be checked is checked
             say_what_runs(recipe, workdir, state, replicas=strategy.num_replicas_in_sync, resumed=start > 0)
-        if plan.total:
-            log = Log(workdir, recipe, plan, start=start, window=window, write=is_chief(), quiet=quiet)
-            callbacks = [*model.callbacks(source), log]
-            if watched:
-                split, every = watched
-                callbacks.append(Monitor(exported, recipe, every, workdir, data_dir, split=split, plan=plan))
-                callbacks[-1].catch_up(start)
+            note_images(workdir, source)
+        for look in looks:
+            look.catch_up(start)
         if start < plan.total:
+            told = {"write": is_chief(), "quiet": quiet, "rows": model.rows_per_image}
+            log = Log(workdir, recipe, plan, start=start, window=window, **told)
+            tell(f"training from step {start:,}", quiet)
             with stop_signals() as stop, log.kept():
                 steps, trained = {"start": start, "last": plan.total, "save_every": save_every}, trained_values(recipe)
                 keeper = Keeper(model, workdir, steps, log=log, trained=trained, write=is_chief(), stop=stop)
-                train(model, recipe, source, plan, start, strategy, [*callbacks, keeper])
-        score = pretext_score(model, recipe, data_dir) if plan.total else {}
-        if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
-            reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
-        if is_chief():
-            if score:
-                write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
-            export_backbone(exported, os.path.join(workdir, BACKBONE))
-        return freeze(exported)
+                callbacks = [*model.callbacks(source), log, *looks, keeper]
+                train(model, recipe, source, plan, start, strategy, callbacks)
+        return finish(model, exported, recipe, workdir, source, plan, data_dir, quiet)
+
+
+def finish(model, exported, recipe, workdir, source, plan, data_dir, quiet):
+    """The network as it is saved, after its statistics were taken anew and its pretext scored; writes both."""
+    if 0 < plan.total < REESTIMATE_BELOW and recipe.norm != "none":
+        count = min(REESTIMATE_IMAGES, source.num_examples)
+        tell(f"BatchNorm statistics of the last weights, on {count:,} images", quiet)
+        reestimate_batch_norm(exported, evaluation_images(recipe, source, REESTIMATE_IMAGES))
+    score = pretext_score(model, recipe, data_dir, quiet=quiet) if plan.total else {}  # of the network as it is saved
+    known = expects_of(recipe)
+    if is_chief():
+        if score:
+            write_atomically(os.path.join(workdir, SCORE), json.dumps(score) + "\n")
+        export_backbone(exported, os.path.join(workdir, BACKBONE), known)
+    return expects.tell(freeze(exported), known)
 
 
 def opened(recipe, workdir, data_dir, resume):
@@ -139,6 +165,8 @@ def opened(recipe, workdir, data_dir, resume):
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     source = open_pretraining(recipe, data_dir)
+    if resume:
+        check_images(workdir, source)
     plan = plan_steps(recipe, source)
     return (state, source, plan), facts | {"the images": source.num_examples, "the steps": plan.total}
 
@@ -151,6 +179,8 @@ def checked(model, recipe, workdir, state, source, plan):
     start, window = restore(model, workdir, recipe) if state != "new" and plan.total else (0, {})
     if start and is_chief():
         check_environment(workdir, replicas, recipe.deterministic)
+    if start < plan.total:
+        trace(model, recipe, source, start, model.distribute_strategy)
     return (start, window), {"the step to go on from": start}
 
 
@@ -162,19 +192,20 @@ def say_what_runs(recipe, workdir, state, *, replicas, resumed):
     note_environment(workdir, replicas, resumed=resumed)
 
 
-def export_backbone(backbone, path):
-    """Writes backbone.keras, all or nothing."""
+def export_backbone(backbone, path, known=None):
+    """Writes backbone.keras, all or nothing; ``known``: the backbones.Expects that it is to hold."""
     partial = path.removesuffix(".keras") + ".partial.keras"
     try:
-        backbone.save(partial)
+        expects.save(backbone, partial, known)
         put_in_place(partial, path)
     except (OSError, tf.errors.OpError) as error:
         discard(partial)
         raise InputError(f"cannot write {path} ({reason(error)}); free some space, then --resume") from None
 
 
-def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
-    """{"val_loss", "val_accuracy", ...} of the pretext on ``count`` validation images; {} where it cannot be measured.
+def pretext_score(model, recipe, data_dir, count=2048, batch_size=32, quiet=True):
+    """{"val_loss", "val_accuracy", …, "val_images": how many} of the pretext on ``count`` validation images, all where
+    there are fewer; {} where it cannot be measured.
 
     The view is the pretext's own (``score_view``), else the one of the probes.
     """
@@ -188,8 +219,12 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32):
     view = model.score_view(EvalView.of(recipe))
     step = tf.function(model.test_step, autograph=False, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
+    tell(f"the pretext's own score on {source.num_examples:,} validation images", quiet)
+    bar, done = Bar("images", source.num_examples, quiet), 0
     for batch in eval_batches(source, batch_size, view=view):
         model.reset_metrics()
         for name, value in step(batch).items():  # the last batch may be smaller: each counts by its rows
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch["image"]) / source.num_examples
-    return {f"val_{name}": round(value, 6) for name, value in totals.items()}
+        done += len(batch["image"])
+        bar(done)
+    return {f"val_{name}": round(value, 6) for name, value in totals.items()} | {"val_images": source.num_examples}

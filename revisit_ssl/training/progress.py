@@ -1,6 +1,7 @@
 """What a run says while it trains: a progress line, log.csv, TensorBoard."""
 
 import contextlib
+import contextvars
 import csv
 import io
 import os
@@ -12,9 +13,29 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError
+from revisit_ssl.runs.damage import set_aside
 from revisit_ssl.runs.files import write_atomically
+from revisit_ssl.runs.telling import clock, tell
 
 LOG, LOOKS = "log.csv", "monitor.csv"  # in a run's folder
+
+
+_AFTERWARDS = contextvars.ContextVar("afterwards", default=None)
+
+
+@contextlib.contextmanager
+def followed_by(seconds):
+    """While it lasts, training counts what comes after it as time that is left: only its caller knows of that.
+
+    Args:
+        seconds: function of (seconds to the end of the first step, seconds of the network's forward pass for one row,
+            the network that will be exported).
+    """
+    token = _AFTERWARDS.set(seconds)
+    try:
+        yield
+    finally:
+        _AFTERWARDS.reset(token)
 
 
 class Log(keras.callbacks.Callback):
@@ -30,20 +51,23 @@ class Log(keras.callbacks.Callback):
         window: ``open_window`` of that time, or {}.
         write: whether this process writes files.
         quiet: no line on the terminal.
+        rows: of the network's batch that one image makes.
     """
 
-    def __init__(self, workdir, recipe, plan, *, start, window, write, quiet):
+    def __init__(self, workdir, recipe, plan, *, start, window, write, quiet, rows=1):
         super().__init__()
         self.path = os.path.join(workdir, LOG)
         self.plan = plan
         self.batch_size = recipe.batch_size
+        self.rows_per_image = rows
+        self.afterwards = _AFTERWARDS.get()
         self.every = max(1, min(plan.total // 200, 100))
         self.step = start
         self.write = write
         self.quiet = quiet or not write
         self.rows = [row for row in read_log(self.path) if row["step"] <= start]
         self.board = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard")) if write else None
-        self.begun = self.mark = time.perf_counter()
+        self.begun = self.mark = self.steady = time.perf_counter()
         self.first = self.mark_step = start
         self.shown = self.flushed = 0.0
         self.sums, self.summed = window.get("sums", {}), window.get("steps", 0)  # of the open window
@@ -54,6 +78,8 @@ class Log(keras.callbacks.Callback):
         self.since, self.means = self.since + 1, logs
         if self.step == self.first + 1:  # the first step traces and compiles: no measure of speed
             self.mark, self.mark_step = time.perf_counter(), self.step
+            self.steady = self.mark
+            tell(f"first step after {self.steady - self.begun:.0f} s; {self.plan.total:,} in all", self.quiet)
         if self.step % self.every == 0 or self.step == self.plan.total:
             self.window()
 
@@ -97,14 +123,25 @@ class Log(keras.callbacks.Callback):
         self.shown = now
         if last or now - self.flushed > 15:  # it waits for the disk
             self.flush()
-        left = (self.plan.total - self.step) * self.batch_size / max(row["images_per_second"], 1e-9)
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
         line = (
             f"step {self.step}/{self.plan.total}  epoch {row['epoch']:.1f}  {numbers}  "
-            f"{row['images_per_second']:.0f} images/s  {'' if last else f'{clock(left)} left'}"
+            f"{row['images_per_second']:.0f} images/s  {self.left(now)}"
         )
         end = "\n" if last or not terminal else ""
         print(f"\r{line:<100}" if terminal else line, end=end, file=sys.stderr, flush=True)
+
+    def left(self, now):
+        """How long the run goes on, what follows the training included where it is known: 12:34 left. By the mean over
+        all steps so far, which one slow window moves little."""
+        step = (now - self.steady) / max(self.step - self.first - 1, 1)
+        training = (self.plan.total - self.step) * step
+        if self.afterwards is None:
+            return f"{clock(training)} left of training" if training else ""
+        # A step's forward pass is about a third of it.
+        row = step / (3 * self.batch_size * self.rows_per_image)
+        after = self.afterwards(self.steady - self.begun, row, self.model.exported)
+        return f"{clock(training + after)} left"
 
     def flush(self):
         """Writes log.csv."""
@@ -130,16 +167,26 @@ class Log(keras.callbacks.Callback):
 
 
 def read_log(path):
-    """[{column: number}] of a log.csv; [] where there is none."""
+    """[{column: number}] of a log.csv or monitor.csv; [] where there is none.
+
+    Of a damaged one the rows that are whole, which then are the file; as it was it is set aside.
+    """
     if not tf.io.gfile.exists(path):
         return []
-    with tf.io.gfile.GFile(path) as file:
-        rows = list(csv.DictReader(io.StringIO(file.read())))
-    return [{k: int(v) if k == "step" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
-
-
-def clock(seconds):
-    """1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    with tf.io.gfile.GFile(path, "rb") as file:
+        header, *lines = file.read().decode(errors="replace").splitlines() or [""]
+    names, rows, kept = header.split(","), [], []
+    for line in lines:
+        values = line.split(",")
+        try:
+            row = {k: int(v) if k == "step" else float(v) for k, v in zip(names, values, strict=True) if v}
+        except ValueError:
+            continue
+        if {"step", "epoch"} <= set(row):
+            rows.append(row)
+            kept.append(line)
+    if len(kept) < len(lines) or not {"step", "epoch"} <= set(names):
+        damage = f"{len(lines) - len(kept)} of {len(lines)} rows cannot be read"
+        if set_aside(path, damage) and kept:
+            write_atomically(path, "\n".join([header, *kept]) + "\n")
+    return rows

@@ -12,10 +12,11 @@ from revisit_ssl.distribute import is_chief
 from revisit_ssl.errors import InputError, require
 from revisit_ssl.pretext import find_options, find_pretext
 from revisit_ssl.recipe import Recipe
+from revisit_ssl.runs.damage import read_json
 from revisit_ssl.runs.files import discard, only_here, remove_left_overs, write_atomically
 from revisit_ssl.runs.identity import differing
 from revisit_ssl.runs.old_recipe import upgrade
-from revisit_ssl.runs.results import provenance, read_results
+from revisit_ssl.runs.results import provenance, results_of_run
 from revisit_ssl.training.checkpoints import list_checkpoints, step_of
 from revisit_ssl.values import build
 
@@ -74,7 +75,9 @@ def from_json(text, path="this text", kinds=None):
         probes = values.get("probes", {}).items()
         values["probes"] = {name: build(kinds[name], own) if name in (kinds or {}) else own for name, own in probes}
         return build(Recipe, values)
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"{path} is not a recipe ({what}); restore it, or start anew") from None
 
@@ -221,10 +224,8 @@ def run_state(recipe, workdir, *, untrained=True):
 
 def _probed(recipe, workdir, untrained):
     """Whether the marker and, in case someone has deleted those, the rows are there."""
-    try:
-        with tf.io.gfile.GFile(os.path.join(workdir, FINISHED)) as file:
-            marker = json.load(file)
-    except (json.JSONDecodeError, tf.errors.OpError):
+    marker = read_json(os.path.join(workdir, FINISHED))
+    if not marker:
         return False
     trains = find_pretext(recipe.pretext).trains
     needed = {"pretrained"} if trains else set()
@@ -234,5 +235,4 @@ def _probed(recipe, workdir, untrained):
             return False
     if not recipe.probes:
         return True
-    path = os.path.join(workdir, "results.jsonl")
-    return tf.io.gfile.exists(path) and needed <= {r.weights for r in read_results(path)}
+    return needed <= {r.weights for r in results_of_run(os.path.join(workdir, "results.jsonl"))}

@@ -7,7 +7,15 @@ import tensorflow as tf
 from revisit_ssl.errors import InputError, check_choice
 from revisit_ssl.views.boxes import inception_boxes, random_boxes, random_resized_boxes
 from revisit_ssl.views.pixels import to_float
-from revisit_ssl.views.resample import check_fit, resample, resize, shorter_side_size, slice_boxes, static_shape
+from revisit_ssl.views.resample import (
+    FILTERS,
+    check_fit,
+    resample,
+    resize,
+    shorter_side_size,
+    slice_boxes,
+    static_shape,
+)
 
 METHODS = ("resized", "inception", "center", "random")
 
@@ -27,6 +35,7 @@ class CropSpec:
         ratio: smallest and largest width / height of the box ("resized", "inception").
         resize_to: the image is first resized to this side in both directions, aspect ratio ignored; None: not at all.
         keep_ratio: ``resize_to`` is the length of the shorter side and the aspect ratio is kept.
+        kernel: one of ``resample.FILTERS``, for every change of size.
     """
 
     size: int
@@ -36,6 +45,7 @@ class CropSpec:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     resize_to: int | None = None
     keep_ratio: bool = False
+    kernel: str = "bilinear"
 
     def resized(self, height, width):
         """(height, width) in pixels of the image that is cropped; ints or integer scalar tensors, as given."""
@@ -47,6 +57,7 @@ class CropSpec:
 
     def __post_init__(self):
         check_choice("crop method", self.method, METHODS)
+        check_choice("resampling kernel", self.kernel, FILTERS)
         if self.size < 1 or self.count < 1:
             raise InputError(f"Crop size and count are at least 1; got size={self.size}, count={self.count}.")
         _check_range("scale", self.scale, high=1.0)
@@ -83,10 +94,10 @@ def cut(images, spec, seed):
     if spec.method in ("center", "random"):
         # Resizing and then cutting whole pixels is sampling the original on a shifted grid: one pass does both.
         scale = tf.constant([height, width] * 2, tf.float32) / tf.constant(spec.resized(height, width) * 2, tf.float32)
-        return resample(images, tf.cast(boxes, tf.float32) * scale, size, clamp_to_box=False)
+        return resample(images, tf.cast(boxes, tf.float32) * scale, size, kernel=spec.kernel, clamp_to_box=False)
     if spec.resize_to is not None:
-        images = resize(images, spec.resized(height, width))
-    return resample(images, boxes, size)
+        images = resize(images, spec.resized(height, width), kernel=spec.kernel)
+    return resample(images, boxes, size, kernel=spec.kernel)
 
 
 def sample_boxes(spec, height, width, seed):

@@ -1,5 +1,9 @@
 """Cutting and resizing: one resampler made of two matrix products, and cuts that keep the pixels as they are.
 
+Filters differ where an image shrinks. Pillow, and so torchvision, widens its triangle by the factor ("antialias"), so
+that every pixel counts; TensorFlow's resize looks at the four nearest pixels whatever the factor ("bilinear"), which
+leaves a shrunk picture sharper, with aliases. Where nothing shrinks the filters agree.
+
 Cutting and scaling is linear in the image and separable, so it is written as ``rows @ image @ columns`` with one
 interpolation matrix per box and axis: any box in any batch has the same static shapes and compiles under XLA, where
 ``tf.image.crop_and_resize`` does not. On Ampere and later GPUs TensorFlow lets the products run in TF32 (10 bits of
@@ -12,6 +16,7 @@ import tensorflow as tf
 from revisit_ssl.errors import InputError, check_choice
 
 KERNELS = ("bilinear", "antialias", "area", "legacy")
+FILTERS = KERNELS[:3]  # those that a recipe may ask for
 
 
 def resample(images, boxes, size, *, kernel="bilinear", clamp_to_box=True):
@@ -23,11 +28,13 @@ def resample(images, boxes, size, *, kernel="bilinear", clamp_to_box=True):
         size: (height, width) of the output.
         kernel: "bilinear": between the four nearest pixels (``tf.image.resize``);
             "antialias": a triangle as wide as the shrinking demands (Pillow, ``tf.image.resize(antialias=True)``);
-            "area": mean over the area that an output pixel covers (``tf.image.resize(method="area")``);
+            "area": mean over the area that an output pixel covers (``tf.image.resize(method="area")``), bilinear for a
+            box of which a side is enlarged;
             "legacy": bilinear as TF1 sampled it, pixel i at i * scale without half-pixel centres (old checkpoints and
             goldens only: it is not symmetric under rotation, a shortcut for a rotation pretext).
-        clamp_to_box: True: the box is cut first, so nothing outside of it is seen. False ("bilinear" only): samples
-            near its edge mix with the image around it, as when the whole image is resized first and cut afterwards.
+        clamp_to_box: True: the box is cut first, so nothing outside of it is seen, as torchvision does. False: samples
+            near its edge mix with the image around it, as when the whole image is resized first and cut afterwards
+            (Pillow's ``resize(box=...)``).
 
     Returns:
         float32 [B, n, height, width, C] in the range of the input.
@@ -36,8 +43,18 @@ def resample(images, boxes, size, *, kernel="bilinear", clamp_to_box=True):
     images = tf.cast(images, tf.float32)
     boxes = tf.cast(boxes, tf.float32)
     height, width = images.shape[1:3]
-    rows = _interpolation(boxes[..., 0], boxes[..., 2], height, size[0], kernel, clamp_to_box)  # [B, n, h, H]
-    columns = _interpolation(boxes[..., 1], boxes[..., 3], width, size[1], kernel, clamp_to_box)  # [B, n, w, W]
+
+    def weights(kernel):
+        rows = _interpolation(boxes[..., 0], boxes[..., 2], height, size[0], kernel, clamp_to_box)  # [B, n, h, H]
+        return rows, _interpolation(boxes[..., 1], boxes[..., 3], width, size[1], kernel, clamp_to_box)  # [B, n, w, W]
+
+    rows, columns = weights(kernel)
+    if kernel == "area":
+        # Deviation: the official code of Revisiting enlarges by area too, which only repeats pixels.
+        shrunk = tf.reduce_all(boxes[..., 2:] >= tf.constant(size, tf.float32), axis=-1)[..., None, None]
+        rows, columns = (
+            tf.where(shrunk, *pair) for pair in zip((rows, columns), weights("bilinear"), strict=True)
+        )
     return tf.einsum("bnjw,bniwc->bnijc", columns, tf.einsum("bnih,bhwc->bniwc", rows, images))
 
 
@@ -69,6 +86,27 @@ def resize(images, size, *, kernel="bilinear"):
     batch, height, width = static_shape(images)
     boxes = tf.broadcast_to(tf.constant([0, 0, height, width]), [batch, 1, 4])
     return resample(images, boxes, size, kernel=kernel)[:, 0]
+
+
+def resize_on_host(images, size, *, kernel="bilinear"):
+    """``resize`` by the kernels of ``tf.image``, for images whose size is known at run time alone; no XLA, no GPU.
+
+    Args:
+        images: [..., H, W, C], one image or a batch, any real dtype.
+        size: (height, width) of the output, ints or integer scalar tensors.
+        kernel: one of FILTERS, as in ``resample``.
+
+    Returns:
+        float32 [..., *size, C], same range; an image that has that size already may come back as it is.
+    """
+    check_choice("resampling kernel", kernel, FILTERS)
+    if kernel != "area":
+        return tf.image.resize(images, size, antialias=kernel == "antialias")
+    return tf.cond(
+        tf.reduce_all(tf.stack(size) <= tf.shape(images)[-3:-1]),
+        lambda: tf.image.resize(images, size, method="area"),
+        lambda: tf.image.resize(images, size),
+    )
 
 
 def resize_shorter_side(images, side, *, kernel="bilinear"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.data import DATASETS, SPLITS, TfdsSet, folders, open_source, tfds_reading
+from revisit_ssl.data import DATASETS, SPLITS, TfdsSet, looking, open_source, tfds_reading
 from revisit_ssl.errors import InputError
 
 
@@ -181,45 +181,6 @@ def jpegs(*names, sides=(24, 32)):
     return {name: sides for name in names}
 
 
-def test_labelled_folder_without_splits(make_folder):
-    root = make_folder(jpegs(*(f"{c}/{i:02}.jpg" for c in ("b", "a") for i in range(20))))
-    found = {s: open_source(f"folder:{root}", s) for s in SPLITS}
-    sizes = {s: source.num_examples for s, source in found.items()}
-    assert sizes == {"train": 32, "val": 4, "trainval": 36, "test": 4}
-    paths = [set(found[s].paths.numpy()) for s in ("train", "val", "test")]
-    assert len(set.union(*paths)) == 40
-    for source in found.values():
-        assert source.kind == "files" and source.class_names == ("a", "b")
-        for path, label in zip(source.paths.numpy(), source.labels, strict=True):
-            assert os.path.basename(os.path.dirname(path)).decode() == "ab"[label]
-        assert np.bincount(source.labels).min() == source.num_examples // 2
-
-
-def test_train_and_val_folders(make_folder):
-    """As for ImageNet, val tests and the validation images are held out of train."""
-    files = [f"train/{c}/{i:02}.png" for c in "ab" for i in range(10)] + [
-        f"val/{c}/{i}.png" for c in "ab" for i in range(3)
-    ]
-    root = make_folder(jpegs(*files))
-    sizes = {s: open_source(f"folder:{root}", s).num_examples for s in SPLITS}
-    assert sizes == {"train": 18, "val": 2, "trainval": 20, "test": 6}
-
-
-def test_three_split_folders(make_folder):
-    root = make_folder(
-        jpegs(*(f"{s}/{c}/{i}.png" for s, n in (("train", 5), ("val", 3), ("test", 2)) for c in "ab" for i in range(n)))
-    )
-    sizes = {s: open_source(f"folder:{root}", s).num_examples for s in SPLITS}
-    assert sizes == {"train": 10, "val": 6, "trainval": 16, "test": 4}
-
-
-@pytest.mark.parametrize("pattern", ["{:02}.jpg", "one/{:02}.jpg", "train/{:02}.jpg"])
-def test_unlabelled_folders(make_folder, pattern):
-    root = make_folder(jpegs(*(pattern.format(i) for i in range(20))))
-    source = open_source(f"folder:{root}", "train")
-    assert source.num_examples == 16 and source.labels is None and source.num_classes is None
-
-
 def test_same_split_in_every_run_and_fingerprint_follows_the_files(make_folder):
     root = make_folder(jpegs(*(f"{i:02}.jpg" for i in range(30))))
     first, second = (open_source(f"folder:{root}", "train", seed=seed) for seed in (0, 7))
@@ -232,7 +193,7 @@ def test_same_split_in_every_run_and_fingerprint_follows_the_files(make_folder):
 
 @pytest.mark.parametrize("check_all", [5000, 0])
 def test_broken_files_are_skipped_and_counted(make_folder, monkeypatch, capfd, check_all):
-    monkeypatch.setattr(folders, "CHECK_ALL", check_all)  # 0: as in large folders
+    monkeypatch.setattr(looking, "CHECK_ALL", check_all)  # 0: as in large folders
     root = make_folder(jpegs(*(f"{i:02}.{kind}" for i in range(20) for kind in ("jpg", "png"))))
     (root / "00.jpg").write_bytes((root / "00.jpg").read_bytes()[:300])
     (root / "01.png").write_bytes((root / "01.png").read_bytes()[:300])
@@ -283,22 +244,6 @@ def test_wrong_names(tmp_path, toy_dir):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no readable images"):
         open_source(f"folder:{tmp_path / 'empty'}", "train")
-
-
-def test_folder_too_small_or_with_foreign_classes(make_folder):
-    with pytest.raises(InputError, match="too few to hold out a val split"):
-        open_source(f"folder:{make_folder(jpegs('0.jpg'))}", "val")
-    files = [f"train/{c}/{i}.png" for c in "ab" for i in range(3)] + ["val/c/0.png"]
-    with pytest.raises(InputError, match="class 'c' .* not among the 2 classes of train"):
-        open_source(f"folder:{make_folder(jpegs(*files), 'foreign')}", "test")
-
-
-def test_damaged_records(toy_dir, tmp_path):
-    shutil.copytree(os.path.join(toy_dir, "toy_scenes"), tmp_path / "toy_scenes")
-    (path,) = (tmp_path / "toy_scenes").rglob("*-test.tfrecord-*")
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="damaged .* delete its folder"):
-        open_source("toy_scenes_tiny", "test", data_dir=str(tmp_path))
 
 
 def test_folder_that_cannot_be_written(tmp_path):

@@ -12,7 +12,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluation.evaluate import evaluate
 from revisit_ssl.evaluators import augment, tuning
 from revisit_ssl.evaluators import finetune as module
-from revisit_ssl.evaluators.bench import Bench
+from revisit_ssl.evaluators.bench import Bench, label_share
 from revisit_ssl.evaluators.finetune import Finetune
 from revisit_ssl.evaluators.tuning import Trained, Tuning
 from revisit_ssl.papers import PROTOCOLS, get_recipe
@@ -176,6 +176,34 @@ def test_settings_of_papers():
         assert obow.length(bench_of(linear_trunk(), fraction)) == epochs
         assert [share * epochs for share in obow.decay_at] == pytest.approx(drops)
     assert Finetune().chooses and Finetune().learning_rates == (0.001, 0.01, 0.1)
+
+
+def published_list(folder, images, classes=1000):
+    """A list such as SimCLR's 1percent.txt, of that many images."""
+    path = folder / "some.txt"
+    path.write_text("\n".join(f"n{i % classes:08d}_{i}.JPEG" for i in range(images)))
+    return f"imagenet_list:{path}"
+
+
+# What the labels come from, share of it that is drawn; share of ImageNet's labels, OBoW's epochs.
+SHARES = [
+    (lambda folder: "imagenet2012", 0.01, 0.01, 40), (lambda folder: "imagenet2012", 0.1, 0.1, 20),
+    (lambda folder: "imagenet2012_subset_1pct", None, 0.01, 40), (lambda folder: "imagenet2012_subset", None, 0.1, 20),
+    (lambda folder: "imagenet2012_subset", 0.1, 0.01, 40),
+    (lambda folder: published_list(folder, 12_811), None, 0.01, 40),
+    (lambda folder: published_list(folder, 128_116), None, 0.1, 20),
+    (lambda folder: published_list(folder, 1_000, classes=100), None, 1.0, 20),  # of other classes than ImageNet's
+    (lambda folder: "imagenet_lt", None, 1.0, 20), (lambda folder: "cifar10", 0.01, 0.01, 40),
+]
+
+
+@pytest.mark.parametrize(("dataset", "fraction", "share", "epochs"), SHARES)
+def test_few_labels_are_few_whatever_set_they_come_from(dataset, fraction, share, epochs, tmp_path):
+    """share = images / 1,281,167 to three digits, times the fraction that is drawn of them."""
+    spec = BenchSpec(dataset=dataset(tmp_path), fraction=fraction, endpoints=("pre_logits",))
+    recipe = Recipe(pretext="obow", bench=spec)
+    assert label_share(recipe) == share
+    assert PROTOCOLS["obow"]["finetune"].settled(recipe.task, share).epochs == epochs
 
 
 def test_from_a_recipe_to_a_line(tmp_path):

@@ -157,6 +157,7 @@ def test_training_sees_random_crops_and_evaluation_the_centre(monkeypatch):
         tf.config.run_functions_eagerly(False)
     spec, cut = crops[0]
     assert (spec.method, spec.size, spec.resize_to, spec.keep_ratio, spec.count) == ("random", 8, 12, True, 1)
+    assert spec.kernel == "area"
     corners = set()
     for crop in np.round(cut.numpy()[:, 0] * 255 / 20):
         top, left = crop[0, 0, :2]
@@ -180,7 +181,7 @@ def test_what_is_scored(monkeypatch, probe, view):
     fast = dataclasses.replace(probe, batch_size=16, schedule=(1, 1, 1))
     scores = measured(fast, trunk(), seen={"method": "squash", "resize": 9})
     assert set(views) == {view}
-    assert scores["block1"].hyperparameters["eval_view"] == dataclasses.asdict(view)
+    assert scores["block1"].hyperparameters["eval_view"] == view.told
 
 
 def test_a_network_of_patches_learns_from_their_mean(monkeypatch):
@@ -224,6 +225,32 @@ def test_learning_rate_as_it_is():
     assert plain.hyperparameters["lr_used"] == 1.25 and (plain.top1, plain.extra) == (scaled.top1, scaled.extra)
 
 
+def test_randaugment_changes_what_is_trained_on_and_not_what_is_scored(monkeypatch):
+    """Layers, magnitude and the step's own draws reach rand_augment; the crops come flipped and in [0, 1]."""
+    seen = []
+
+    def recorded(images, seed, *, layers, magnitude):
+        seen.append((images.shape.as_list(), layers, magnitude))
+        return 0.0 * images + 0.5
+
+    monkeypatch.setattr(heads, "rand_augment", recorded)
+    backbone = trunk()
+    probe = dataclasses.replace(PROBE, randaugment_layers=2, randaugment_magnitude=7.0)
+    found = Heads(probe, bench_of(backbone, endpoints=("pre_logits",)))
+    found.train(lambda epoch: None)
+    assert seen == [([16, 8, 8, 3], 2, 7.0)]  # traced once
+    kernels = found.variables["pre_logits"][0].numpy()[0]
+    moved = kernels - Heads(probe, bench_of(backbone, endpoints=("pre_logits",))).variables["pre_logits"][0].numpy()[0]
+    features = backbone(np.zeros((1, 8, 8, 3), "f4"), training=False)["pre_logits"].numpy()[0]
+    # Every gradient is an outer product with the one feature that was seen.
+    np.testing.assert_allclose(moved, np.outer(features, moved[0] / features[0]), rtol=1e-3, atol=1e-4)
+    plain = Heads(PROBE, bench_of(backbone, endpoints=("pre_logits",)))
+    plain.train(lambda epoch: None)
+    assert len(seen) == 1, "off unless it is asked for"
+    with pytest.raises(InputError, match="randaugment_magnitude 11 must lie in"):
+        LinearImages(randaugment_magnitude=11)
+
+
 def test_numbers_of_revisiting():
     probe = PROTOCOLS["revisiting"]["linear_images"]
     assert (probe.batch_size, probe.learning_rates, probe.rates(2048)) == (2048, (0.1,), [pytest.approx(0.8)])
@@ -238,6 +265,7 @@ def test_imagenet_settings_of_the_contrastive_papers():
         assert (probe.crop, probe.flip, probe.start) == ("resized", True, "normal")
     assert (moco.schedule, moco.factor, moco.scale) == ((60, 80, 100), 0.1, (0.08, 1.0))
     assert (infomin.schedule, infomin.factor, infomin.scale) == ((30, 40, 50, 60), 0.2, (0.2, 1.0))
+    assert (infomin.randaugment_layers, infomin.randaugment_magnitude, moco.randaugment_layers) == (2, 10.0, 0)
     kernel, bias = Heads(moco, bench_of(trunk(), endpoints=("block1",))).variables["block1"]
     assert kernel.numpy().std() == pytest.approx(0.01, rel=0.2) and not bias.numpy().any()
 

@@ -195,6 +195,34 @@ def test_mlp_penalty_is_without_half_and_per_kernel_in_the_papers_setting():
     np.testing.assert_allclose(kernels[1], untouched * (1 - 0.2 * 2 * 0.3), rtol=1e-5)
 
 
+# A field of the MLP probe, and the field of Descent (or its value) that it must become.
+REACHES = [
+    ({"batch_size": 24}, "batch_size", 24),
+    ({"epochs": 3}, "epochs", 3),
+    ({"decay_epochs": (1,)}, "decay_epochs", (1,)),
+    ({"schedule": (2, 3, 5)}, "epochs", 5),
+    ({"schedule": (2, 3, 5)}, "decay_epochs", (2, 3)),
+    ({"learning_rates": (0.2,)}, "rates", [0.2, 0.2]),
+    ({"momentum": 0.5}, "momentum", 0.5),
+]
+
+
+@pytest.mark.parametrize(("given", "field", "value"), REACHES)
+def test_no_option_of_the_mlp_is_ignored(given, field, value, monkeypatch):
+    seen = []
+    monkeypatch.setattr("revisit_ssl.evaluators.sgd.train_candidates", lambda *a, **k: seen.append(a[-1]))
+    data = gaussians(64, 0)
+    score = MLP(hidden=4, **{"learning_rates": (0.1,)} | given).score(data, data, data, num_classes=3, seed=0)
+    assert getattr(seen[0], field) == value
+    assert score.hyperparameters.get("schedule") == given.get("schedule")
+
+
+def test_bad_lengths_of_the_mlp():
+    for given in ({"batch_size": 0}, {"epochs": 0}, {"schedule": (5, 3)}):
+        with pytest.raises(InputError, match=f"mlp.{next(iter(given))}"):
+            MLP(**given)
+
+
 def test_glorot_law():
     kernels = glorot((1, 2), [3, 300, 100]).numpy()
     limit = np.sqrt(6 / 400)

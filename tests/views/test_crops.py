@@ -37,9 +37,13 @@ def two_sample_limit(n, m):
 )
 def test_resize_is_tensorflows(size, kernel, options):
     images = noise(2, 17, 23, 3)
-    np.testing.assert_allclose(
-        resample.resize(images, size, kernel=kernel), tf.image.resize(images, size, **options), atol=1e-5
-    )
+    enlarged = size[0] > 17 or size[1] > 23
+    options = {} if kernel == "area" and enlarged else options  # by area it would only repeat pixels
+    expected = tf.image.resize(images, size, **options)
+    np.testing.assert_allclose(resample.resize(images, size, kernel=kernel), expected, atol=1e-5)
+    traced = tf.function(lambda x: resample.resize_on_host(x, size, kernel=kernel), autograph=False)
+    unknown = traced.get_concrete_function(tf.TensorSpec([2, None, None, 3]))
+    np.testing.assert_allclose(unknown(tf.constant(images)), expected, atol=1e-5)
 
 
 def test_antialiased_resize_is_pillows():
@@ -48,6 +52,24 @@ def test_antialiased_resize_is_pillows():
         pillow = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
         ours = resample.resize(image[None, ..., None], size, kernel="antialias")[0, ..., 0]
         np.testing.assert_allclose(ours, np.asarray(pillow), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 60, 80), (7, 11, 40, 50), (0, 0, 1, 80), (50, 3, 10, 9), (20, 30, 13, 40)],
+    ids=["whole", "shrunk", "one row", "enlarged", "both"],
+)
+def test_antialiased_boxes_are_pillows(box):
+    """torchvision cuts the box and resizes it; Pillow's ``box`` also sees what lies around it. Pillow rounds twice."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    top, left, h, w = box
+    corners, size = (left, top, left + w, top + h), (12, 17)
+    options = {"size": size[::-1], "resample": Image.Resampling.BILINEAR}
+    whole = Image.fromarray(image)
+    for theirs, clamp in ((whole.crop(corners).resize(**options), True), (whole.resize(**options, box=corners), False)):
+        boxes = np.array([[box]], np.int32)
+        ours = resample.resample(image[None], boxes, size, kernel="antialias", clamp_to_box=clamp)[0, 0]
+        assert np.abs(ours - np.asarray(theirs, np.float32)).max() < 1.05
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "antialias"])
@@ -214,22 +236,24 @@ def test_random_boxes_reach_every_place_equally():
 # --- CropSpec, cut ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kernel", resample.FILTERS)
 @pytest.mark.parametrize("method", crops.METHODS)
 @pytest.mark.parametrize(
     ("resize_to", "keep_ratio", "sides"), [(None, False, None), (20, False, (20, 20)), (20, True, (20, 25))]
 )
-def test_cut_is_boxes_cut_one_by_one(method, resize_to, keep_ratio, sides):
+def test_cut_is_boxes_cut_one_by_one(method, resize_to, keep_ratio, sides, kernel):
     images = np.random.default_rng(0).integers(0, 256, (3, 24, 30, 3), np.uint8)
-    spec = CropSpec(size=12, count=2, method=method, resize_to=resize_to, keep_ratio=keep_ratio, scale=(0.2, 1.0))
+    resized = {"resize_to": resize_to, "keep_ratio": keep_ratio, "kernel": kernel}
+    spec = CropSpec(size=12, count=2, method=method, scale=(0.2, 1.0), **resized)
     ours = crops.cut(images, spec, (1, 2)).numpy()
     assert ours.shape == (3, 2, 12, 12, 3) and ours.dtype == np.float32
     boxes = crops.batch_boxes(spec, 3, 24, 30, (1, 2)).numpy()
     frames = images / np.float32(255)
     if resize_to:
-        frames = tf.image.resize(frames, sides).numpy()
+        frames = resample.resize_on_host(frames, sides, kernel=kernel).numpy()
     for b in range(3):
         for n, (top, left, h, w) in enumerate(boxes[b]):
-            expected = tf.image.resize(frames[b, top : top + h, left : left + w], (12, 12))
+            expected = resample.resize_on_host(frames[b, top : top + h, left : left + w], (12, 12), kernel=kernel)
             np.testing.assert_allclose(ours[b, n], expected, atol=1e-5)
 
 
@@ -249,6 +273,7 @@ def test_boxes_of_one_image_and_of_unknown_size():
         (lambda: CropSpec(size=0), "size"),
         (lambda: CropSpec(size=8, count=0), "count"),
         (lambda: CropSpec(size=8, method="zoom"), "zoom.*'resized', 'inception'"),
+        (lambda: CropSpec(size=8, kernel="legacy"), "kernel 'legacy'; one of 'bilinear', 'antialias', 'area'"),
         (lambda: CropSpec(size=8, scale=(0.5, 1.5)), "scale"),
         (lambda: CropSpec(size=8, ratio=(2, 1)), "ratio"),
         (lambda: CropSpec(size=8, method="center", resize_to=4), "resize_to"),

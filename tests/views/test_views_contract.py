@@ -32,6 +32,9 @@ VIEWS = {
 } | {
     f"cut_{method}": lambda x, s, method=method: crops.cut(x, crops.CropSpec(size=9, count=2, method=method), s)
     for method in ("resized", "inception", "random")
+} | {
+    f"cut_{kernel}": lambda x, s, kernel=kernel: crops.cut(x, crops.CropSpec(size=7, kernel=kernel), s)
+    for kernel in ("antialias", "area")
 }
 
 FIXED = {

@@ -127,7 +127,7 @@ def methods_table(settings):
                 rows.append([pair.method, "untrained", *(text_of(setting.untrained.get(m)) for m in measures)])
             cells = [bold(setting.cell(m), is_clear(setting.untrained.get(m), setting.scores.get(m))) for m in measures]
             rows.append([pair.method, text, *cells])
-            options.append(f"{name_of(setting)}: {options_of(setting)}; {setting.length}.")
+            options.append(names.sentence(name_of(setting), options_of(setting), setting.length))
         if pair.without and pair.with_:
             rows.append([pair.method, "gain of CLD", *(gain(pair, m) for m in measures)])
             other = changes(pair.without, pair.with_)

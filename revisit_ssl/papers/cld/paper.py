@@ -136,9 +136,9 @@ PAPER = Paper(
         Gallery(
             "retrieval", "RUN RUN", retrieval.write_retrieval,
             {"cld/retrieval.png": "Retrieval (the supplement's Figure A.3). A test image, the eight nearest training "
-             "images by the first network, then by the second one; green: of the query's class, red: of another. The "
-             "queries are the first test image of each class, not picked by their result; the first network's best "
-             "stand on top."},
+             "images by the first network, then by the second one; green and a tick: of the query's class, red and a "
+             "cross: of another. The queries are the first test image of each class, not picked by their result; the "
+             "first network's best stand on top."},
         ),
     ),
 )

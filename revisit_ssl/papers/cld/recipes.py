@@ -10,7 +10,9 @@ cifar10-first             moco_cld: the first released version of its CIFAR-10 s
 demo                      moco: the official CIFAR-10 notebook.
 cifar10_lt, cifar100_lt, stl10, kitchen_hc, imagenet100
                           npid and moco with and without CLD, from what the supplement says of them.
-paper                     ImageNet. With --dataset imagenet_lt:/folder it is ImageNet-LT, which has the same setting.
+paper                     ImageNet.
+imagenet_lt               npid and moco with and without CLD on ImageNet-LT, which has the same setting.
+semi_1pct, semi_10pct     the weights of paper, fine-tuned on 1 % or 10 % of the labels, with the supplement's search.
 openselfsup               byol, byol_cld: the configuration that BYOL + CLD was built on.
 
 sample  our own: toy_scenes at 64 px on a laptop, minutes.
@@ -22,11 +24,11 @@ there the one without is the baseline that the paper prints, and the control is 
 """
 
 # Deviation: an epoch ends with its last full batch (195 of 256 images on CIFAR); the scripts take the other 80 too.
-# Deviation: crops are resized bilinearly; BYOL's are bicubic in both code bases.
 
 import dataclasses
 
 from revisit_ssl.backbones import fit_options
+from revisit_ssl.papers.cld.derived import few_labels, long_tailed
 from revisit_ssl.papers.cld.our_own import sample, small, smoke
 from revisit_ssl.papers.cld.parts import (
     BYOL,
@@ -36,16 +38,17 @@ from revisit_ssl.papers.cld.parts import (
     ENDPOINTS,
     INFOMIN,
     NO_FLIP,
+    OPENSELFSUP,
     PRETEXT_OF,
     SIMCLR,
     STL,
+    expected,
     options,
     plus,
     term,
 )
 from revisit_ssl.papers.cld.protocols import PROTOCOLS
 from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET, IMAGENET_PLUS
-from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe
 
 ABOUT = {
@@ -66,20 +69,15 @@ STEPS = OptimizerSpec(
     lr=0.03, milestones=(120, 160), first_step_drops=True, warmup_epochs=0, weight_decay=1e-4, decay="all"
 )
 
-# What probes see: small images as they are, of ImageNet the middle.
-AS_THEY_ARE = BenchSpec(method="none", train="trainval", endpoints=ENDPOINTS)
+# The GPUs of the official runs, each of which normalised its own rows. One device stands for them with ghost groups;
+# only there, too, does shuffling hide from MoCo and InfoMin whose statistics a key was normalised with.
+GPUS, STL_GPUS = 8, 2
+
+# What probes see, in torchvision's scripts: small images as they are, of ImageNet the middle.
+AS_THEY_ARE = BenchSpec(method="none", resize_by="antialias", train="trainval", endpoints=ENDPOINTS)
+SMALL = ("knn", "linear", "nmi", "retrieval")  # probes of small images
 SQUASHED = dataclasses.replace(AS_THEY_ARE, method="squash", resize=32, size=32, train="train")
-MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
-
-
-def expected(name, dataset, table, setting=None):
-    """What the recipe's row of that table says, as text; ``setting``: of a table that has several rows for a name."""
-    rows = [
-        row for row in load_published("cld")
-        if (row["pretext"], row["dataset"], row["table"]) == (name, dataset, table) and row["metric"] == "top1"
-        and setting in (None, row["setting"])
-    ]
-    return "; ".join(f"{row['value']} ({', '.join(filter(None, (row['table'], row['setting'])))})" for row in rows)
+MIDDLE = dataclasses.replace(AS_THEY_ARE, method="shorter_side", resize=256, size=224, endpoints=("pre_logits",))
 
 
 def published(name, dataset, width, backbone, *, task, source, numbers="", **fields):
@@ -104,19 +102,13 @@ def published(name, dataset, width, backbone, *, task, source, numbers="", **fie
         dataset=dataset,
         split="trainval",
         epochs=200,
-        # Official kNN: all labelled training images in the test transform, K 200, sigma as T_I, the last epoch here.
+        # Official kNN: all labelled training images in the test transform, K 200, the last epoch here.
         bench=AS_THEY_ARE if small else MIDDLE,
-        probes=small_probes(getattr(task, "temperature", 0.1)) if small else on_images("moco"),
+        probes={name: PROTOCOLS["moco"][name] for name in SMALL} if small else on_images("moco"),
         protocol="moco",
         source=f"{source}; published: {numbers or 'none that we know of'}",
     )
     return dataclasses.replace(recipe, **fields)
-
-
-def small_probes(temperature):
-    """The probes of small images, kNN with that sigma."""
-    probes = {name: PROTOCOLS["moco"][name] for name in ("knn", "linear", "nmi", "retrieval")}
-    return probes | {"knn": dataclasses.replace(probes["knn"], temperature=temperature)}
 
 
 def on_images(protocol, **changes):
@@ -126,7 +118,7 @@ def on_images(protocol, **changes):
 
 def cifar(name, dataset, width, backbone, *, first=False):
     """CLD's CIFAR scripts; NPID's own. ``first``: MoCo's CIFAR-10 script as first released."""
-    hundred, numbers = dataset.startswith("cifar100"), expected(name, dataset, "README, CIFAR")
+    hundred, numbers = dataset.startswith("cifar100"), None
     groups, views, optimizer, batch_size = 200 if hundred else 128, CIFAR, SCRIPT, 256
     if name == "npid" and dataset in ("cifar10", "cifar100"):
         # The learning rate of 0.03 is for its 128 images.
@@ -159,6 +151,9 @@ def cifar(name, dataset, width, backbone, *, first=False):
         source = "not published: the augmentation of MoCo v2 or InfoMin, the schedule of CLD's CIFAR scripts"
         numbers = expected(name, dataset, "CIFAR-10 benchmark")
         numbers += " of lightly, best epoch on the test set" if numbers else ""
+    if numbers is None:
+        head = task.head
+        numbers = expected(name, dataset, "README, CIFAR", head=head) or f"none that we know of with its {head} head"
     return published(
         name, dataset, width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers,
@@ -212,28 +207,32 @@ def supplement(name, width, backbone):
         recipe,
         task=dataclasses.replace(recipe.task, temperature=0.2, cld=cld),
         optimizer=dataclasses.replace(recipe.optimizer, lr=0.03, weight_decay=1e-4),
-        probes=small_probes(0.2),
         source="supplement, sections 2 and 6 (the best of Tables A.3 and A.4); what it does not say is the script's; "
         f"published: {expected(name, 'cifar10', 'Table A.2', 'cld.branch=separate cld.cross=yes')}",
     )
 
 
-def as_stated(name, groups, weight):
-    """Options where the supplement names no temperature: CIFAR's, with the queue of the first MoCo script."""
+def as_stated(name, groups, weight, **moco):
+    """Options where the supplement names no temperature: CIFAR's, with the queue of the first MoCo script.
+
+    ``moco``: options of MoCo alone.
+    """
     if PRETEXT_OF[name] == "npid":
         cld = term(name, weight, groups=groups)
         return options(name, temperature=0.1, crops=2, bank_semantics="legacy", cld=cld)
     cld = term(name, 0.25, groups=groups)
+    moco = {"shuffle_bn": False} | moco  # on one GPU the script's shuffle changes nothing
     return options(
         name, head="normlinear", temperature=0.07, update_target="after", crops=3, queue_size=4096,
-        queue_start="uniform", shuffle_bn=False, cld=cld,
+        queue_start="uniform", cld=cld, **moco,
     )
 
 
 def stl10(name, width, backbone):
     """Supplement, section 2.3: 105,000 images at 96 px. Groups, temperatures, weight and epochs are not stated."""
     return published(
-        name, "stl10_all", width, backbone, task=as_stated(name, 128, 1.0), views=STL, batch_size=256,
+        name, "stl10_all", width, backbone, task=as_stated(name, 128, 1.0, shuffle_bn=True), views=STL, batch_size=256,
+        network={"bn_group": 256 // STL_GPUS},
         optimizer=dataclasses.replace(SCRIPT, lr=0.03, weight_decay=1e-4),
         bench=dataclasses.replace(AS_THEY_ARE, dataset="stl10"),
         source="supplement, section 2.3; two GPUs there; temperatures, groups, weight and epochs as for CIFAR-10, the "
@@ -264,7 +263,7 @@ def imagenet100(name, width, backbone):
     row = (f"{PRETEXT_OF[name]}_cld", "imagenet100", "Table A.3", f"cld.weight={task.cld.weight:g}")
     return published(
         name, "imagenet100", width, backbone, task=task, views=IMAGENET, batch_size=512,
-        network={"bn_group": 64} if PRETEXT_OF[name] == "moco" else {},  # of each of 8 GPUs, as in the preset paper
+        network={"bn_group": 512 // GPUS},
         optimizer=dataclasses.replace(EPOCH_COSINE, lr=0.8, scale_lr=False),
         probes=on_images("moco", learning_rates=(10.0, 30.0)), bench=dataclasses.replace(MIDDLE, train="train"),
         source="supplement, section 2.1, Tables A.3 and A.4; 8 GPUs there; epochs, cosine, groups and negatives: not "
@@ -278,14 +277,14 @@ def paper(name, width, backbone):
     # Chunks stand for the 8 GPUs of the scripts. 64 rows on each, 120 groups (100 before 2021-05-06): one for each row.
     cld = {"groups": 120, "chunks": 8}
     views, optimizer, batch_size, changes = IMAGENET, STEPS, 256, {}
-    numbers = expected(name, "imagenet2012", "README, ImageNet")
+    table = "README, ImageNet"
     if name == "npid":
         task = options(name, temperature=0.07, loss="nce", negatives=4096)
         source = "official main.py of NPID: NCE with 4,096 negatives; the later model is a softmax over 65,536"
-        numbers = expected(name, "imagenet2012", "lemniscate README")
+        table = "lemniscate README"
     elif name == "moco":
         task = options(name, temperature=0.07, momentum=0.999, queue_size=65536)
-        source, numbers = "official MoCo, v1; 8 GPUs there", expected(name, "imagenet2012", "README")
+        source, table = "official MoCo, v1; 8 GPUs there", "README"
     elif name in ("npid_cld", "moco_cld"):
         kind = dict(negatives=4096) if name == "npid_cld" else dict(queue_size=65536, crops=3)
         spec = term(name, 0.25, groups=32, temperature=0.2, chunks=8)
@@ -326,9 +325,10 @@ def paper(name, width, backbone):
         )
         changes = {"epochs": 100, "probes": on_images("infomin"), "protocol": "infomin"}
         source = "scripts/imagenet/train_imagenet_infomin_cld.sh; 8 GPUs there; --epochs 200 for the longer rows"
-    if PRETEXT_OF[name] == "moco":
-        # Shuffling BatchNorm hides a key's statistics only where groups of a batch are normalised apart: 8 GPUs there.
-        changes["network"] = {"bn_group": batch_size // 8}
+    if PRETEXT_OF[name] in ("npid", "moco", "infomin"):
+        changes["network"] = {"bn_group": batch_size // GPUS}
+    own = {"epochs": changes.get("epochs", 200)} | ({"head": task.head} if hasattr(task, "head") else {})
+    numbers = expected(name, "imagenet2012", table, **own)
     return published(
         name, "imagenet2012", width, backbone, task=task, views=views, optimizer=optimizer, batch_size=batch_size,
         source=source, numbers=numbers, **changes,
@@ -341,7 +341,8 @@ def openselfsup(name, width, backbone):
     with_cld = "; CLD's groups, T and branch not stated: a group for each row of a GPU" if spec.weight else ""
     return published(
         name, "imagenet2012", width, backbone,
-        task=options(name, momentum=0.996, last_bias=True, cld=spec), views=BYOL, batch_size=256,
+        task=options(name, momentum=0.996, last_bias=True, cld=spec), views=OPENSELFSUP, batch_size=256,
+        network={"bn_group": 256 // GPUS},
         optimizer=OptimizerSpec(
             name="lars", form="openselfsup", lr=0.2, schedule="epoch_cosine", warmup_epochs=2, warmup_from=1e-4,
             weight_decay=1.5e-6,
@@ -359,7 +360,8 @@ def demo(name, width, backbone):
         views=DEMO, batch_size=512, network={"bn_group": 64},
         # The notebook's first epoch is number 1 of its cosine, as InfoMin's is; that of MoCo's script is number 0.
         optimizer=dataclasses.replace(EPOCH_COSINE, schedule="infomin", lr=0.06, scale_lr=False, weight_decay=5e-4),
-        source="MoCo's CIFAR-10 notebook; one GPU", numbers=expected(name, "cifar10", "CIFAR-10 notebook"),
+        source="MoCo's CIFAR-10 notebook; one GPU",
+        numbers=expected(name, "cifar10", "CIFAR-10 notebook", symmetric="no", epochs=200),
     )
 
 
@@ -380,6 +382,9 @@ RECIPES = {
         ("kitchen_hc", kitchen_hc, BOTH),
         ("imagenet100", imagenet100, BOTH),
         ("paper", paper, tuple(PRETEXT_OF)),
+        ("imagenet_lt", lambda *given: long_tailed(paper(*given)), BOTH),
+        ("semi_1pct", lambda *given: few_labels(given[0], paper(*given), 0.01), tuple(PRETEXT_OF)),
+        ("semi_10pct", lambda *given: few_labels(given[0], paper(*given), 0.1), tuple(PRETEXT_OF)),
         ("openselfsup", openselfsup, ("byol", "byol_cld")),
         ("smoke", smoke, tuple(PRETEXT_OF)),
     )

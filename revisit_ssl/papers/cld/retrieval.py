@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, open_source
-from revisit_ssl.data.decoding import decode
+from revisit_ssl.data.viewing import decode
 from revisit_ssl.errors import require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.evaluation.sets import labelled_sources
@@ -14,7 +14,8 @@ from revisit_ssl.features.neighbours import nearest
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
-from revisit_ssl.report.page import Run, choose_queries, images_at
+from revisit_ssl.report.neighbours import choose_queries, images_at
+from revisit_ssl.report.page import Run
 from revisit_ssl.runs.files import write_atomically
 
 ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
@@ -23,10 +24,10 @@ ENDPOINTS = ("projection", "pre_logits")  # the paper's f_I first
 def retrieval_grid(first, second, *, data_dir=None, queries=10, neighbours=8):
     """What two networks retrieve for the same test images from the training images their probes see, by cosine.
 
-    Each row: a query, then the nearest of the first network, then those of the second one; framed green if of the
-    query's class, red if not. The queries are the first test image of each class, then the second one, and so on:
-    none is picked by its result. Rows stand by the first network's number of hits, as in the paper. The share above
-    each block is over all test images. The paper does not say what it retrieves from.
+    Each row: a query, then the nearest of the first network, then those of the second one; framed green with a tick if
+    of the query's class, red with a cross if not. The queries are the first test image of each class, then the second
+    one, and so on: none is picked by its result. Rows stand by the first network's number of hits, as in the paper. The
+    share above each block is over all test images. The paper does not say what it retrieves from.
 
     Args:
         first, second: workdirs of two runs with backbone.keras. The first one's recipe says which data set, and how

@@ -1,12 +1,13 @@
 """The CLD paper's tables; a number of ours stands beside one of its own only where it is of the same scale."""
 
-from revisit_ssl.papers import RECIPES, get_recipe
+from revisit_ssl.papers import RECIPES, published_recipe
 from revisit_ssl.papers.cld.ablations import A3, ABLATIONS, HEADS
 from revisit_ssl.papers.cld.methods import CROPS, KNN, plain
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import dataset_name
-from revisit_ssl.report.pivots import SCALE, of_scale, options_of, pivot
+from revisit_ssl.report.pivots import options_of, pivot
+from revisit_ssl.report.scale import SCALE, of_scale
 from revisit_ssl.report.settings import Measure, text_of, unique
 from revisit_ssl.report.tables import printed
 
@@ -124,4 +125,4 @@ def ours(settings, recipe, dataset, changed, epochs=None):
     mine = [s for s in settings if s.dataset == dataset]
     if not mine or f"{recipe}/{preset}" not in RECIPES:
         return None
-    return of_scale(mine, get_recipe(recipe, preset), changed, epochs=epochs, plain=plain)
+    return of_scale(mine, published_recipe(recipe, preset), changed, epochs=epochs, plain=plain)

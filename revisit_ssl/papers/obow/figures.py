@@ -21,8 +21,9 @@ from revisit_ssl.papers.obow.methods import (
     options_of,
     words_of,
 )
+from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Picture
-from revisit_ssl.report.pictures import DARK, SOFT, STYLE, png
+from revisit_ssl.report.pictures import DARK, SOFT, STYLE, empty, png
 
 FOLDER = "obow"
 TITLES = tuple(dict.fromkeys(METHODS.values()))
@@ -78,7 +79,7 @@ def methods_figure(settings, name="methods"):
         picture = png(figure)
     caption = (
         f"Features of each method: {settings[0].ground.text}. Seeds' mean and standard deviation; dashed: the "
-        f"better of the untrained networks. {' '.join(f'{m}: {s.length}.' for m, s in methods.items())}"
+        f"better of the untrained networks. {' '.join(names.sentence(m, s.length) for m, s in methods.items())}"
     )
     return Picture(name, picture, caption, FOLDER)
 
@@ -115,7 +116,7 @@ def training_figure(settings, name="training"):
     lines = {method: (s, COLORS[method]) for method, s in methods.items()}
     caption = (
         f"Words of OBoW over training: {settings[0].ground.text}. Lines: mean of the seeds; bands: their smallest and "
-        f"largest number. {' '.join(f'{m}: {options_of(s)}; {s.length}.' for m, s in methods.items())}"
+        f"largest number. {' '.join(names.sentence(m, options_of(s), s.length) for m, s in methods.items())}"
     )
     return Picture(name, panels_of(lines, levels, tuple(SCALARS)), caption, FOLDER)
 
@@ -124,6 +125,7 @@ def panels_of(lines, levels, scalars, log=()):
     """PNG bytes: one row per level, one column per scalar; ``lines``: {label: (Setting, color)}."""
     known = {place for s, _ in lines.values() for place in words_of(s)}
     scalars = [name for name in scalars if any((level, name) in known for level in levels)]
+    scalars.sort(key=lambda name: any((level, name) not in known for level in levels))  # with a gap: at the right
     with rc_context(STYLE):
         figure = Figure(figsize=(3.1 * len(scalars), 2.5 * len(levels) + 0.4), layout="constrained")
         grid = figure.subplots(len(levels), len(scalars), squeeze=False)
@@ -136,6 +138,9 @@ def panels_of(lines, levels, scalars, log=()):
                         panel.plot(epochs, values.mean(0), color=color, linewidth=1.6, label=label)
                         panel.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
                 panel.set_title(SCALARS[scalar], fontsize=8.5)
+                if not panel.get_lines():
+                    empty(panel, "not written down by these runs")
+                    continue
                 panel.set_xlabel("epoch")
                 if scalar in log:
                     panel.set_yscale("log", base=2)

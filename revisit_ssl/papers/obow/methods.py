@@ -120,9 +120,10 @@ def methods_table(settings):
         cells = [bold(s.cell(m), yes) for m, yes in zip(measures, clear, strict=True)]
         rows.append([method, "trained", *cells])
         rows.append([method, "gain", *(gain(s, m) for m in measures)])
-        told.append(f"{method}: {options_of(s)}; {s.length}.")
-    others = [f"{name_of(s)} ({options_of(s)}; {s.length})" for s in plain(settings) if s not in chosen.values()]
-    notes = [f"Not shown: {', '.join(others)}."] if others else []
+        told.append(names.sentence(method, options_of(s), s.length))
+    others = [s for s in plain(settings) if s not in chosen.values()]
+    notes = [f"Not shown: {' '.join(names.sentence(name_of(s), options_of(s), s.length) for s in others)}"]
+    notes = notes if others else []
     head = (
         "In percent on pre_logits: mean ± sample standard deviation (seeds). 5-way 1-shot: few-shot episodes of five "
         "classes with one image each, the same for all methods. Untrained: the same network, the better of as "

@@ -1,7 +1,9 @@
 """The OBoW paper: its numbers, recipes and sweeps; the page's own part: methods, claims, words, vocabularies."""
 
 import dataclasses
+import shlex
 
+from revisit_ssl.papers import get_recipe, presets_of
 from revisit_ssl.papers.obow import visual_words
 from revisit_ssl.papers.obow.claims import RULE, obow_claims
 from revisit_ssl.papers.obow.figures import FOLDER, methods_figure, training_figure, vocabularies_figure
@@ -46,25 +48,36 @@ def our_blocks(results):
 
 def claims_of(settings, suffix):
     """[Claim], each with the path of its picture and the command of its runs."""
-    preset = next((s.run.preset for s in settings if s.run.preset), "imagenette")
+    flags = flags_for(settings)
     return [
-        dataclasses.replace(c, drawn=f"{FOLDER}/{c.drawn}{suffix}.png", sweep=command_of(c.sweep, preset))
+        dataclasses.replace(c, drawn=f"{FOLDER}/{c.drawn}{suffix}.png", sweep=command_of(c.sweep, flags))
         for c in obow_claims(settings)
     ]
 
 
-def command_of(family, preset):
+def flags_for(settings):
+    """--preset sample --dataset folder:/data/plants: the preset of the runs, or one that has their data set, else the
+    smallest; and the data set where the preset has another."""
+    dataset, known = settings[0].ground.dataset, presets_of("obow")
+    used = [s.run.preset for s in settings if s.run.preset in known]
+    preset = next(iter([*used, *(p for p in known if get_recipe("obow", p).dataset == dataset)]), "sample")
+    other = get_recipe("obow", preset).dataset != dataset
+    return f"--preset {preset}" + (f" --dataset {shlex.quote(dataset)}" if other else "")
+
+
+def command_of(family, flags):
     """The command line of a sweep, three seeds."""
-    return f"python experiments/sweep.py {family} --preset {preset} --seeds 0 1 2"
+    return f"python experiments/sweep.py {family} {flags} --seeds 0 1 2"
 
 
 def commands(results):
     """How each table is run."""
+    found = settings_of(results)
+    flags = flags_for(found) if found else "--preset imagenette"
     rows = [
-        ["methods of Table 1, claims 1 to 3", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', 'imagenette')}`"],
-        ["vocabularies, claim 4", f"{len(SWEEPS['obow-vocabulary'])}",
-         f"`{command_of('obow-vocabulary', 'imagenette')}`"],
-        ["Table 1 at the published scale", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', 'imagenet20')}`"],
+        ["methods of Table 1, claims 1 to 3", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', flags)}`"],
+        ["vocabularies, claim 4", f"{len(SWEEPS['obow-vocabulary'])}", f"`{command_of('obow-vocabulary', flags)}`"],
+        ["Table 1 at the published scale", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', '--preset imagenet20')}`"],
         ["Table 2", "", "`python experiments/bench.py --what table2 --out experiments/results/bench.jsonl`"],
         ["main table", "1", "`python experiments/run.py obow --preset paper`"],
         ["pictures of words", "", "`python experiments/report.py --visual-words RUN --out-dir experiments/results`"],

@@ -47,10 +47,12 @@ ABOUT = {
 VIEWS = ViewSpec(
     crop="resized", size=224, scale=(0.08, 0.6), order=("color", "gray", "blur", "flip", "solarize", "randaugment"),
     color="jitter", jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, gray_probability=0.2, blur_probability=(0.5,),
-    normalize="imagenet",
+    normalize="imagenet", resize="antialias",
 )
 # What probes see at published scale.
-MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=("pre_logits",))
+MIDDLE = BenchSpec(
+    method="shorter_side", resize=256, resize_by="antialias", size=224, train="trainval", endpoints=("pre_logits",)
+)
 
 # PyTorch's SGD: the decay is of every parameter. Rates change once an epoch.
 RESNET18 = OptimizerSpec(
@@ -118,7 +120,7 @@ def imagenet20(name, width, backbone):
         pretext=PRETEXT_OF[name],
         backbone=backbone or "resnet18_torch",
         width=width or 4,
-        backbone_options=fit_options(backbone or "resnet18_torch"),
+        backbone_options=fit_options(backbone or "resnet18_torch", **groups(name, changes["batch_size"])),
         task=task,
         dataset="imagenet20",
         split="trainval",
@@ -131,6 +133,12 @@ def imagenet20(name, width, backbone):
         source=f"{source}; published: {expected(name.removesuffix('_plain'), 'Table 1')}",
         **changes,
     )
+
+
+def groups(name, batch_size):
+    """Options of the network: MoCo's 8 GPUs each normalised an eighth of a batch, without which shuffling hides
+    nothing from a key."""
+    return {"bn_group": batch_size // 8} if "moco" in name else {}
 
 
 def contrastive(name, **memory):
@@ -149,8 +157,8 @@ STRIDES = (2, 2, 1)
 AS_THEY_ARE = BenchSpec(method="none", endpoints=("pre_logits",))  # what probes see of small images
 
 
-def network(backbone, width, stem):
-    """ResNet18 of 16 channels unless told otherwise.
+def network(backbone, width, stem, **more):
+    """ResNet18 of 16 channels unless told otherwise; ``more``: further options of it.
 
     Its units start as their shortcuts: the words of a target that starts as a deep random network are worth little, and
     a run of minutes has not the time to leave them behind (after two epochs of vanilla OBoW on CIFAR-10 the effective
@@ -162,7 +170,7 @@ def network(backbone, width, stem):
     return {
         "backbone": backbone,
         "width": width or 1,
-        "backbone_options": fit_options(backbone, **own, stem=stem, zero_init_residual=True, bn_momentum=0.9),
+        "backbone_options": fit_options(backbone, **own, stem=stem, zero_init_residual=True, bn_momentum=0.9, **more),
     }
 
 
@@ -203,7 +211,7 @@ def sample(name, width, backbone):
     vanilla = {"levels": 1, "crops": 1, "patches": 0} if PRETEXT_OF[name] == "obow" else {}
     return Recipe(
         pretext=PRETEXT_OF[name],
-        **network(backbone, width, "small"),
+        **network(backbone, width, "small", **groups(name, 32)),
         task=light(name, 1024, **sides(name, 64), **vanilla),
         dataset="toy_scenes",
         # As Exemplar's: a smaller crop may miss the object, and with weaker colours a scene is known by its ground.
@@ -230,7 +238,7 @@ def study(name, width, backbone, *, size, stem, task, bench, **changes):
     """What imagenette and cifar10 share."""
     return Recipe(
         pretext=PRETEXT_OF[name],
-        **network(backbone, width, stem),
+        **network(backbone, width, stem, **groups(name, 32)),
         task=light(name, 1024, **sides(name, size) | task),
         batch_size=32,
         epochs=8,
@@ -250,12 +258,12 @@ def imagenette(name, width, backbone):
     return study(
         name, width, backbone, size=64, stem="small", dataset="imagenette_subset160",
         task={} if name == "moco_v2_plain" else {"resize_to": 72},
-        bench=BenchSpec(method="shorter_side", resize=72, size=64, endpoints=("pre_logits",)), views=views(64),
+        bench=dataclasses.replace(MIDDLE, resize=72, size=64, train="train"), views=views(64),
     )
 
 
 def cifar10(name, width, backbone):
-    """10,000 images of CIFAR-10, 3x3 stem: crops of 24, patches of 16."""
+    """10,000 images of CIFAR-10, 3x3 stem: crops of 24, patches of 16. Called small, too."""
     return study(
         name, width, backbone, size=32, stem="cifar", dataset="cifar10", task={}, bench=AS_THEY_ARE,
         fraction=2 / 9,  # of the 45,000 images that are not for validation

@@ -13,13 +13,13 @@ import tensorflow as tf
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.data import eval_batches
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.bownet import BoWNet
 from revisit_ssl.pretext.obow import OBoW
 from revisit_ssl.report import pictures
 from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text
-from revisit_ssl.report.page import images_at
+from revisit_ssl.report.neighbours import images_at
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.training.build import load_pretext, open_pretraining
 from revisit_ssl.training.progress import read_log
@@ -97,7 +97,7 @@ def visual_words(workdir, *, data_dir=None, images=IMAGES, words=WORDS):
     recipe = read_recipe(workdir)
     source = open_pretraining(recipe, data_dir).sample(images, recipe.seed)
     size = model.view_spec.size
-    view = EvalView(size=size, resize=model.options.sides(size)[3], method="shorter_side")
+    view = model.whole_view
     levels = assigned(model, source, view)
     shown = {name: [(w, level.best(w)) for w in level.order[:words]] for name, level in levels.items()}
     count = len(next(iter(levels.values())).ids) // 2
@@ -245,7 +245,7 @@ def sheet(strips, columns=3):
             panel.set_title(name, fontsize=7, color=pictures.SOFT, pad=2)
         for panel in list(panels):
             panel.set_axis_off()
-        return pictures.png(figure)
+        return pictures.photographs(figure)
 
 
 def training_curves(workdir):

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from revisit_ssl.papers.methods import METHODS, method_name
 from revisit_ssl.report import names
-from revisit_ssl.report.pictures import DARK, SOFT
+from revisit_ssl.report.pictures import DARK, empty
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; one a network, the same in all figures.
 COLORS = {
@@ -67,6 +67,11 @@ class Styles:
         return found
 
 
+def data_of(r):
+    """(pretext's set, probe's set, share of labels) of a Result."""
+    return r.dataset, r.probe_dataset, r.labels
+
+
 def panel_grid(panels, labels):
     """(figure, [(axes, data, pretext)]): one row per data set, one column per pretext.
 
@@ -87,12 +92,7 @@ def panel_grid(panels, labels):
             if pretext in panels[data]:
                 found.append((panel, data, pretext))
                 continue
-            panel.text(0.5, 0.5, "not run", transform=panel.transAxes, ha="center", color=SOFT)
-            panel.grid(False)
-            panel.set_xticks([])
-            panel.tick_params(left=False)
-            for spine in panel.spines.values():
-                spine.set_visible(False)
+            empty(panel, "not run")
     return figure, found
 
 

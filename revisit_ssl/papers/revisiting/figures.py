@@ -1,4 +1,4 @@
-"""Revisiting's figures, drawn from our results: curves of the SGD probe, width and size, pretext against downstream.
+"""Revisiting's figures, drawn from our results: width and size, pretext against downstream, endpoints.
 
 Each function returns a ``Picture`` (PNG bytes and a caption); an InputError says what has to be run where there is
 nothing to draw.
@@ -17,81 +17,18 @@ from scipy.stats import spearmanr
 from revisit_ssl.errors import require
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.papers.revisiting.drawing import COLORS, DASHES, MARKERS, Point, Styles, legend, panel_grid
+from revisit_ssl.papers.revisiting.drawing import COLORS, MARKERS, Point, Styles, data_of, legend, panel_grid
 from revisit_ssl.papers.revisiting.study import study_cells
 from revisit_ssl.papers.revisiting.tables import own_size
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Picture, Table
 from revisit_ssl.report.pictures import SOFT, STYLE, png
-from revisit_ssl.report.settings import RANDOM, choose, epochs, grouped, unique
+from revisit_ssl.report.settings import RANDOM, choose, grouped, spread, unique
 from revisit_ssl.report.tables import depth, probed
 
 FOLDER = "revisiting"
-
-
-def accuracy_curves(results):
-    """Validation accuracy of the SGD probe over its epochs (the supplement's Figure 1), pre_logits.
-
-    One panel per pretext and data set; one line per network, width and schedule, the mean of the seeds. Dotted: the
-    L-BFGS probe of the same network on the same images.
-
-    Args:
-        results: [Result]; those with ``extra["curve"]`` [[epoch, percent]] are drawn.
-
-    Returns:
-        Picture.
-
-    Raises:
-        InputError: there is none.
-    """
-    mine = [r for r in probed(own_size(results)) if r.weights not in RANDOM and r.endpoint == "pre_logits"]
-    mine = [r for r in mine if r.pretext != "supervised"]
-    shown = {recipe for c in all_cells(results) for recipe in c.setting.recipes}  # the settings that the tables show
-    drawn = [r for r in mine if r.extra.get("curve") and r.recipe in shown]
-    require(drawn, "no accuracy curves; probe with linear_images, which keeps the accuracy of its epochs")
-    panels, lines = {}, {}
-    for r in drawn:
-        panel = panels.setdefault(data_of(r), {}).setdefault(r.pretext, {})
-        panel.setdefault((r.backbone, r.width, r.probe, r.schedule, r.steps), {})[r.seed] = dict(r.extra["curve"])
-    for r in mine:
-        if r.probe == "lbfgs" and "val_top1" in r.extra:
-            key = (data_of(r), r.pretext, r.backbone, r.width, r.steps)
-            lines.setdefault(key, {})[r.seed] = r.extra["val_top1"]
-    styles = Styles(drawn)
-    schedules = unique((r.probe, r.schedule) for r in drawn)
-    looks = {schedule: {"linestyle": DASHES[i % len(DASHES)]} for i, schedule in enumerate(schedules)}
-    one = len(styles.backbones) == 1  # then colours are free to tell the schedules
-    if one:
-        looks = {schedule: {"color": list(COLORS.values())[i % 6]} for i, schedule in enumerate(schedules)}
-    with rc_context(STYLE):
-        figure, grid = panel_grid(panels, {data: f"{names.data_name(*data)}\nval top-1 (%)" for data in panels})
-        for panel, data, pretext in grid:
-            for (backbone, k, probe, schedule, steps), seeds in panels[data].get(pretext, {}).items():
-                shared = sorted(set.intersection(*(set(curve) for curve in seeds.values())))
-                means = [statistics.fmean(curve[e] for curve in seeds.values()) for e in shared]
-                look = styles.line(backbone, k) | (looks[probe, schedule] if len(schedules) > 1 else {})
-                look["marker"] = look["marker"] if len(styles.widths) > 1 else None
-                panel.plot(shared, means, **look, markevery=max(1, len(shared) // 6))
-                final = lines.get((data, pretext, backbone, k, steps))
-                if final:
-                    color = SOFT if one else styles.color(backbone)
-                    panel.axhline(statistics.fmean(final.values()), color=color, linewidth=1, ls=":")
-            panel.set_xlabel("epoch of the SGD probe")
-        handles = styles.handles()
-        if len(schedules) > 1:
-            handles = handles[1:] if one else handles
-            for schedule, look in looks.items():
-                label = f"{names.probe_name(schedule[0])} {epochs(schedule[1])}".strip()
-                handles.append(Line2D([], [], **{"color": SOFT, "linewidth": 1.5, "label": label} | look))
-        if lines:
-            handles.append(Line2D([], [], color=SOFT, linestyle=":", linewidth=1, label="L-BFGS"))
-        legend(figure, handles)
-        picture = png(figure)
-    caption = "Validation accuracy on pre_logits over the epochs of the SGD probe (the supplement's Figure 1): "
-    caption += f"{', '.join(map(names.network_name, styles.backbones))}, seeds' mean."
-    if lines:
-        caption += " Dotted: the L-BFGS probe of the same network on the same validation images."
-    return Picture("accuracy_curves", picture, caption, FOLDER)
+PAPERS_OWN = ("imagenet2012", "imagenet2012", 1.0)  # what the paper's Figure 6 is of
+LEAST = 5.0  # points of accuracy that an axis spans, so that a tenth of a point does not look like a slope
 
 
 def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
@@ -117,17 +54,20 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
         if (r.pretext, r.backbone, r.endpoint) == (pretext, backbone, "pre_logits") and r.weights not in RANDOM
         and r.representation_size
     ]
-    panels = {("imagenet2012", "imagenet2012", 1.0): {}} if theirs else {}
+    panels = {PAPERS_OWN: {}} if theirs else {}
     for data in unique(data_of(r) for r in mine):
         here = [r for r in mine if data_of(r) == data]
         panels[data] = line_of_sizes(of_one_probe(here, probe))
-    require(any(panels.values()) or theirs, f"no {pretext} of {backbone} with a representation size in the results")
+    # One size alone is no line: a number of a table, which the caption names.
+    alone = {d: lines for d, lines in panels.items() if lines and d != PAPERS_OWN and max(map(len, lines.values())) < 2}
+    panels = {data: lines for data, lines in panels.items() if data not in alone}
+    require(panels or alone, f"no {pretext} of {backbone} with a representation size in the results")
     widths = sorted({k for lines in panels.values() for k in lines} | set(theirs))
     looks = {
         k: {"color": list(COLORS.values())[i % 7], "marker": MARKERS[i % len(MARKERS)]} for i, k in enumerate(widths)
     }
     with rc_context(STYLE):
-        figure = Figure(figsize=(max(4.2, 3.1 * len(panels)), 3.0), layout="constrained")
+        figure = Figure(figsize=(max(4.2, 3.6 * len(panels)), 3.3), layout="constrained")
         for panel, (data, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             draw_sizes(panel, data, lines, theirs if data[0] == data[1] == "imagenet2012" else {}, looks)
         drawn = {k for lines in panels.values() for k in lines}
@@ -146,7 +86,11 @@ def width_figure(results, pretext="rotation", backbone="revnet50", probe=None):
     )
     if theirs:
         caption += " † The paper's two points are read off its figure, about."
-    if not drawn:
+    for data, lines in alone.items():
+        found = [(k, size, spread(values)) for k, points in lines.items() for size, values in points.items()]
+        told = ", ".join(f"{k}x of {size:,} values {value}" for k, size, value in found)
+        caption += f" One size alone, {names.data_name(*data)}: {told}."
+    if not drawn and not alone:
         caption += " Nothing of ours was run."
     return Picture("width_and_size", picture, caption, FOLDER)
 
@@ -168,19 +112,31 @@ def draw_sizes(panel, data, lines, theirs, looks):
         means = [statistics.fmean(points[d]) for d in x]
         errors = [statistics.stdev(points[d]) if len(points[d]) > 1 else 0 for d in x]
         panel.errorbar(x, means, yerr=errors, capsize=2, linewidth=1.5, markersize=5, **looks[k])
+        tell_numbers(panel, x, means, looks[k]["color"])
     for k, points in theirs.items():
         x, y = zip(*sorted(points), strict=True)
         sizes |= set(x)
         look = {"color": looks[k]["color"], "linestyle": ":", "marker": "D", "markerfacecolor": "white"}
         panel.plot(x, y, linewidth=1.2, markersize=7, **look)
+        tell_numbers(panel, x, y, looks[k]["color"])
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xticklabels([f"{d:,}" for d in sorted(sizes)], rotation=45, ha="right")
-    panel.margins(0.12)
+    panel.margins(0.15, 0.2)
+    low, high = panel.get_ylim()
+    if high - low < LEAST:
+        panel.set_ylim((low + high - LEAST) / 2, (low + high + LEAST) / 2)
     panel.set_title(names.data_name(*data))
     panel.set_xlabel("size of pre_logits (values)")
     panel.set_ylabel("top-1 (%)")
+
+
+def tell_numbers(panel, x, y, color):
+    """Writes each value above its point."""
+    look = {"textcoords": "offset points", "ha": "center", "fontsize": 7.5, "color": color}
+    for place, value in zip(x, y, strict=True):
+        panel.annotate(f"{value:.1f}", (place, value), (0, 6), **look)
 
 
 def scatter_figure(results, probe=None):
@@ -297,15 +253,6 @@ def endpoint_figure(results, probe=None):
         "Dashed: the same network untrained, the better of as initialised and with BatchNorm statistics re-estimated."
     )
     return Picture("endpoints", picture, caption, FOLDER)
-
-
-def all_cells(results):
-    return [c for places in study_cells(results).values() for models in places.values() for c in models.values()]
-
-
-def data_of(r):
-    """(pretext's set, probe's set, share of labels) of a Result."""
-    return r.dataset, r.probe_dataset, r.labels
 
 
 def of_one_probe(results, probe=None):

@@ -3,7 +3,7 @@
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.published import load_published
-from revisit_ssl.papers.revisiting import figures
+from revisit_ssl.papers.revisiting import curves, figures
 from revisit_ssl.papers.revisiting.claims import RULE, claims
 from revisit_ssl.papers.revisiting.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.revisiting.study import runs_table, study_tables
@@ -19,7 +19,7 @@ FIGURES = {
     "accuracy of the endpoints": (figures.endpoint_figure,),
     "pretext against downstream accuracy": (figures.scatter_figure, figures.correlation_table),
     "width and representation size": (figures.width_figure,),
-    "accuracy curves of the SGD probe": (figures.accuracy_curves,),
+    "accuracy curves of the SGD probe": (curves.accuracy_curves,),
 }
 
 
@@ -84,7 +84,8 @@ PAPER = Paper(
     after=ranks,
     runs=runs_table,
     reading=(
-        "† a number of the paper that was written down from memory or read off a figure: not confirmed",
+        "† a number of the paper that was written down from memory or read off a figure, or whose column is inferred: "
+        "not confirmed",
         "‡ other settings of the same network were run too; they are named under the table and never averaged",
     ),
 )

@@ -1,26 +1,31 @@
 """A paper's tables with our numbers beside the printed ones, and how well its rankings agree."""
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
 from scipy.stats import spearmanr
 
+from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers import presets_of, published_recipe
 from revisit_ssl.papers.methods import METHODS, method_name
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting.recipes import PRETEXTS
 from revisit_ssl.report import names
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.cells import Cell, best_of, hidden
+from revisit_ssl.report.scale import probed_as, trained_as
 from revisit_ssl.report.settings import gain, grouped, unique
-from revisit_ssl.report.tables import bold, depth, printed, probed
+from revisit_ssl.report.tables import MARKS, bold, depth, marks, printed, probed
 
 PRETRAINED_ON = "imagenet2012"
+READINGS = ("paper", "v3-8", "gpu")  # presets of the published scale
+LEFT_OUT = ("schedule", "train")  # three schedules are the paper's, two splits: both are told where they stand
 EPOCHS = {**dict.fromkeys(PRETEXTS, 35), "supervised": 90}  # supplement, section 1; official config/supervised
 # Which of our probes is the paper's: its L-BFGS has the penalty 100 / (M C), its SGD sees random crops.
 OUR_PROBES = {"lbfgs": ("lbfgs_paper", "lbfgs"), "linear": ("linear_images", "linear")}
 ENDPOINTS = ("block1", "block2", "block3", "block4", "pre_logits")
-RECALLED = "† written down from memory, not confirmed by a second source."
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def paper_tables(results, published=None):
         [(title, Table)]: Tables 1 and 2 of the paper, 1 to 4 of its supplement.
     """
     published = own_rows(published)
-    mine = [r for r in own_size(results) if r.dataset == PRETRAINED_ON and of_length(r)]
+    mine = [r for r in own_size(results) if r.dataset == PRETRAINED_ON and of_length(r) and as_published(r)]
     groups = trained(mine)
     tables = {layout.title: networks_table(layout, published, groups) for layout in LAYOUTS}
     first, *others = tables
@@ -85,6 +90,22 @@ def of_length(r):
     t = r.training
     whole = t.get("max_steps") is None and t.get("fraction") is None
     return not t or (whole and t.get("epochs") in (EPOCHS.get(r.pretext), None))
+
+
+def as_published(r):
+    """Whether a Result's run was trained and probed as a preset of the published scale says for its network; lines that
+    do not tell their options pass."""
+    if not r.training or r.backbone not in BACKBONES:
+        return not r.training
+    known = presets_of(r.name or r.pretext)
+    recipes = [recipe_of(r.name or r.pretext, p, r.backbone, r.width) for p in READINGS if p in known]
+    return any(trained_as(r, recipe) and probed_as(r, recipe, LEFT_OUT) for recipe in recipes)
+
+
+@functools.cache
+def recipe_of(name, preset, backbone, width):
+    """``published_recipe``, once for each network."""
+    return published_recipe(name, preset, backbone=backbone, width=width)
 
 
 def own_size(results):
@@ -163,7 +184,7 @@ def best_table(published, groups, groups5):
     columns = ["pretext", "best network", "top-1", *["paper", "ours"] * len(wanted)]
     heads = (("", 2), ("previous", 1), *((title, 2) for title in wanted.values()))
     notes = ["In percent. Previous: the best earlier result that the paper cites, ImageNet, by other authors."]
-    if any(c.setting.run.probe_train != "trainval" for c in shown.values()):
+    if any(r.probe_train == "train" for c in shown.values() for r in c.setting.lines[c.measure].values()):
         notes.append("Ours is fitted on the training split; the paper's classifiers also had its validation split.")
     return Table(columns, rows, labels=2, heads=heads, notes=tuple(notes + remarks(printed_here, shown, "test")))
 
@@ -260,7 +281,7 @@ def own_scores(results):
 
 def remarks(theirs, ours, split):
     """[note] under a table: what was recalled, how ours differ."""
-    lines = [RECALLED] if any(r["confirmed"] != "yes" for r in theirs) else []
+    lines = marks(theirs)
     cells = list(ours.values())
     if cells:
         probes = unique(names.probe_name(c.probe) for c in cells if c.probe != "pretext")
@@ -337,6 +358,7 @@ def agreement_table(published=None):
         cells = [f"{f[pretext].rho:.2f}{'†' if f[pretext].recalled else ''}" for f in found.values()]
         rows.append([method_name(pretext), str(one.n), *cells])
     note = (
-        f"Spearman's ρ of the paper's numbers over networks and widths. {RECALLED.replace('written', 'partly written')}"
+        "Spearman's ρ of the paper's numbers over networks and widths. "
+        f"{MARKS['recalled'].replace('written', 'partly written')}"
     )
     return Table(["pretext", "networks", *comparisons], rows, notes=(note,))

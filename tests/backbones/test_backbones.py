@@ -355,7 +355,7 @@ def test_a_new_process_knows_the_layers_of_a_head(small_models, tmp_path, monkey
     from revisit_ssl.pretext import heads
 
     body = small_models["resnet18"]
-    unit = heads.ProjectionHead(4, name="projection")(body.output["pre_logits"])
+    unit = heads.TorchDense(4, name="projection")(body.output["pre_logits"])
     keras.Model(body.input, {**body.output, "projection": unit}).save(tmp_path / "head.keras")
     known = keras.saving.get_custom_objects()
     for name, kind in list(known.items()):

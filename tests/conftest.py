@@ -32,6 +32,7 @@ def pytest_configure(config):
         two_devices()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """A file's tests run in one process, a pretext's contract too; files with slow tests come first."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -488,6 +488,7 @@ def test_one_sweep_in_a_folder(tmp_path, capsys):
         assert f"another sweep (process {os.getpid()}) works in" in capsys.readouterr().err
         assert stage.sweep("--plan") == 0
     # Of a process that is dead, or of whichever has its number now: the kernel has dropped its lock.
+    (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.lock").write_text(f"{os.getppid()}\n")
     assert stage.sweep() == 0
 

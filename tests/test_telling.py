@@ -42,7 +42,7 @@ def test_a_bar_says_how_many_and_how_long(now, capsys):
 
 
 def log(tmp_path, total=401):
-    how = {"start": 0, "write": False, "quiet": True, "rows": 4}
+    how = {"start": 0, "write": False, "quiet": True, "rows": 4, "window": {}}
     made = Log(str(tmp_path), get_recipe("rotation", "smoke"), Plan(100, total), **how)
     made.set_model(types.SimpleNamespace(
         optimizer=types.SimpleNamespace(learning_rate=0.1), reset_metrics=lambda: None, exported="network"

@@ -1,5 +1,6 @@
 """Weighted nearest neighbours by cosine similarity (InstDisc, arXiv:1805.01978, section 3.4; CLD `test.py` kNN)."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -26,8 +27,10 @@ class KNN(Probe):
         """InputError for values that cannot be."""
         require(self.neighbours >= 1, f"knn.neighbours {self.neighbours} must be at least 1")
         sigma = self.temperature
-        fits = sigma is None or 0.002 <= sigma < float("inf")
-        require(fits, f"knn.temperature {sigma} must be at least 0.002, as must an instance loss's that it follows")
+        if sigma is not None:
+            require(math.isfinite(sigma), f"knn.temperature {sigma} must be a finite number")
+            fits = sigma >= 0.002
+            require(fits, f"knn.temperature {sigma} must be at least 0.002, as must an instance loss's that it follows")
 
     def settled(self, task, labels=1.0):
         """See ProbeOptions: sigma."""

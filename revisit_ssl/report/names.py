@@ -62,7 +62,7 @@ def data_name(dataset, probe_dataset, labels=1.0):
 
 
 def sentence(name, *parts):
-    """BYOL: options; 22 epochs. What there is of the parts, without the marks of those that are empty."""
+    """Method: options; 22 epochs. What there is of the parts, without the marks of those that are empty."""
     told = "; ".join(part for part in parts if part)
     return f"{name}: {told}." if told else f"{name}."
 

@@ -105,9 +105,9 @@ def test_evaluation_compares_different_crops_with_fixed_draws():
 def test_it_learns_to_find_crops_of_the_same_image():
     # Eight faint tints, each from dark on the left to bright on the right: to be learnt is to ignore the brightness.
     tints = 0.5 + 0.04 * np.stack([np.cos(np.arange(8) * np.pi / 4 + turn) for turn in (0, 2.1, 4.2)], -1)
-    ramp = np.linspace(-0.3, 0.3, 16)[None, None, :, None]
-    images = tf.constant(np.tile(np.uint8((tints[:, None, None] + ramp) * 255), [1, 16, 1, 1]))
-    views = ViewSpec(size=4, crop="random", flip=False, color="none")
+    ramp = np.linspace(-0.3, 0.3, 32)[None, None, :, None]
+    images = tf.constant(np.tile(np.uint8((tints[:, None, None] + ramp) * 255), [1, 32, 1, 1]))
+    views = ViewSpec(size=8, crop="random", flip=False, color="none")
     model = exemplar(views, crops=4, embed_dim=8)
     model.compile(optimizer=keras.optimizers.Adam(0.03))
 

@@ -1,6 +1,6 @@
 """Data: sets by name or folder, splits and subsets, and batches that can start at any step."""
 
-from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batches
+from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batches, whole_images
 from revisit_ssl.data.catalogue import DATASETS, about_source, known_size, open_source
 from revisit_ssl.data.dataset import SPLITS, Dataset, Request
 from revisit_ssl.data.decoding import EvalView
@@ -23,4 +23,5 @@ __all__ = [
     "open_source",
     "steps_per_epoch",
     "train_batches",
+    "whole_images",
 ]

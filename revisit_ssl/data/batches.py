@@ -120,6 +120,26 @@ def eval_batches(source, batch_size, *, view):
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+def whole_images(source):
+    """One pass over all images in their order, each in its own size.
+
+    Returns:
+        tf.data.Dataset of {"image": uint8 [h, w, 3], "label": int64 (-1 without one), "index": int64}.
+    """
+    data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
+    if source.kind == "memory":
+        return data.map(_from_memory(source)).prefetch(tf.data.AUTOTUNE).with_options(_options())
+    read = _reader(source)
+
+    @_plain
+    def decoded(index, *carried):
+        image, label = read(decoding.decode, index, *carried)
+        return {"image": image, "label": label, "index": index}
+
+    data = data.map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
 def _units(source, steps, local, replicas, replica_ids, start_step, key):
     """What each element is made of: dataset of (epoch, places in the epoch [local], indices of images [local])."""
     order = draws.fold(key, _ORDER)
@@ -184,7 +204,8 @@ def _decode_file(decode, path):
     def fail(contents):
         message = ["cannot decode this image file; remove or repair it:", path]
         with tf.control_dependencies([tf.debugging.Assert(tf.constant(False), message)]):
-            return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), decoded.element_spec)
+            empty = lambda spec: tf.zeros([side or 0 for side in spec.shape], spec.dtype)  # noqa: E731
+            return tf.nest.map_structure(empty, decoded.element_spec)
 
     return decoded.ignore_errors().concatenate(one.map(fail)).take(1).get_single_element()
 

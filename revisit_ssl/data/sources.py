@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data.queries import Queries
 from revisit_ssl.errors import InputError
 
 MAX_SIDE = 128  # images up to this side are small: kept decoded, cropped on the device
@@ -34,6 +35,8 @@ class Source:
         encoded: string tensor [N], or None.
         paths: string tensor [N], or None.
         records: ``Records``, or None.
+        queries: ``queries.Queries`` of a set for instance retrieval, whose database this is; None of others, and of a
+            subset.
         text: function of a text feature's name -> tuple of N str, in the order of the images; None where there are no
             such features, and of a subset.
     """
@@ -51,6 +54,7 @@ class Source:
     encoded: tf.Tensor | None = None
     paths: tf.Tensor | None = None
     records: "Records | None" = None
+    queries: Queries | None = None
     text: Callable | None = None
 
     @functools.cached_property
@@ -87,6 +91,7 @@ class Source:
             encoded=None if self.encoded is None else tf.gather(self.encoded, rows),
             paths=None if self.paths is None else tf.gather(self.paths, rows),
             records=None if self.records is None else self.records.subset(rows),
+            queries=None,
             text=None,
         )
 

@@ -6,6 +6,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
+from revisit_ssl.evaluators.instance_retrieval import InstanceRetrieval
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
@@ -24,6 +25,7 @@ PROBES = {
     "finetune": Finetune,
     "nmi": NMI,
     "retrieval": Retrieval,
+    "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,
     "voc_svm": VOCSVM,
 }

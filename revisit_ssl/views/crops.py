@@ -178,7 +178,5 @@ def ten_crops(images, size):
     check_fit(size, height, width)
     bottom, right = height - size, width - size
     corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2)))
-    each = [
-        shown[:, top : top + size, left : left + size] for shown in (images, images[:, :, ::-1]) for top, left in corners
-    ]
-    return tf.stack(each)
+    shown = (images, images[:, :, ::-1])
+    return tf.stack([part[:, top : top + size, left : left + size] for part in shown for top, left in corners])

@@ -328,7 +328,7 @@ def test_bottou_rates_equal_the_official_ones():
 
 
 def test_squares_and_rates_of_layers_equal_numpy(monkeypatch):
-    """block1 by means of 2 x 2 squares, at its own rate by Bottou's law; pre_logits as the bench says, at both rates."""
+    """block1 by means of 2 x 2 squares, at its own rate by Bottou's law; pre_logits as the bench says, at two rates."""
     seen, real = [], augment.train_batches
 
     def recorded(*args, **kwargs):

@@ -27,6 +27,7 @@ CORRUPT = frozenset(
         "sacrecoeur_000353", "triomphe_000662", "triomphe_000833", "triomphe_000863", "triomphe_000867",
     )
 )
+TRUTH = (".txt", ".pkl", ".csv")  # endings of ground truth, which may lie among the images
 PREFIX = "oxc1_"  # of Oxford's query names
 _RELATIONS = {"good": queries.GOOD, "ok": queries.OK, "junk": queries.JUNK}
 
@@ -57,7 +58,7 @@ class Buildings(Dataset):
             return self._whitening(request)
         root = os.path.expanduser(request.argument) or os.path.join(request.place, self.folder)
         if not tf.io.gfile.isdir(root):
-            raise DataNotHere(f"data set {request.name} is not at {root}; {self.how_to_get(request.place)}")
+            raise DataNotHere(f"data set {request.name} is not in {root}; {self.how_to_get(request.place)}")
         images = _images(root)
         names, answers, asked, boxes, measures = (self._revisited if self.pickled else self._official)(root, images)
         return _source(request, images, names, answers, asked, boxes, measures)
@@ -185,7 +186,8 @@ def read_revisited(path):
 
 class _Plain(pickle.Unpickler):
     def find_class(self, module, name):
-        if module.split(".")[0] == "numpy" and name in ("dtype", "ndarray", "scalar", "_reconstruct"):
+        arrays = module.split(".")[0] == "numpy" and name in ("dtype", "ndarray", "scalar", "_reconstruct")
+        if arrays or (module, name) == ("_codecs", "encode"):  # what arrays are made of; and bytes, by protocol 2
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
 
@@ -217,7 +219,7 @@ def _unlabelled(listing):
 def _images(folder, root=None, leave=""):
     """{name: path} of the readable images below a folder, but the corrupt ones of Paris: by their names without ending,
     or with a ``root`` or a folder to ``leave`` by their paths from it."""
-    paths = folders.scan(folder).paths
+    paths = folders.scan(folder, beside=TRUTH).paths
     if root is None and not leave:
         named = {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
         return {name: path for name, path in named.items() if name not in CORRUPT}

@@ -23,6 +23,8 @@ def labelled_sources(recipe, data_dir=None, opened=open_source):
         InputError: it has no labels.
     """
     name, spec = recipe.probed_dataset, recipe.bench
+    instead = f"probes need labels and {name} has queries, --probes instance_retrieval is for that"
+    require(not find_dataset(name)[0].asks, f"{instead}; or add --probe-dataset NAME")
     options = {"data_dir": data_dir, "seed": recipe.seed}
     sources = {
         "train": opened(name, spec.train, fraction=spec.fraction, balanced=spec.balanced, **options),
@@ -30,7 +32,7 @@ def labelled_sources(recipe, data_dir=None, opened=open_source):
         "test": opened(name, spec.split, **options),
     }
     if sources["train"].num_classes is None:
-        what = "has queries, --probes instance_retrieval is for that" if find_dataset(name)[0].asks else "has none"
+        what = "has none"
         if sources["train"].multi_labels is not None:
             what = "has several for each image, --probes voc_svm is for that"
         raise InputError(f"probes need labels and {name} {what}; add --probe-dataset NAME, or --probes with none")

@@ -115,8 +115,11 @@ def retrieval_map(similarity, relation, positives=(GOOD, OK), junk=(JUNK,), *, l
     listed = [None] * len(ranked) if listed is None else listed
     ap = np.array([ranked_ap(row, positives, junk, count) for row, count in zip(ranked, listed, strict=True)])
     at = np.array([[precision_at(row, k, positives, junk) for k in precision_ranks] for row in ranked])
-    asked = np.isfinite(ap)
-    mean = (lambda values: float(np.mean(values[asked & np.isfinite(values)]))) if asked.any() else lambda _: np.nan
+
+    def mean(values):
+        known = values[np.isfinite(values)]
+        return float(known.mean()) if len(known) else float("nan")
+
     return {
         "map": mean(ap),
         "ap": ap,

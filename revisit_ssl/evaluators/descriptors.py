@@ -120,6 +120,8 @@ def _trunk(backbone, endpoints):
         free.set_weights(trunk.get_weights())
     except (ValueError, TypeError):
         return None
+    if any(output.shape[-1] is None for output in free.output.values()):  # a flattened map
+        return None
     free.trainable = False
     return free
 

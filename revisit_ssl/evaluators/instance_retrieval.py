@@ -77,7 +77,13 @@ class InstanceRetrieval(Probe):
             )
             require(np.isfinite(found["map"]), f"instance_retrieval: no query has an image that answers it ({measure})")
             ending = measure.removeprefix("map")
-            metrics |= {measure: 100 * found["map"], f"precision10{ending}": 100 * found["precision"][10]}
-            extra["ap"][measure] = [None if np.isnan(ap) else round(100 * ap, 3) for ap in found["ap"]]
-            extra["precision"][measure] = {k: round(100 * value, 3) for k, value in found["precision"].items()}
+            at_ten = {} if np.isnan(found["precision"][10]) else {f"precision10{ending}": 100 * found["precision"][10]}
+            metrics |= {measure: 100 * found["map"]} | at_ten
+            extra["ap"][measure] = [percent(ap) for ap in found["ap"]]
+            extra["precision"][measure] = {k: percent(value) for k, value in found["precision"].items()}
         return Score(metrics=metrics, hyperparameters=self.options(), seconds=seconds, extra=extra)
+
+
+def percent(share):
+    """Rounded percent, None for nan."""
+    return None if np.isnan(share) else round(100 * float(share), 3)

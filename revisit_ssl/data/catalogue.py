@@ -12,6 +12,7 @@ from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
 from revisit_ssl.data.embedded import Digits, ToyScenes
 from revisit_ssl.data.folders import Folder, divide
+from revisit_ssl.data.image_stores import ImageStore
 from revisit_ssl.data.imagenet import ImageNet20, ImageNet100
 from revisit_ssl.data.imagenet_lists import ImageNetList, ImageNetLT
 from revisit_ssl.data.kitchen_hc import KitchenHC
@@ -117,6 +118,8 @@ DATASETS = {
         pickled="gnd_rparis6k.pkl", sizes={"train": 4_993, "test": 6_322},
     ),
     "retrieval": RetrievalFolder(),
+    "yfcc100m": ImageStore(folder="yfcc100m"),
+    "unlabelled": ImageStore(),
     "coco": TfdsSet(
         "coco/2017", divided("train", ":-5000", "-5000:", "validation"), sizes_of(113_287, 5_000, 5_000), label=None
     ),
@@ -134,7 +137,8 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
             colon: "cifar10_lt:50" or "cifar100_lt:/path/indices.npy" (``long_tail.split_rows``; default: factor 100),
             "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet_lists.read_entries``),
             "voc:/path/VOCdevkit" (``voc.list_split``; default: VOCdevkit in ``data_dir``, else TFDS's voc/2007),
-            "oxford5k:/path", "retrieval:/path" (``retrieval_sets``).
+            "oxford5k:/path", "retrieval:/path" (``retrieval_sets``), "yfcc100m:1000000" or "unlabelled:/path:1000"
+            (``image_stores.ImageStore``).
         split: "train", "val", "trainval" or "test".
         data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
             draws itself there at its first use, and kitchen_hc cuts itself out of what lies in downloads/manual. Parts

@@ -22,7 +22,8 @@ class Source:
     Attributes:
         name, split: as given to ``open_source``.
         kind: "memory": decoded, in ``images``; "encoded": compressed, in ``encoded``; "files": one file per image, in
-            ``paths``; "stream": TFRecord files that are only read from front to back; "known": not here, for plans
+            ``paths``; "store": files or members of zips, in ``paths`` as ``image_stores.find_images`` gives them;
+            "stream": TFRecord files that are only read from front to back; "known": not here, for plans
             (``known.known_source``).
         num_examples: N.
         fingerprint: str, the same for the same images in the same order; keys cached features.

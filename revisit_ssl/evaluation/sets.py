@@ -41,7 +41,8 @@ def labelled_sources(recipe, data_dir=None, opened=open_source):
 
 def multi_label_sources(recipe, data_dir=None, opened=open_source):
     """{"train", "test"} of a probe set with several labels for each image: trainval and test, or train and val where
-    the recipe scores val. Arguments as of ``labelled_sources``.
+    the recipe scores val. For probes that choose also {"fit", "val"}, train and val. Arguments as of
+    ``labelled_sources``.
 
     Raises:
         InputError: it is no such set.
@@ -52,6 +53,8 @@ def multi_label_sources(recipe, data_dir=None, opened=open_source):
         "train": opened(name, fitted_on(recipe), fraction=spec.fraction, **options),
         "test": opened(name, spec.split, **options),
     }
+    if any(p.chooses for p in recipe.probes.values()):
+        sources |= {"fit": opened(name, "train", **options), "val": opened(name, "val", **options)}
     if sources["train"].multi_labels is None:
         probe = next(name for name, p in recipe.probes.items() if p.labels == "several")
         raise InputError(f"{probe} needs several labels for each image and {name} has none; add --probe-dataset voc")

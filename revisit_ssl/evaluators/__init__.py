@@ -14,6 +14,7 @@ from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.retrieval import Retrieval
+from revisit_ssl.evaluators.voc_classification import VOCFC68, VOCAll
 from revisit_ssl.evaluators.voc_svm import VOCSVM
 
 PROBES = {
@@ -28,6 +29,8 @@ PROBES = {
     "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,
     "voc_svm": VOCSVM,
+    "voc_fc68": VOCFC68,
+    "voc_all": VOCAll,
 }
 
 __all__ = ["PROBES", "FeatureSplit", "Probe", "Score", "at_defaults"]

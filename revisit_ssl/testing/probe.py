@@ -75,13 +75,13 @@ def color_bench(backbone, probe, *, signal, seed=0, turn=0):
     recipe = Recipe(pretext="rotation", views=views, bench=spec, seed=seed)
     sources = {}
     for i, (split, rows) in enumerate(ROWS.items()):
+        several, asked = probe.labels == "several", probe.labels == "queries"
         rows = rows // 4 if asked else rows  # seen one by one
         labels = np.random.default_rng(i).integers(0, CLASSES, rows)
         colors = 128 + 100 * signal * COLORS[labels][:, None, None]
         images = np.clip(colors + 20 * np.random.default_rng(10 + i).normal(size=(rows, 8, 8, 3)), 0, 255)
         if split == "test":
             labels = (labels + turn) % CLASSES
-        several, asked = probe.labels == "several", probe.labels == "queries"
         names = tuple("abcdef")
         sources[split] = Source(
             name="colors", split=split, kind="memory", num_examples=rows, fingerprint=f"colors-{split}-{signal}",

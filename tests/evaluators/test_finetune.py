@@ -14,6 +14,7 @@ from revisit_ssl.evaluators import augment, tuning
 from revisit_ssl.evaluators import finetune as module
 from revisit_ssl.evaluators.bench import Bench, label_share
 from revisit_ssl.evaluators.finetune import Finetune
+from revisit_ssl.evaluators.transfer import NewLayers
 from revisit_ssl.evaluators.tuning import Trained, Tuning
 from revisit_ssl.papers import PROTOCOLS, get_recipe
 from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec
@@ -91,6 +92,43 @@ def test_a_copy_is_trained_and_the_network_is_the_same_to_the_bit(monkeypatch):
     moved = {w.path: not np.array_equal(w.numpy(), start) for w, start in pairs}
     assert len(moved) == 6 and all(moved.values()), "every weight and statistic of the copy"
     assert not {id(w) for w in copy.network.weights} & {id(w) for w in backbone.weights}
+
+
+def test_new_fully_connected_layers_learn_on_the_deepest_map():
+    """4 x 4 and less is left as it is; kernels of 0.01 and biases of 0.1, the last as PyTorch's."""
+    probe = dataclasses.replace(
+        FAST, learning_rates=(0.3,), head_multipliers=(1.0,), epochs=12, hidden=(32, 16), dropout=0.2
+    )
+    score = measured(probe, normalised_trunk())
+    assert score.endpoint == "block1" and score.top1 > 60 and score.hyperparameters["hidden"] == (32, 16)
+    network = Tuning(probe, bench_of(normalised_trunk())).network
+    shapes = [tuple(v.shape) for v in network.head]
+    assert shapes == [(6 * 6 * 4, 32), (32,), (32, 16), (16,), (16, 3), (3,)] and network.pool == 1
+    assert set(network.head[1].numpy()) == {np.float32(0.1)} and network.head[0].numpy().std() < 0.011
+    assert 0.1 < abs(network.head[4].numpy()).max() <= 0.25 and 0 < abs(network.head[5].numpy()).max() <= 0.25
+    other = dataclasses.replace(probe, endpoint="pre_logits")
+    assert Tuning(other, bench_of(normalised_trunk())).network.endpoint == "pre_logits"
+
+
+def test_sobel_becomes_a_part_of_conv1():
+    pytest.importorskip("revisit_ssl.backbones.sobel", reason="the fold of Sobel is not here")
+    from revisit_ssl.backbones import BACKBONES
+
+    backbone = frozen(BACKBONES["vgg16_bn"](1, input_shape=(32, 32, 3), sobel=True))
+    known = bench_of(linear_trunk()).network_input
+    plain, folded = (
+        Trained(backbone, known, 3, 0, 32, "conv13", NewLayers(hidden=(4,), fold_sobel=fold)) for fold in (False, True)
+    )
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(folded.logits(images, False), plain.logits(images, False), atol=1e-4)
+    assert folded.network.get_layer("conv1").kernel.shape[:3] == (5, 5, 3)
+    assert plain.network.get_layer("conv1").kernel.shape[:3] == (3, 3, 2)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"hidden": (0,)}, "hidden"), ({"dropout": 1.0}, "dropout")])
+def test_layers_that_cannot_be(options, message):
+    with pytest.raises(InputError, match=f"finetune.{message}"):
+        Finetune(**options)
 
 
 def test_steps_equal_numpy(monkeypatch):

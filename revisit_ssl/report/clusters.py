@@ -5,6 +5,7 @@ any run and any images.
 """
 
 import os
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,15 +221,29 @@ def words_of(source, rows):
 
 def sheet(clusters, shown, swatch=False):
     """A row of images for each cluster, what it is on the left, as PNG bytes; ``swatch``: the mean colour first."""
-    rows = {}
-    for number, one in enumerate(clusters, 1):
-        images = [shown[int(i)] for i in one.members[:MEMBERS]]
-        side = images[0].shape
-        tile = [np.broadcast_to(one.colour, side)] if swatch else []
-        what = f"{one.name.replace('_', ' ')} {100 * one.purity:.0f} %, " if one.name else ""
-        text = f"deviation {one.deviation:.3f}" if swatch else f"{what}{len(one.members)} images"
-        rows[f"{number}. {text}"] = [*tile, *images]
-    return pictures.classes(rows)
+    side = next(iter(shown.values())).shape[0]
+    gap, across = max(1, side // 20), MEMBERS + swatch
+    whole = np.ones((len(clusters) * (side + gap) - gap, across * (side + gap) - gap, 3))
+    texts = []
+    for row, one in enumerate(clusters):
+        tiles = [shown[int(i)] for i in one.members[:MEMBERS]]
+        tiles = [np.broadcast_to(one.colour, tiles[0].shape), *tiles] if swatch else tiles
+        for column, tile in enumerate(tiles):
+            top, left = row * (side + gap), column * (side + gap)
+            whole[top : top + side, left : left + side] = tile
+        name = textwrap.shorten(one.name.replace("_", " "), 22, placeholder="…")
+        what = f"{name} {100 * one.purity:.0f} %\n" if one.name else ""
+        texts.append(f"deviation {one.deviation:.3f}" if swatch else f"{what}{len(one.members)} images")
+    # One picture of all tiles: drawing each on axes of its own takes matplotlib half a minute.
+    label, inches = 1.5, 0.75
+    width, height = label + inches * across, inches * len(clusters)
+    with rc_context(pictures.STYLE):
+        figure = Figure(figsize=(width, height))
+        pictures.show(figure.add_axes((label / width, 0.005, 1 - label / width, 0.99)), whole)
+        for row, text in enumerate(texts):
+            place = 1 - (row + 0.5) / len(clusters)
+            figure.text((label - 0.1) / width, place, text, ha="right", va="center", color=pictures.SOFT)
+        return pictures.png(figure)
 
 
 def deviation_curves(curves):

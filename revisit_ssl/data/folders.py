@@ -212,7 +212,8 @@ def readable(root):
     else lies there is passed over without a word."""
     found = looking.walk(root)
     digests, _ = _read(root, found, list(found.files))
-    folder_report.warn_of(root, {kind: names for kind, names in found.skipped.items() if kind == looking.BROKEN})
+    bad = [name for name in found.files if name not in digests]
+    folder_report.warn_of(root, {looking.BROKEN: bad} if bad else {})
     return digests
 
 

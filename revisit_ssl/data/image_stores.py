@@ -18,9 +18,10 @@ import tensorflow as tf
 
 from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import Dataset
-from revisit_ssl.data.decoding import decode
-from revisit_ssl.data.folders import EXTENSIONS, HELD
+from revisit_ssl.data.folders import HELD
+from revisit_ssl.data.looking import EXTENSIONS
 from revisit_ssl.data.sources import Source
+from revisit_ssl.data.viewing import decode
 from revisit_ssl.errors import DataNotHere, InputError, require
 
 HELD_IMAGES = 50_000  # validate, or a tenth where that is fewer

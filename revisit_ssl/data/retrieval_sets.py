@@ -27,7 +27,6 @@ CORRUPT = frozenset(
         "sacrecoeur_000353", "triomphe_000662", "triomphe_000833", "triomphe_000863", "triomphe_000867",
     )
 )
-TRUTH = (".txt", ".pkl", ".csv")  # endings of ground truth, which may lie among the images
 PREFIX = "oxc1_"  # of Oxford's query names
 _RELATIONS = {"good": queries.GOOD, "ok": queries.OK, "junk": queries.JUNK}
 
@@ -122,7 +121,8 @@ class RetrievalFolder(Dataset):
             raise DataNotHere(f"{path} does not exist; it has columns query, image and, if need be, relation")
         parts = {name.rstrip("/") for name in tf.io.gfile.listdir(root)}
         if request.split == "train" and "whitening" in parts:
-            return folders.listed_source(request, _unlabelled(folders.scan(os.path.join(root, "whitening"))))
+            learned = _images(os.path.join(root, "whitening"), root)
+            return _listed(request, learned, sorted(learned))
         below = os.path.join(root, "database") if "database" in parts else root
         images = _images(below, root, leave="whitening")
         if request.split == "train":
@@ -193,7 +193,7 @@ class _Plain(pickle.Unpickler):
 
 
 def _source(request, images, names, answers, asked, boxes, measures):
-    """The database ``names`` with its queries; ``images``: {name: path} of both."""
+    """The database ``names`` with its queries; ``images``: of both, as ``_images`` gives them."""
     relation, listed = queries.from_names(names, answers)
     boxes = np.array(boxes, np.float64)
     bad = np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(axis=1))
@@ -209,23 +209,20 @@ def _source(request, images, names, answers, asked, boxes, measures):
 def _listed(request, images, names):
     missing = [name for name in names if name not in images]
     require(not missing, f"{request.name}: {len(missing)} images are not there, {missing[:1]} among them")
-    return folders.listed_source(request, folders.of_files([images[name] for name in names], names))
-
-
-def _unlabelled(listing):
-    return dataclasses.replace(listing, labels=None, class_names=None)
+    paths, digests = zip(*(images[name] for name in names), strict=True)
+    return folders.listed_source(request, folders.of_files(paths, names, digests))
 
 
 def _images(folder, root=None, leave=""):
-    """{name: path} of the readable images below a folder, but the corrupt ones of Paris: by their names without ending,
-    or with a ``root`` or a folder to ``leave`` by their paths from it."""
-    paths = folders.scan(folder, beside=TRUTH).paths
-    if root is None and not leave:
-        named = {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
-        return {name: path for name, path in named.items() if name not in CORRUPT}
-    root = root or folder
-    named = {path[len(root) :].strip("/"): path for path in paths}
-    return {name: path for name, path in named.items() if not name.startswith(f"{leave}/")}
+    """{name: (path, digest of what it holds)} of the readable images below a folder, but the corrupt ones of Paris: by
+    their names without ending, or with a ``root`` by their paths from it, without a folder to ``leave``."""
+    found = {os.path.join(folder, name): digest for name, digest in folders.readable(folder).items()}
+    require(found, f"{folder} holds no readable images")
+    if root is None:
+        named = {os.path.splitext(os.path.basename(path))[0]: (path, digest) for path, digest in found.items()}
+        return {name: image for name, image in named.items() if name not in CORRUPT}
+    named = {path[len(root) :].strip("/"): (path, digest) for path, digest in found.items()}
+    return {name: image for name, image in named.items() if not leave or not name.startswith(f"{leave}/")}
 
 
 def _named(root, ending):

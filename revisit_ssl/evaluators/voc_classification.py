@@ -1,7 +1,7 @@
 """Classification on VOC 2007 with new fully connected layers (facebookresearch/DeeperCluster, eval_voc_classif.py)."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -109,7 +109,7 @@ class VOCClassification(Probe):
         fixed = self.options("learning_rates", "endpoint") | {"lr": lr, "iterations": self.steps[0]}
         yield Score(
             metrics=metrics,
-            hyperparameters=fixed | {"size": bench.view.size, "eval_view": asdict(bench.view)},
+            hyperparameters=fixed | {"size": bench.view.size, "eval_view": bench.view.told},
             seconds=time.perf_counter() - started,
             extra=extra,
             endpoint=model.network.endpoint,

@@ -68,4 +68,4 @@ def test_the_page_of_a_run(tmp_path, capsys):
     names = {path.name for path in (tmp_path / "clusters").glob("*.png")}
     assert names == {"run-sheet.png", "run-colours.png", "deviations.png", "sobel.png"}
     assert report.main(["--clusters", str(tmp_path / "nothing"), "--out-dir", str(tmp_path)]) == 2
-    assert "holds no recipe.json" in capsys.readouterr().err
+    assert "it has no recipe.json" in capsys.readouterr().err

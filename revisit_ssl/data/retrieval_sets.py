@@ -129,7 +129,7 @@ class RetrievalFolder(Dataset):
             source = _listed(request, images, sorted(images))
             return dataclasses.replace(source, fingerprint=f"{source.fingerprint}-database")
         asked, boxes, answers = read_query_list(path)
-        everything = images if below == root else images | _images(root, leave="whitening")
+        everything = images if below == root else images | _images(root, root, leave="whitening")
         for name, answer in zip(asked, answers, strict=True):
             if name in images and all(name not in known for known in answer.values()):
                 answer[queries.JUNK].append(name)

@@ -29,7 +29,7 @@ def override(spec, **changes):
         if rest:
             nested.setdefault(head, {})[rest] = value
         else:
-            flat[name] = tuple(value) if isinstance(value, list) else value
+            flat[name] = _tuples(value)
     if not mapping:
         hints = typing.get_type_hints(type(spec))
         for name, value in flat.items():
@@ -53,10 +53,7 @@ def build(cls, values):
     built = {}
     for name, value in values.items():
         hint = hints[name]
-        if isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, dict) and dataclasses.is_dataclass(hint):
-            value = build(hint, value)
+        value = build(hint, value) if isinstance(value, dict) and dataclasses.is_dataclass(hint) else _tuples(value)
         require(fits(value, hint), f"{cls.__name__}.{name} is {value!r}; expected {name_of(hint)}")
         built[name] = value
     return cls(**built)
@@ -65,6 +62,11 @@ def build(cls, values):
 def to_json(recipe):
     """The recipe as indented JSON text, stable from run to run."""
     return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+
+
+def _tuples(value):
+    """JSON's lists as tuples, those inside of lists too."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def fits(value, hint):

@@ -210,6 +210,36 @@ RUNS = [
         ["rotation", *SMOKE, "--probes", "voc_svm", "--probe-dataset", "voc:/no/such"],
         "no VOC 2007 at /no/such",
     ),
+    (
+        "instance retrieval without queries",
+        ["rotation", *SMOKE, "--probes", "instance_retrieval"],
+        "instance_retrieval needs queries and digits has none; add --probe-dataset, one of",
+    ),
+    (
+        "labels of a set with queries",
+        ["rotation", *SMOKE, "--probes", "knn", "--probe-dataset", "toy_instances"],
+        "toy_instances has queries, --probes instance_retrieval is for that",
+    ),
+    (
+        "no list of queries",
+        ["rotation", *SMOKE, "--probes", "instance_retrieval", "--probe-dataset", "retrieval:/no/such"],
+        "/no/such/queries.csv does not exist; it has columns query, image",
+    ),
+    (
+        "no images of a store",
+        ["rotation", *SMOKE, "--probes", "--dataset", "unlabelled:/no/such"],
+        "data set unlabelled is not in /no/such; put zips or folders of images",
+    ),
+    (
+        "one label for classes of VOC",
+        ["rotation", *SMOKE, "--probes", "voc_fc68"],
+        "voc_fc68 needs several labels for each image and digits has none; add --probe-dataset voc",
+    ),
+    (
+        "a share of no iterations",
+        ["rotation", *SMOKE, "--probes", "voc_all", "--voc-all.share", "0", "--probe-dataset", "voc"],
+        "voc_all.share 0.0 must lie in (0, 1]",
+    ),
     ("unknown monitor", ["rotation", *SMOKE, "--monitor", "svm:3"], "expected knn:N"),
     ("recomputation without a RevNet", ["rotation", *SMOKE, "--recompute"], "resnet18 has no option 'recompute'"),
     ("XLA and bit-exact", ["rotation", *SMOKE, "--xla", "on", "--deterministic"], "choose one of --xla on and"),

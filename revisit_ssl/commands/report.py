@@ -17,10 +17,16 @@ they go where the page of --paper cld, made afterwards, shows them:
 With --visual-words RUN it writes a page of the visual words of a run of OBoW or BoWNet:
 
     revisit-ssl report --visual-words runs/obow --out-dir runs/obow/words
+
+With --clusters RUN it writes a page of the clusters that a run's network makes of its training images; several runs are
+compared by how much of that is colour:
+
+    revisit-ssl report --clusters runs/rotnet runs/deepercluster --out-dir runs/clusters
 """
 
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
@@ -47,6 +53,10 @@ class Report:
     visual_words: str | None = None
     """Workdir of a run of OBoW or BoWNet: draw the patches of its most frequent words; OUT_DIR/visual_words.html and
     .md."""
+    clusters: tuple[str, ...] = ()
+    """Workdirs of runs: draw clusters of their training images as contact sheets; OUT_DIR/clusters.html and .md."""
+    clusters_by: Literal["purity", "size"] = "purity"
+    """Which clusters come first: those of one label, where images have labels or hashtags, or the largest."""
     gallery: tuple[str, ...] = ()
     """With --paper: draw one of its galleries for its page; its name, then what it takes, such as retrieval RUN RUN."""
     data_dir: str | None = None

@@ -11,6 +11,7 @@ from revisit_ssl.papers.cld.retrieval import retrieval_grid, sample_sheet
 from revisit_ssl.papers.obow.visual_words import write_visual_words
 from revisit_ssl.papers.older import named
 from revisit_ssl.papers.pages import compare, draw_gallery, left_out, write_paper_report
+from revisit_ssl.report.clusters import write_clusters
 from revisit_ssl.report.tables import probed, result_table, shown
 from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.results import read_results, write_results
@@ -27,9 +28,13 @@ def report(options, form="revisit-ssl report"):
     if options.visual_words:
         page = write_visual_words(options.visual_words, options.out_dir, data_dir=options.data_dir)
         print(f"page: {page}", file=sys.stderr)
+    if options.clusters:
+        by = options.clusters_by
+        page = write_clusters(options.clusters, options.out_dir, data_dir=options.data_dir, by=by)
+        print(f"page: {page}", file=sys.stderr)
     if options.retrieval or options.sample_sheet:
         draw(options)
-    drawn = options.visual_words or options.retrieval or options.sample_sheet
+    drawn = options.visual_words or options.clusters or options.retrieval or options.sample_sheet
     if drawn and not (options.runs or options.paper):
         return
     if not (options.runs or options.paper):

@@ -1,6 +1,6 @@
 """Data: sets by name or folder, splits and subsets, and batches that can start at any step."""
 
-from revisit_ssl.data.batches import eval_batches, steps_per_epoch, train_batches
+from revisit_ssl.data.batches import eval_batches, eval_crops, steps_per_epoch, train_batches, whole_images
 from revisit_ssl.data.catalogue import DATASETS, about_source, known_size, open_source
 from revisit_ssl.data.dataset import SPLITS, Dataset, Request
 from revisit_ssl.data.decoding import EvalView
@@ -18,9 +18,11 @@ __all__ = [
     "TfdsSet",
     "about_source",
     "eval_batches",
+    "eval_crops",
     "known_size",
     "known_source",
     "open_source",
     "steps_per_epoch",
     "train_batches",
+    "whole_images",
 ]

@@ -8,6 +8,7 @@ TFRecord files (kind "stream") are shuffled in the usual way - files, then a buf
 import tensorflow as tf
 
 from revisit_ssl.data import decoding
+from revisit_ssl.data.image_stores import read_tensor
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
 
@@ -120,6 +121,54 @@ def eval_batches(source, batch_size, *, view):
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+def eval_crops(source, batch_size, *, crops, seed):
+    """One pass over all images in their order, with random crops of each; the last batch may be smaller.
+
+    Args:
+        source: a ``Source``.
+        batch_size: images per batch.
+        crops, seed: as of ``train_batches``; the crops of an image depend on the seed and its index.
+
+    Returns:
+        tf.data.Dataset of dicts as of ``train_batches``, with [b, H, W, 3] of sets decoded in memory, to be cropped on
+        the device.
+    """
+    if source.kind == "memory":
+        data = tf.data.Dataset.range(source.num_examples).batch(batch_size).map(_from_memory(source))
+        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
+    read, key = _reader(source), draws.fold(draws.as_seed(seed).key, _CROPS)
+
+    @_plain
+    def cut(index, *carried):
+        decode = lambda contents: decoding.decode_crops(contents, crops, draws.fold(key, index))  # noqa: E731
+        images, label = read(decode, index, *carried)
+        return images | {"label": label, "index": index}
+
+    data = data.map(cut, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def whole_images(source):
+    """One pass over all images in their order, each in its own size.
+
+    Returns:
+        tf.data.Dataset of {"image": uint8 [h, w, 3], "label": int64 (-1 without one), "index": int64}.
+    """
+    data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
+    if source.kind == "memory":
+        return data.map(_from_memory(source)).prefetch(tf.data.AUTOTUNE).with_options(_options())
+    read = _reader(source)
+
+    @_plain
+    def decoded(index, *carried):
+        image, label = read(decoding.decode, index, *carried)
+        return {"image": image, "label": label, "index": index}
+
+    data = data.map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
 def _units(source, steps, local, replicas, replica_ids, start_step, key):
     """What each element is made of: dataset of (epoch, places in the epoch [local], indices of images [local])."""
     order = draws.fold(key, _ORDER)
@@ -166,25 +215,27 @@ def _reader(source):
     if source.kind == "stream":
         return lambda decode, index, contents, label: (decode(contents), label)
     labels = _labels(source)
-    if source.kind == "files":
-        return lambda decode, index: (_decode_file(decode, source.paths[index]), labels[index])
+    if source.kind in ("files", "store"):
+        read = tf.io.read_file if source.kind == "files" else read_tensor
+        return lambda decode, index: (_decode_file(decode, source.paths[index], read), labels[index])
     return lambda decode, index: (decode(source.encoded[index]), labels[index])
 
 
-def _decode_file(decode, path):
-    """``decode`` of a file's contents; where it fails, the error says which file it was.
+def _decode_file(decode, path, read):
+    """``decode`` of what ``read`` finds there; where it fails, the error says which file it was.
 
     TensorFlow's own errors do not, and not all files are decoded when a large folder is opened. The failure has to be
     caught in the graph: a data set of one element drops it, and the next one, read only then, says what is wrong. That
     costs some 0.3 ms for an image.
     """
-    one = tf.data.Dataset.from_tensors(tf.io.read_file(path))
+    one = tf.data.Dataset.from_tensors(read(path))
     decoded = one.map(decode)
 
     def fail(contents):
         message = ["cannot decode this image file; remove or repair it:", path]
         with tf.control_dependencies([tf.debugging.Assert(tf.constant(False), message)]):
-            return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), decoded.element_spec)
+            empty = lambda spec: tf.zeros([side or 0 for side in spec.shape], spec.dtype)  # noqa: E731
+            return tf.nest.map_structure(empty, decoded.element_spec)
 
     return decoded.ignore_errors().concatenate(one.map(fail)).take(1).get_single_element()
 

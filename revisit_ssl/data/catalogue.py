@@ -12,13 +12,16 @@ from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import SPLITS, Request, sizes_of
 from revisit_ssl.data.embedded import Digits, ToyScenes
 from revisit_ssl.data.folders import Folder, divide
+from revisit_ssl.data.image_stores import ImageStore
 from revisit_ssl.data.imagenet import ImageNet20, ImageNet100
 from revisit_ssl.data.imagenet_lists import ImageNetList, ImageNetLT
 from revisit_ssl.data.kitchen_hc import KitchenHC
 from revisit_ssl.data.long_tail import LongTail
 from revisit_ssl.data.places import Places205
+from revisit_ssl.data.retrieval_sets import Buildings, RetrievalFolder
 from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.data.tfds_sets import TfdsSet, divided
+from revisit_ssl.data.toy_instances import ToyInstances
 from revisit_ssl.data.voc import VOC
 from revisit_ssl.errors import require, unknown
 
@@ -30,6 +33,15 @@ _STL_SHAPE = (96, 96, 3)
 _TENTH = divided("train", ":90%", "90%:", "validation")  # a tenth of train validates
 _OWN_VAL = {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"}
 _IMAGENET = divided("train", ":1231121", "1231121:", "validation")  # 984 and 40 of the official 1,024 shards
+_OXFORD = {
+    "folder": "oxford5k",
+    "archives": "oxbuild_images.tgz and gt_files_170407.tgz (www.robots.ox.ac.uk/~vgg/data/oxbuildings)",
+}
+_PARIS = {
+    "folder": "paris6k",
+    "archives": "paris_1.tgz, paris_2.tgz and paris_120310.tgz (www.robots.ox.ac.uk/~vgg/data/parisbuildings)",
+}
+_REVISITED = "the images and {} (cmp.felk.cvut.cz/revisitop)"
 _IMAGENET_TAR = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (image-net.org)"
 
 DATASETS = {
@@ -40,6 +52,7 @@ DATASETS = {
         "toy_scenes/tiny", divided("train", ":500", "500:", "test"), sizes_of(500, 100, 200), 10, (64, 64, 3)
     ),
     "digits": Digits(),
+    "toy_instances": ToyInstances(),
     "cifar10": TfdsSet("cifar10", _CIFAR, _CIFAR_SIZES, 10, _CIFAR_SHAPE),
     "cifar100": TfdsSet("cifar100", _CIFAR, _CIFAR_SIZES, 100, _CIFAR_SHAPE),
     "cifar10_lt": LongTail("cifar10", 5_000, 10_000, 10, _CIFAR_SHAPE),
@@ -94,6 +107,19 @@ DATASETS = {
         365,
     ),
     "voc": VOC("voc/2007", _OWN_VAL, sizes_of(2_501, 2_510, 4_952)),
+    "oxford5k": Buildings(other="paris6k", sizes={"train": 6_392, "test": 5_063}, **_OXFORD),
+    "paris6k": Buildings(other="oxford5k", sizes={"train": 5_063, "test": 6_392}, **_PARIS),
+    "roxford5k": Buildings(
+        folder="oxford5k", other="rparis6k", archives=_REVISITED.format("gnd_roxford5k.pkl"),
+        pickled="gnd_roxford5k.pkl", sizes={"train": 6_322, "test": 4_993},
+    ),
+    "rparis6k": Buildings(
+        folder="paris6k", other="roxford5k", archives=_REVISITED.format("gnd_rparis6k.pkl"),
+        pickled="gnd_rparis6k.pkl", sizes={"train": 4_993, "test": 6_322},
+    ),
+    "retrieval": RetrievalFolder(),
+    "yfcc100m": ImageStore(folder="yfcc100m"),
+    "unlabelled": ImageStore(),
     "coco": TfdsSet(
         "coco/2017", divided("train", ":-5000", "-5000:", "validation"), sizes_of(113_287, 5_000, 5_000), label=None
     ),
@@ -110,7 +136,9 @@ def open_source(name, split, *, data_dir=None, fraction=None, balanced=False, se
         name: key of DATASETS, or "folder:/path/to/images" (layout: ``folders.list_split``). Some take more behind a
             colon: "cifar10_lt:50" or "cifar100_lt:/path/indices.npy" (``long_tail.split_rows``; default: factor 100),
             "imagenet_lt:/folder/of/lists" and "imagenet_list:/path/1percent.txt" (``imagenet_lists.read_entries``),
-            "voc:/path/VOCdevkit" (``voc.list_split``; default: VOCdevkit in ``data_dir``, else TFDS's voc/2007).
+            "voc:/path/VOCdevkit" (``voc.list_split``; default: VOCdevkit in ``data_dir``, else TFDS's voc/2007),
+            "oxford5k:/path", "retrieval:/path" (``retrieval_sets``), "yfcc100m:1000000" or "unlabelled:/path:1000"
+            (``image_stores.ImageStore``).
         split: "train", "val", "trainval" or "test".
         data_dir: where TFDS data sets lie, local or gs://; default TFDS_DATA_DIR or ~/tensorflow_datasets. toy_scenes
             draws itself there at its first use, and kitchen_hc cuts itself out of what lies in downloads/manual. Parts

@@ -45,9 +45,12 @@ class Dataset:
         image_shape: (H, W, 3) where all images have one size, else None.
         fewer_of: name of the set of which this one has fewer labelled images of the same classes, tested on the same
             ones, such as 1 % of ImageNet; "" of a set of its own.
+        asks: whether "test" is a database for instance retrieval, with ``Source.queries``, and "train" what a whitening
+            is learned on.
     """
 
     splits = SPLITS
+    asks = False
     argument = ""
     sizes = {}
     held = None

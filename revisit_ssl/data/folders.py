@@ -205,3 +205,20 @@ def _empty(folders, names):
         while (name := name.rpartition("/")[0]) not in filled:
             filled.add(name)
     return sorted(name for name in folders - filled if name.rpartition("/")[0] in filled)
+
+
+def readable(root):
+    """{name: digest of what it holds} of all images below a folder that can be read, by their paths from it; whatever
+    else lies there is passed over without a word."""
+    found = looking.walk(root)
+    digests, _ = _read(root, found, list(found.files))
+    bad = [name for name in found.files if name not in digests]
+    folder_report.warn_of(root, {looking.BROKEN: bad} if bad else {})
+    return digests
+
+
+def of_files(paths, names, digests):
+    """The Listing of unlabelled images in a given order; ``names`` are what they are called wherever they lie."""
+    digest = hashlib.sha256(os.fsencode("\n".join(names)))
+    digest.update(np.array(digests, "<i8").tobytes())
+    return Listing(list(paths), None, None, digest.hexdigest()[:16])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data.queries import Queries
 from revisit_ssl.errors import InputError
 
 MAX_SIDE = 128  # images up to this side are small: kept decoded, cropped on the device
@@ -21,7 +22,8 @@ class Source:
     Attributes:
         name, split: as given to ``open_source``.
         kind: "memory": decoded, in ``images``; "encoded": compressed, in ``encoded``; "files": one file per image, in
-            ``paths``; "stream": TFRecord files that are only read from front to back; "known": not here, for plans
+            ``paths``; "store": files or members of zips, in ``paths`` as ``image_stores.find_images`` gives them;
+            "stream": TFRecord files that are only read from front to back; "known": not here, for plans
             (``known.known_source``).
         num_examples: N.
         fingerprint: str, the same for the same images in the same order; keys cached features.
@@ -34,6 +36,8 @@ class Source:
         encoded: string tensor [N], or None.
         paths: string tensor [N], or None.
         records: ``Records``, or None.
+        queries: ``queries.Queries`` of a set for instance retrieval, whose database this is; None of others, and of a
+            subset.
         text: function of a text feature's name -> tuple of N str, in the order of the images; None where there are no
             such features, and of a subset.
     """
@@ -51,6 +55,7 @@ class Source:
     encoded: tf.Tensor | None = None
     paths: tf.Tensor | None = None
     records: "Records | None" = None
+    queries: Queries | None = None
     text: Callable | None = None
 
     @functools.cached_property
@@ -87,6 +92,7 @@ class Source:
             encoded=None if self.encoded is None else tf.gather(self.encoded, rows),
             paths=None if self.paths is None else tf.gather(self.paths, rows),
             records=None if self.records is None else self.records.subset(rows),
+            queries=None,
             text=None,
         )
 

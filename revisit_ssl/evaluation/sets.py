@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from revisit_ssl.data import open_source
+from revisit_ssl.data import DATASETS, open_source
+from revisit_ssl.data.catalogue import find_dataset
 from revisit_ssl.errors import InputError, require, unknown
 from revisit_ssl.evaluators import PROBES, Probe
 from revisit_ssl.evaluators.base import class_groups
+
+NEEDED = {"one": "a single label", "several": "several labels for each image", "queries": "queries"}
 
 
 def labelled_sources(recipe, data_dir=None, opened=open_source):
@@ -20,6 +23,8 @@ def labelled_sources(recipe, data_dir=None, opened=open_source):
         InputError: it has no labels.
     """
     name, spec = recipe.probed_dataset, recipe.bench
+    instead = f"probes need labels and {name} has queries, --probes instance_retrieval is for that"
+    require(not find_dataset(name)[0].asks, f"{instead}; or add --probe-dataset NAME")
     options = {"data_dir": data_dir, "seed": recipe.seed}
     sources = {
         "train": opened(name, spec.train, fraction=spec.fraction, balanced=spec.balanced, **options),
@@ -27,15 +32,17 @@ def labelled_sources(recipe, data_dir=None, opened=open_source):
         "test": opened(name, spec.split, **options),
     }
     if sources["train"].num_classes is None:
-        several = sources["train"].multi_labels is not None
-        what = "has several for each image, --probes voc_svm is for that" if several else "has none"
+        what = "has none"
+        if sources["train"].multi_labels is not None:
+            what = "has several for each image, --probes voc_svm is for that"
         raise InputError(f"probes need labels and {name} {what}; add --probe-dataset NAME, or --probes with none")
     return sources
 
 
 def multi_label_sources(recipe, data_dir=None, opened=open_source):
     """{"train", "test"} of a probe set with several labels for each image: trainval and test, or train and val where
-    the recipe scores val. Arguments as of ``labelled_sources``.
+    the recipe scores val. For probes that choose also {"fit", "val"}, train and val. Arguments as of
+    ``labelled_sources``.
 
     Raises:
         InputError: it is no such set.
@@ -46,15 +53,36 @@ def multi_label_sources(recipe, data_dir=None, opened=open_source):
         "train": opened(name, fitted_on(recipe), fraction=spec.fraction, **options),
         "test": opened(name, spec.split, **options),
     }
+    if any(p.chooses for p in recipe.probes.values()):
+        sources |= {"fit": opened(name, "train", **options), "val": opened(name, "val", **options)}
     if sources["train"].multi_labels is None:
         probe = next(name for name, p in recipe.probes.items() if p.labels == "several")
         raise InputError(f"{probe} needs several labels for each image and {name} has none; add --probe-dataset voc")
     return sources
 
 
+def query_sources(recipe, data_dir=None, opened=open_source):
+    """{"train", "test"} of a set for instance retrieval: images to learn a whitening on, and the database that is
+    asked; where nothing is learned, the database is both. Arguments as of ``labelled_sources``.
+
+    Raises:
+        InputError: it is no such set.
+    """
+    name, spec = recipe.probed_dataset, recipe.bench
+    options = {"data_dir": data_dir, "seed": recipe.seed}
+    if not find_dataset(name)[0].asks:
+        known = ", ".join(key for key, dataset in DATASETS.items() if dataset.asks)
+        raise InputError(f"instance_retrieval needs queries and {name} has none; add --probe-dataset, one of {known}")
+    test = opened(name, spec.split, **options)
+    learns = any(p.learns for p in recipe.probes.values())
+    return {"train": opened(name, "train", fraction=spec.fraction, **options) if learns else test, "test": test}
+
+
 def probe_sources(recipe, data_dir=None, opened=open_source):
-    """The sources that the recipe's probes take: ``labelled_sources`` or ``multi_label_sources``."""
-    return (multi_label_sources if takes_several(recipe) else labelled_sources)(recipe, data_dir, opened)
+    """The sources that the recipe's probes take: ``labelled_sources``, ``multi_label_sources`` or ``query_sources``."""
+    known = {"one": labelled_sources, "several": multi_label_sources, "queries": query_sources}
+    kinds = [p.labels for p in recipe.probes.values()] or ["one"]
+    return known[kinds[0]](recipe, data_dir, opened)
 
 
 def takes_several(recipe):
@@ -88,10 +116,9 @@ def check_probes(recipe, data_dir=None, opened=open_source):
         require(isinstance(probe, Probe), plain)
     by_labels = {probe.labels: name for name, probe in reversed(recipe.probes.items())}
     if len(by_labels) > 1:
-        raise InputError(
-            f"{by_labels['several']} needs a set with several labels for each image, {by_labels['one']} one with a "
-            "single label; probe one after the other: revisit-ssl evaluate WORKDIR --probes … --probe-dataset …"
-        )
+        wants = (f"{name} one with {NEEDED[labels]}" for labels, name in sorted(by_labels.items(), reverse=True))
+        after = "probe one after the other: revisit-ssl evaluate WORKDIR --probes … --probe-dataset …"
+        raise InputError(f"{', '.join(wants).replace(' one with', ' needs a set with', 1)}; {after}")
     sources = probe_sources(recipe, data_dir, opened) if recipe.probes else {}
     for probe in recipe.probes.values():
         probe.check(sources)

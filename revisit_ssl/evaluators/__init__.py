@@ -6,6 +6,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
+from revisit_ssl.evaluators.instance_retrieval import InstanceRetrieval
 from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
@@ -13,6 +14,7 @@ from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.evaluators.mlp import MLP
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.retrieval import Retrieval
+from revisit_ssl.evaluators.voc_classification import VOCFC68, VOCAll
 from revisit_ssl.evaluators.voc_svm import VOCSVM
 
 PROBES = {
@@ -24,8 +26,11 @@ PROBES = {
     "finetune": Finetune,
     "nmi": NMI,
     "retrieval": Retrieval,
+    "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,
     "voc_svm": VOCSVM,
+    "voc_fc68": VOCFC68,
+    "voc_all": VOCAll,
 }
 
 __all__ = ["PROBES", "FeatureSplit", "Probe", "Score", "at_defaults"]

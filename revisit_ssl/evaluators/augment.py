@@ -7,10 +7,13 @@ from revisit_ssl.views.geometry import random_flip
 from revisit_ssl.views.pixels import to_float
 
 
-def crop_batches(source, spec, batch_size, seed):
-    """Endless (images, labels): uint8 [B, H, W, 3] of an in-memory set, else cut on the host, [B, 1, s, s, 3]."""
+def crop_batches(source, spec, batch_size, seed, beside="label"):
+    """Endless (images, labels): uint8 [B, H, W, 3] of an in-memory set, else cut on the host, [B, 1, s, s, 3].
+
+    ``beside``: "index" for the numbers of the images instead of their labels.
+    """
     for batch in train_batches(source, batch_size=batch_size, crops={"crop": spec}, seed=seed):
-        yield (batch["crop"] if "crop" in batch else batch["image"]), batch["label"]
+        yield (batch["crop"] if "crop" in batch else batch["image"]), batch[beside]
 
 
 def crop_and_flip(images, spec, seed, number, flip=True):

@@ -75,7 +75,10 @@ class Probe(ProbeOptions):
     """
 
     labels = "one"
-    """Labels that it needs of an image: "one", or "several" (``Source.multi_labels``)."""
+    """Labels that it needs of an image: "one", "several" (``Source.multi_labels``), or "queries" to the test images
+    instead of labels (``Source.queries``)."""
+    learns = True
+    """Whether training images are looked at; only one with ``labels`` "queries" may do without."""
     reads_features = True
     """Whether it asks the bench for features, which are then extracted and stored, or only for images."""
     quick = {}

@@ -1,5 +1,5 @@
-"""Semi-supervised fine-tuning of a copy of the network (CLD supplement, section 5, and OpenSelfSup's benchmark; OBoW
-supplement, C.4)."""
+"""Fine-tuning of a copy of the network on labels: on few (CLD supplement, section 5, and OpenSelfSup's benchmark; OBoW
+supplement, C.4), or on all of ImageNet from a pretrained start (DeeperCluster supplement, section 3)."""
 
 import time
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 
 from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import Probe, Score, accuracies, topk_percent
-from revisit_ssl.features.checks import check_endpoints, check_labels
+from revisit_ssl.features.checks import check_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Finetune(Probe):
     The labels are those of the bench: 1 % or 10 %, class by class in the paper. Random resized crops and flips, softmax
     cross entropy, PyTorch's momentum SGD with L2 on every variable, batch normalisation in training mode. (lr,
     multiplier of the new layer's lr) is chosen on val. The network that is probed is the same to the bit afterwards;
-    whatever endpoints are asked for, the score is of pre_logits.
+    whatever endpoints are asked for, the score is of pre_logits, or with ``hidden`` layers of the deepest map.
     ``Score.extra``: val_top1; val_top1_by_candidate {"lr 0.01, head x100": percent}.
     """
 
@@ -50,6 +50,15 @@ class Finetune(Probe):
     """Of the SGD: m <- momentum m + g + weight_decay w, w <- w - lr m."""
     weight_decay: float = 1e-4
     """L2 of every variable. Disputed: CLD's supplement 1e-4, OpenSelfSup's configurations 5e-4."""
+    hidden: tuple[int, ...] = ()
+    """Units of fully connected layers before the last one, which start anew on the deepest map, of at most 7 x 7 cells:
+    4096 4096 are VGG's fc6 and fc7, kernels of deviation 0.01 and biases of 0.1; none: a linear layer on pre_logits."""
+    dropout: float = 0.0
+    """Share of the first hidden layer's values that are dropped in training."""
+    endpoint: str | None = None
+    """Layer that the new ones are put on instead."""
+    fold_sobel: bool = False
+    """A network that sees images by Sobel learns from their colours: Sobel becomes a part of conv1, equal at first."""
     eval_batch_size: int = 256
     """Images per step in evaluation."""
 
@@ -63,6 +72,8 @@ class Finetune(Probe):
             require(value is None or value >= 1, f"finetune.{name} {value} must be at least 1")
         decay = self.weight_decay
         require(0 <= decay < float("inf"), f"finetune.weight_decay {decay} must be a finite number from 0 up")
+        require(min(self.hidden, default=1) >= 1, f"finetune.hidden {self.hidden}: units from 1 up, or none")
+        require(0 <= self.dropout < 1, f"finetune.dropout {self.dropout} must lie in [0, 1)")
 
     @property
     def chooses(self):
@@ -86,11 +97,10 @@ class Finetune(Probe):
         return self.settled(bench.task, bench.label_share).epochs
 
     def measure(self, bench):
-        """See Probe; one score, of pre_logits."""
-        from revisit_ssl.evaluators.tuning import ENDPOINT, Tuning  # TensorFlow
+        """See Probe; one score."""
+        from revisit_ssl.evaluators.tuning import Tuning  # TensorFlow
 
         started = time.perf_counter()
-        check_endpoints(bench.backbone, (ENDPOINT,))
         train, val, test = (bench.images(split) for split in ("train", "val", "test"))
         for source in (train, val, test):
             check_labels(source.labels, bench.num_classes, f"{source.name} {source.split}")
@@ -124,7 +134,7 @@ class Finetune(Probe):
                 "val_top1": val_top1,
                 "val_top1_by_candidate": {f"lr {r:g}, head x{m:g}": top1 for (r, m), top1 in found.items()},
             },
-            endpoint=ENDPOINT,
+            endpoint=tuning.network.endpoint,
         )
 
     def _search(self, fit):

@@ -9,11 +9,11 @@ import tensorflow as tf
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.data import steps_per_epoch
 from revisit_ssl.evaluators.augment import crop_and_flip, crop_batches
-from revisit_ssl.evaluators.sgd import descend, glorot, normal
+from revisit_ssl.evaluators.sgd import bottou_rate, descend, glorot, normal
 from revisit_ssl.features.extract import compile_frozen, padded_batches
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import CropSpec
+from revisit_ssl.views.crops import CropSpec, ten_crops
 from revisit_ssl.views.pixels import to_float
 from revisit_ssl.views.randaugment import rand_augment
 
@@ -45,21 +45,23 @@ class Heads:
         if options.crop == "resized":
             self.crop = CropSpec(method="resized", size=size, scale=options.scale, kernel=kernel or "bilinear")
         self.batch_size = min(options.batch_size, source.num_examples)
-        self.variables = self._start(feature_widths(_trunk(bench), size, bench.network_input, *_pooled(bench)))
+        pooled = _pooled(bench) | {"pools": options.squares}
+        self.variables = self._start(feature_widths(_trunk(bench), size, bench.network_input, **pooled))
         self.norms = {}
         if options.batch_norm:
             norm = {"center": False, "scale": False, "momentum": 0.9, "epsilon": 1e-5}
             self.norms = {name: BatchNorm(**norm) for name in self.variables}
             for name, (kernels, _) in self.variables.items():
                 self.norms[name].build((None, kernels.shape[1]))
-        self.features = features_on(bench)
+        self.features = features_on(bench, options.squares)
         self._logits = self._compiled_logits()
         self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
 
     def _start(self, widths):
-        key, count, classes = draws.fold(self.bench.seed, 1), len(self.options.learning_rates), self.bench.num_classes
+        key, classes = draws.fold(self.bench.seed, 1), self.bench.num_classes
         start, variables = {"glorot": glorot, "normal": normal}[self.options.start], {}
         for i, name in enumerate(self.bench.endpoints):
+            count = len(self.options.candidates(name))
             kernels = start(draws.fold(key, i).key, [count, widths[name], classes])
             variables[name] = (tf.Variable(kernels), tf.Variable(tf.zeros([count, 1, classes])))
         return variables
@@ -72,7 +74,7 @@ class Heads:
         batches = crop_batches(source, self.crop, self.batch_size, self.bench.seed)
         *drops, end = options.schedule
         for epoch in range(end):
-            decay = options.factor ** sum(epoch >= drop for drop in drops)
+            decay = options.factor ** sum(epoch >= drop for drop in drops)  # "bottou" has no use for it
             if options.decay == "cosine":
                 decay = 0.5 * (1 + math.cos(math.pi * epoch / end))
             decay = tf.constant(decay, tf.float32)
@@ -81,7 +83,8 @@ class Heads:
             watch(epoch + 1)
 
     def scores(self, source):
-        """{endpoint: logits [G, N, C]} of the present heads on what the view shows of a source."""
+        """{endpoint: logits [G, N, C]} of the present heads on what the view shows of a source; of ten crops the log of
+        their mean softmax."""
         parts = {name: [] for name in self.variables}
         for images, n in padded_batches(source, self._eval_batch_size, self.view):
             for name, values in self._logits(images).items():
@@ -89,11 +92,19 @@ class Heads:
         return {name: np.concatenate(values, axis=1) for name, values in parts.items()}
 
     def _compiled_logits(self):
-        @tf.function(jit_compile=compile_frozen())
-        def logits(images):
-            features = self._normalised(self.features(to_float(images)), training=False)
+        def of_crop(images):
+            features = self._normalised(self.features(images), training=False)
             heads = self.variables.items()
             return {name: tf.matmul(features[name][None], kernel) + bias for name, (kernel, bias) in heads}
+
+        @tf.function(jit_compile=compile_frozen())
+        def logits(images):
+            if self.options.test_crops == "one":
+                return of_crop(to_float(images))
+            crops = ten_crops(to_float(images), self.bench.view.size)  # [10, B, s, s, 3]
+            found = [of_crop(crop) for crop in tf.unstack(crops)]
+            means = {name: tf.add_n([tf.nn.softmax(f[name]) for f in found]) / 10 for name in self.variables}
+            return {name: tf.math.log(mean + 1e-30) for name, mean in means.items()}
 
         return logits
 
@@ -103,7 +114,7 @@ class Heads:
     def _compiled_step(self):
         """Function (images, labels, step int64, what the rates are multiplied with): one step, in place."""
         options, seed = self.options, self.bench.seed
-        rates = tf.reshape(tf.constant(options.rates(self.batch_size)), [-1, 1, 1])
+        rates = {n: tf.reshape(tf.constant(options.rates(self.batch_size, n)), [-1, 1, 1]) for n in self.variables}
         velocities = {name: [tf.Variable(tf.zeros_like(v)) for v in head] for name, head in self.variables.items()}
 
         @tf.function(jit_compile=compile_frozen())
@@ -121,18 +132,22 @@ class Heads:
                     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(rows, logits)
                     # The sum: candidates share no variable, so each gets the gradient of its own mean.
                     loss = tf.reduce_sum(tf.reduce_mean(loss, axis=1))
-                gradients, each = tape.gradient(loss, variables), [decay * rates] * 2
+                lr = decay * rates[name]
+                if options.decay == "bottou":
+                    lr = bottou_rate(rates[name], options.weight_decay, tf.cast(number, tf.float32))
+                gradients, each = tape.gradient(loss, variables), [lr] * 2
                 descend(variables, velocities[name], gradients, each, options.momentum, options.weight_decay)
 
         return step
 
 
-def features_on(bench):
-    """Function: float images [B, s, s, 3] in [0, 1], B and s static -> {endpoint: float32 [B, d]} of a bench."""
-    trunk, known, pooled = _trunk(bench), bench.network_input, _pooled(bench)
+def features_on(bench, pools=None):
+    """Function: float images [B, s, s, 3] in [0, 1], B and s static -> {endpoint: float32 [B, d]} of a bench;
+    ``pools``: see ``represent``."""
+    trunk, known, pooled = _trunk(bench), bench.network_input, _pooled(bench) | {"pools": pools}
 
     def forward(images01):
-        return represent(trunk, images01, known, max_values=pooled[0], pooling=pooled[1])
+        return represent(trunk, images01, known, **pooled)
 
     def features_of(images01):
         # The paper's 2048 images of 224 pixels have maps of over 100 GB in its widest network. Frozen, it treats
@@ -145,7 +160,7 @@ def features_on(bench):
         rows = -(-batch_size // parts)
         filled = tf.pad(images01, [[0, parts * rows - batch_size], [0, 0], [0, 0], [0, 0]])
         filled = tf.reshape(filled, [parts, rows, *images01.shape[1:]])
-        widths = feature_widths(trunk, size, known, *pooled)
+        widths = feature_widths(trunk, size, known, **pooled)
         signature = {k: tf.TensorSpec([rows, width]) for k, width in widths.items()}
         found = tf.map_fn(forward, filled, parallel_iterations=1, fn_output_signature=signature)
         return {k: tf.reshape(v, [parts * rows, widths[k]])[:batch_size] for k, v in found.items()}
@@ -159,4 +174,4 @@ def _trunk(bench):
 
 
 def _pooled(bench):
-    return bench.spec.values, bench.spec.pooling
+    return {"max_values": bench.spec.values, "pooling": bench.spec.pooling}

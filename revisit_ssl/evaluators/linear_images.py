@@ -1,5 +1,6 @@
 """Linear classifiers on augmented images: the SGD evaluation of Revisiting (P section 4.7, supplement 2; spec D.2), of
-MoCo and CLD (`main_lincls.py`), of InfoMin (`utils/infomin_test_options.py`) and of OBoW (supplement, C.4)."""
+MoCo and CLD (`main_lincls.py`), of InfoMin (`utils/infomin_test_options.py`), of OBoW (supplement, C.4), of
+DeeperCluster and DeepCluster (`eval_linear.py`)."""
 
 import time
 from dataclasses import dataclass
@@ -47,14 +48,19 @@ class LinearImages(Probe):
     1024, a comment in the code 2048."""
     learning_rates: tuple[float, ...] = (0.1,)
     """Candidates, for 256 images; used times batch_size / 256. At equal accuracy on val the first wins."""
+    layer_rates: tuple[tuple[str, float], ...] = ()
+    """Endpoints with a rate of their own instead, as "conv13 0.02"; nothing is chosen there."""
     scale_lr: bool = True
     """Off: they are used as they are, which is all that the text says of its 0.1; supplement and code scale."""
     schedule: tuple[int, ...] = (6, 10, 14)
     """Epochs of the drops of the rate, and of the end; 30 50 70, 120 140 160 and 480 500 520 in Revisiting."""
-    decay: Literal["steps", "cosine"] = "steps"
-    """steps: at those epochs; cosine: from epoch to epoch down to 0 at the end, whatever the drops."""
+    decay: Literal["steps", "cosine", "bottou"] = "steps"
+    """steps: at those epochs; cosine: from epoch to epoch down to 0 at the end, whatever the drops; bottou: by
+    1 / sqrt(1 + lr weight_decay t) at iteration t, whatever the drops."""
     factor: float = 0.1
     """What a drop multiplies the rate with."""
+    pools: tuple[tuple[str, int, int], ...] = ()
+    """Endpoints whose maps are averaged over squares instead of pooled as the bench says: name, side, zeros around."""
     batch_norm: bool = False
     """Features normalised by the batch, without scale or offset; by the moving statistics when they are scored.
     Disputed for OBoW on Places205: README and the benchmark it follows have it, the supplement does not say."""
@@ -65,6 +71,9 @@ class LinearImages(Probe):
     weight_decay: float = 0.0
     """L2 of the layer, its bias included. Disputed for OBoW on Places205: supplement 1e-4, README 1e-5 (the name of its
     run says 1e-4)."""
+    test_crops: Literal["one", "ten"] = "one"
+    """ten: corners and centre of the square that the image is resized to, and their mirror images; their softmaxes are
+    averaged (DeepCluster's option)."""
     eval_batch_size: int = 256
     """Images per step in evaluation."""
 
@@ -79,6 +88,10 @@ class LinearImages(Probe):
         require(layers >= 0, f"linear_images.randaugment_layers {layers} must not be negative")
         require(0 <= strength <= 10, f"linear_images.randaugment_magnitude {strength} must lie in [0, 10]")
         check_schedule("linear_images", self.schedule)
+        own = [rate for _, rate in self.layer_rates]
+        require(min(own, default=1) > 0, f"linear_images.layer_rates {self.layer_rates}: rates above 0")
+        fits = all(kernel >= 1 and padding >= 0 for _, kernel, padding in self.pools)
+        require(fits, f"linear_images.pools {self.pools}: sides of at least 1, zeros from 0 up")
 
     @property
     def chooses(self):
@@ -90,9 +103,19 @@ class LinearImages(Probe):
         """See Probe."""
         return self.schedule[-1]
 
-    def rates(self, batch_size):
-        """The learning rates as they are used."""
-        return [lr * batch_size / 256 if self.scale_lr else lr for lr in self.learning_rates]
+    def candidates(self, endpoint):
+        """The learning rates of an endpoint, for 256 images."""
+        own = dict(self.layer_rates)
+        return (own[endpoint],) if endpoint in own else self.learning_rates
+
+    def rates(self, batch_size, endpoint=""):
+        """The learning rates of an endpoint as they are used."""
+        return [lr * batch_size / 256 if self.scale_lr else lr for lr in self.candidates(endpoint)]
+
+    @property
+    def squares(self):
+        """{endpoint: (side, zeros around)} of ``pools``."""
+        return {name: (kernel, padding) for name, kernel, padding in self.pools}
 
     def geometry(self, bench):
         """(shorter side before a random crop, EvalView that is scored) on that bench."""
@@ -100,6 +123,10 @@ class LinearImages(Probe):
 
         size, whole = bench.view.size, bench.network_input.patch_grid == 1
         resize = self.resize or round(size * (256 / 224 if whole else 224 / 192))
+        if self.test_crops == "ten":
+            require(whole, "linear_images.test_crops ten is for networks that see whole images, not patches")
+            # Deviation: of the square of the centre, as DeepCluster; for crops of the whole image the authors' differ.
+            return resize, EvalView(size=resize, resize=resize, method="shorter_side")
         central = self.crop == "random" and whole
         seen = EvalView(size=size, resize=resize, method="shorter_side", kernel=bench.view.kernel)
         return resize, seen if central else bench.view
@@ -115,7 +142,7 @@ class LinearImages(Probe):
             check_labels(source.labels, bench.num_classes, f"{source.name} {source.split}")
         heads = Heads(self, bench)
         looks = curve_epochs(self.schedule, train.num_examples, val.num_examples)
-        curves, val_scores = {name: [[] for _ in self.learning_rates] for name in bench.endpoints}, {}
+        curves, val_scores = {name: [[] for _ in self.candidates(name)] for name in bench.endpoints}, {}
 
         def watch(epoch):
             if epoch in looks:
@@ -127,8 +154,8 @@ class LinearImages(Probe):
         heads.train(watch)
         scores = heads.scores(test)
         resize, view = self.geometry(bench)
-        fixed = self.options("learning_rates") | {"batch_size": heads.batch_size, "resize": resize}
-        fixed |= {"size": view.size, "eval_view": view.told}
+        fixed = self.options("learning_rates", "layer_rates", "pools")
+        fixed |= {"batch_size": heads.batch_size, "resize": resize, "size": bench.view.size, "eval_view": view.told}
         fixed |= {"max_values": bench.spec.values, "pooling": bench.spec.pooling}
         for name, candidates in curves.items():
             ends = [curve[-1][1] for curve in candidates]
@@ -140,9 +167,10 @@ class LinearImages(Probe):
                 "curve": candidates[best],
             }
             if len(ends) > 1:
-                labels = (f"lr {lr:g}" for lr in self.learning_rates)
+                labels = (f"lr {lr:g}" for lr in self.candidates(name))
                 extra["val_top1_by_candidate"] = dict(zip(labels, ends, strict=True))
-            used = {"lr": self.learning_rates[best], "lr_used": self.rates(heads.batch_size)[best]}
+            used = {"lr": self.candidates(name)[best], "lr_used": self.rates(heads.batch_size, name)[best]}
+            used |= {"pool": self.squares[name]} if name in self.squares else {}
             yield Score(
                 **accuracies(scores[name][best], test.labels),
                 hyperparameters=fixed | used,

@@ -102,6 +102,14 @@ def descend(variables, velocities, gradients, rates, momentum, weight_decay=0.0)
         w.assign_sub(rate * step)
 
 
+def bottou_rate(lr0, weight_decay, iteration):
+    """The learning rate at an iteration, from 0: lr0 / sqrt(1 + lr0 weight_decay iteration); numbers or tensors.
+
+    Source: ``learning_rate_decay`` of DeepCluster's util.py and DeeperCluster's eval_linear.py.
+    """
+    return lr0 / (1 + lr0 * weight_decay * iteration) ** 0.5
+
+
 def curve_epochs(schedule, train_rows, val_rows):
     """Epochs after which a probe looks at val for its accuracy curve (supplement Figure 1).
 

@@ -1,19 +1,16 @@
-"""Training of a copy of a whole network with a new last layer: the arithmetic of ``Finetune``."""
+"""Training of a copy of a whole network with new last layers: the arithmetic of ``Finetune``."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import steps_per_epoch
 from revisit_ssl.evaluators.augment import crop_and_flip, crop_batches
 from revisit_ssl.evaluators.sgd import descend
+from revisit_ssl.evaluators.transfer import NewLayers, Trained
 from revisit_ssl.features.extract import compile_frozen, padded_batches
 from revisit_ssl.features.representation import check_input
-from revisit_ssl.views import draws
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.pixels import to_float
-
-ENDPOINT = "pre_logits"
 
 
 class Tuning:
@@ -38,7 +35,11 @@ class Tuning:
         kernel = bench.view.kernel or "bilinear"
         self.crop = CropSpec(method="resized", size=bench.view.size, scale=options.scale, kernel=kernel)
         check_input(bench.backbone, bench.network_input, bench.view.size)
-        self.network = Trained(bench.backbone, bench.network_input, bench.num_classes, bench.seed)
+        layers = NewLayers.of(options)
+        endpoint, size = layers.place(bench.backbone), bench.view.size
+        self.network = Trained(
+            bench.backbone, bench.network_input, bench.num_classes, bench.seed, size, endpoint, layers
+        )
         self._step = self._compiled_step()
         self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
 
@@ -73,7 +74,7 @@ class Tuning:
         def step(images, labels, number, lr, head_lr):
             images = crop_and_flip(images, self.crop, self.seed, number)
             with tf.GradientTape() as tape:
-                logits = network.logits(images, training=True)
+                logits = network.logits(images, training=True, number=number)
                 loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
             rates = [lr] * len(network.trunk) + [head_lr] * len(network.head)
             variables = network.trunk + network.head
@@ -81,50 +82,3 @@ class Tuning:
             descend(variables, network.velocities, gradients, rates, options.momentum, options.weight_decay)
 
         return step
-
-
-class Trained:
-    """A trainable copy of a network up to pre_logits, and a linear layer on it; starts anew for each candidate.
-
-    Attributes:
-        trunk, head: tf.Variables that are trained.
-        velocities: those of the SGD, in the order of trunk, then head.
-    """
-
-    def __init__(self, backbone, network_input, num_classes, seed):
-        whole = keras.Model(backbone.input, {ENDPOINT: backbone.output[ENDPOINT]})  # without the heads
-        self.network = keras.models.clone_model(whole)
-        # Not network.trainable = True: a clone's layers are frozen like the originals', and Keras does not tell them.
-        for layer in self.network._flatten_layers():
-            layer.trainable = True
-        self.network_input = network_input
-        width = whole.output[ENDPOINT].shape[-1] * (network_input.rows if network_input.combine == "concat" else 1)
-        key = draws.fold(seed, 1).key
-        self.kernel = tf.Variable(tf.random.stateless_normal([width, num_classes], key, stddev=0.01))
-        self.bias = tf.Variable(tf.zeros([num_classes]))
-        self.trunk = [v.value for v in self.network.trainable_variables]
-        self.head = [self.kernel, self.bias]
-        self.velocities = [tf.Variable(tf.zeros_like(v)) for v in self.trunk + self.head]
-        self.start = [v.numpy() for v in whole.weights], [v.numpy() for v in self.head]
-        self.restart()
-
-    def logits(self, images, training):
-        """float images [B, s, s, 3] in [0, 1] -> float32 [B, C]"""
-        values = self.network(self.network_input.prepare(images), training=training)[ENDPOINT]
-        return tf.matmul(self.network_input.join(tf.cast(values, tf.float32)), self.kernel) + self.bias
-
-    def restart(self):
-        """The probed network's weights and statistics, the first head, no velocity."""
-        self.assign(self.start)
-        for v in self.velocities:
-            v.assign(tf.zeros_like(v))
-
-    def values(self):
-        """What ``assign`` takes."""
-        return [w.numpy() for w in self.network.weights], [v.numpy() for v in self.head]
-
-    def assign(self, values):
-        """Takes the weights of network and head, as ``values`` gives them."""
-        for own, given in zip((self.network.weights, self.head), values, strict=True):
-            for v, value in zip(own, given, strict=True):
-                v.assign(value)

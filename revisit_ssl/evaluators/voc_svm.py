@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from revisit_ssl.errors import require
+from revisit_ssl.evaluators.average_precision import envelope_ap
 from revisit_ssl.evaluators.base import Probe, Score, check_multi_label_splits
 
 # The seven that the benchmark's command passes, then the sixteen that its code adds by itself.
@@ -115,20 +116,3 @@ def unit(features):
     """float64 [N, d]: rows divided by their norm + 1e-5, as the benchmark does."""
     rows = np.asarray(features, np.float64)
     return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-5)
-
-
-def envelope_ap(present, scores):
-    """Average precision: area under the largest precision at this recall or a higher one, in [0, 1].
-
-    Rows of equal score come in together, so that a network that tells nothing apart gets the share of positives.
-
-    Args:
-        present: bool [N], at least one True.
-        scores: float [N].
-    """
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    present, scores = np.asarray(present, bool)[order], np.asarray(scores)[order]
-    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # last rows of each score
-    hits = np.cumsum(present)[ends]
-    precision = np.maximum.accumulate((hits / (ends + 1))[::-1])[::-1]
-    return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * precision))

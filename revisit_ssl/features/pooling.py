@@ -1,4 +1,5 @@
-"""Pooling of feature maps to at most 9000 values (spec D.6; google-research revisiting, utils.py `adaptive_pool`)."""
+"""Pooling of feature maps: to at most 9000 values (spec D.6; google-research revisiting, utils.py `adaptive_pool`), or
+by squares of a given side (DeeperCluster and DeepCluster, eval_linear.py)."""
 
 import math
 
@@ -60,6 +61,38 @@ def pool_stride(shape, max_values=9000):
     """Stride and kernel of "max" and "avg" for a map (h, w, c)."""
     # The official code clips to the height; min() keeps a map that is wider than high, or higher than wide, non-empty.
     return min(max(math.ceil(math.sqrt(math.prod(shape) / max_values)), 1), *shape[:2])
+
+
+def average_pool(features, kernel, padding=0):
+    """Means of squares of a map, side by side, as one vector per image: PyTorch's AvgPool2d with stride = kernel.
+
+    Args:
+        features: [B, h, w, c] with static h, w, c, or [B, d], which passes unchanged (as float32).
+        kernel: side of a square in pixels; at most that of the map with its padding.
+        padding: zeros around the map, which count in the means; rows and columns beyond the last whole square are
+            dropped.
+
+    Returns:
+        float32 [B, values], flattened in the order (row, column, channel).
+    """
+    shape = tuple(features.shape[1:])
+    width = math.prod(averaged_shape(shape, kernel, padding))
+    features = tf.cast(features, tf.float32)
+    if len(shape) == 3:
+        around = [padding, padding]
+        features = tf.pad(features, [[0, 0], around, around, [0, 0]])
+        kernel = min(kernel, *features.shape[1:3])
+        features = tf.nn.avg_pool2d(features, kernel, kernel, "VALID")
+    return tf.reshape(features, [-1, width])
+
+
+def averaged_shape(shape, kernel, padding=0):
+    """(h', w', c) of ``average_pool`` of a map of ``shape`` (h, w, c); (d,) stays."""
+    if len(shape) == 1:
+        return tuple(shape)
+    sides = [side + 2 * padding for side in shape[:2]]
+    kernel = min(kernel, *sides)
+    return *(side // kernel for side in sides), shape[2]
 
 
 def adaptive_side(shape, max_values=9000):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from revisit_ssl.backbones.expects import Expects
 from revisit_ssl.data import EvalView
 from revisit_ssl.errors import require
-from revisit_ssl.features.pooling import pool_endpoint, pooled_shape
+from revisit_ssl.features.pooling import average_pool, averaged_shape, pool_endpoint, pooled_shape
 from revisit_ssl.views.patches import probe_patches
 from revisit_ssl.views.pixels import normalize_input, to_float
 
@@ -96,7 +96,7 @@ class NetworkInput:
         return max(1, max_values // self.rows) if self.combine == "concat" else max_values
 
 
-def represent(network, images, network_input, *, max_values=9000, pooling="max"):
+def represent(network, images, network_input, *, max_values=9000, pooling="max", pools=None):
     """Features of images, as every probe gets them; a 9-patch network looks like any other. ``revisit_ssl.represent``
     does the same for photographs of any size, from a run's folder.
 
@@ -106,6 +106,7 @@ def represent(network, images, network_input, *, max_values=9000, pooling="max")
             (``data.EvalView.of(recipe)`` says at which size the recipe's probes look).
         network_input: NetworkInput.
         max_values, pooling: see ``pooling.pool_endpoint``; applied to each patch.
+        pools: {endpoint: (kernel, padding)} of endpoints that ``pooling.average_pool`` pools instead; None: of none.
 
     Returns:
         {endpoint: float32 [B, d]}.
@@ -116,7 +117,12 @@ def represent(network, images, network_input, *, max_values=9000, pooling="max")
     check_input(network, network_input, images.shape[1])
     outputs = network(network_input.prepare(images), training=False)
     values = network_input.values(max_values)
-    return {name: network_input.join(pool_endpoint(v, values, pooling)) for name, v in outputs.items()}
+    pools = pools or {}
+    pooled = {
+        name: average_pool(v, *pools[name]) if name in pools else pool_endpoint(v, values, pooling)
+        for name, v in outputs.items()
+    }
+    return {name: network_input.join(v) for name, v in pooled.items()}
 
 
 def expects_of(recipe):
@@ -128,13 +134,18 @@ def expects_of(recipe):
     )
 
 
-def feature_widths(network, size, network_input, max_values=9000, pooling="max"):
+def feature_widths(network, size, network_input, max_values=9000, pooling="max", pools=None):
     """{endpoint: d} of ``represent`` for images of ``size`` x ``size`` pixels."""
     side = network_input.side(size)
     times = network_input.rows if network_input.combine == "concat" else 1
     values = network_input.values(max_values)
     shapes = network.compute_output_shape((1, side, side, 3))
-    return {name: times * math.prod(pooled_shape(shape[1:], values, pooling)) for name, shape in shapes.items()}
+    pools = pools or {}
+
+    def pooled(name, shape):
+        return averaged_shape(shape, *pools[name]) if name in pools else pooled_shape(shape, values, pooling)
+
+    return {name: times * math.prod(pooled(name, tuple(shape[1:]))) for name, shape in shapes.items()}
 
 
 def images_at_once(network, size, network_input, limit=256, budget=2**30):

@@ -17,7 +17,8 @@ DATASETS = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "cifar10_lt": "CIFAR-10-LT", "cifar100_lt": "CIFAR-100-LT",
     "stl10": "STL-10", "stl10_all": "STL-10 with its unlabelled images", "kitchen_hc": "Kitchen-HC",
     "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes", "voc": "VOC",
-    "places205": "Places205",
+    "places205": "Places205", "oxford5k": "Oxford5k", "paris6k": "Paris6k", "roxford5k": "ROxford5k",
+    "rparis6k": "RParis6k", "yfcc100m": "YFCC100M", "toy_instances": "toy instances",
 }
 PROBES = {
     "linear": "linear",
@@ -32,6 +33,9 @@ PROBES = {
     "detection": "detection",
     "few_shot": "few-shot",
     "voc_svm": "VOC07 SVM",
+    "voc_fc68": "VOC07 FC68",
+    "voc_all": "VOC07 ALL",
+    "instance_retrieval": "instance retrieval",
 }
 
 

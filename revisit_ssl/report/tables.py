@@ -24,6 +24,9 @@ OTHERS = {
     "retrieval": ("recall1", "recall at 1"),
     "few_shot": ("5shot", "accuracy of 5-shot episodes"),  # few_shot_5way_5shot, for any number of ways
     "voc_svm": ("map", "mean average precision"),
+    "voc_fc68": ("map", "mean average precision"),
+    "voc_all": ("map", "mean average precision"),
+    "instance_retrieval": ("map", "mean average precision"),  # map_medium of revisited sets
 }
 
 
@@ -281,7 +284,7 @@ def shown(results):
 
     def stands(r):
         metric = OTHERS.get(r.probe, ("top1",))[0]
-        return r.metric == metric or r.metric.endswith(f"way_{metric}")
+        return r.metric in (metric, f"{metric}_medium") or r.metric.endswith(f"way_{metric}")
 
     return [r for r in results if r.probe != "pretext" and stands(r)]
 

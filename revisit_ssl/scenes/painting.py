@@ -14,8 +14,11 @@ Y, X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5  # pixel centres
 _HUES = np.array([0, 4, 2])
 
 
-def place_object(image, cover, parts, ground, rng):
-    """Paints the object upright at a random size, place and small tilt; adds its coverage to ``cover`` in place."""
+def place_object(image, cover, parts, ground, rng, look=None):
+    """Paints the object upright at a random size, place and small tilt; adds its coverage to ``cover`` in place.
+
+    ``look``: its (paints, textures) as of ``draw_look``; None: drawn here, to stand out against the ``ground``.
+    """
     boxes = np.array([part.shape.box for part in parts])
     (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     aspect = (x1 - x0) / (y1 - y0)
@@ -32,8 +35,7 @@ def place_object(image, cover, parts, ground, rng):
     angle = math.radians(rng.uniform(-35, 35))  # the light: from above, and a little from a side
     light = (math.sin(angle), -math.cos(angle))
     strength, bevel = rng.uniform(0.15, 0.45), rng.uniform(2.0, 5.0)
-    paints = draw_palette(ground, rng)
-    textures = [draw_texture(rng) if rng.random() < 0.6 else None for _ in paints]
+    paints, textures = draw_look(ground, rng) if look is None else look
     # The corners of all boxes at once: [parts, 4] pixels.
     corners = boxes[:, [0, 0, 2, 2]] - (x0 + x1) / 2, boxes[:, [1, 3, 1, 3]] - (y0 + y1) / 2
     px = cx + scale * (c * corners[0] * mirror - s * corners[1])
@@ -47,6 +49,12 @@ def place_object(image, cover, parts, ground, rng):
         texture = textures[part.paint] if part.textured else None
         alpha = paint_shape(image, window, distance, paints[part.paint], texture, light, (strength, bevel))
         cover[window] += alpha * (1 - cover[window])
+
+
+def draw_look(ground, rng):
+    """(four paints, their textures or None) of an object that is to stand out against the ground."""
+    paints = draw_palette(ground, rng)
+    return paints, [draw_texture(rng) if rng.random() < 0.6 else None for _ in paints]
 
 
 def draw_clutter(image, rng):

@@ -17,6 +17,7 @@ import numpy as np
 
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.data import Source
+from revisit_ssl.data.queries import ONE, Queries
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec, to_json
@@ -24,6 +25,7 @@ from revisit_ssl.training.workdir import from_json
 
 CLASSES = 6
 ROWS = {"train": 480, "val": 240, "test": 480}
+ASKED = 40  # queries to the test images
 COLORS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0], [0, -1, 0], [0, 0, -1]])
 # Of accuracy among six classes, or among the five of an episode, four standard deviations; of an NMI far more.
 MOST_BY_CHANCE = 28.0
@@ -63,7 +65,7 @@ def color_bench(backbone, probe, *, signal, seed=0, turn=0):
 
     Args:
         backbone: frozen keras.Model with pre_logits, of images of any size.
-        probe: Probe; says whether images have one label or several.
+        probe: Probe; says whether images have one label or several, or are asked for by queries.
         signal: in [0, 1].
         seed: of the probe.
         turn: added to the classes of the test images.
@@ -73,20 +75,37 @@ def color_bench(backbone, probe, *, signal, seed=0, turn=0):
     recipe = Recipe(pretext="rotation", views=views, bench=spec, seed=seed)
     sources = {}
     for i, (split, rows) in enumerate(ROWS.items()):
+        several, asked = probe.labels == "several", probe.labels == "queries"
+        rows = rows // 4 if asked else rows  # seen one by one
         labels = np.random.default_rng(i).integers(0, CLASSES, rows)
         colors = 128 + 100 * signal * COLORS[labels][:, None, None]
         images = np.clip(colors + 20 * np.random.default_rng(10 + i).normal(size=(rows, 8, 8, 3)), 0, 255)
         if split == "test":
             labels = (labels + turn) % CLASSES
-        several = probe.labels == "several"
         names = tuple("abcdef")
         sources[split] = Source(
             name="colors", split=split, kind="memory", num_examples=rows, fingerprint=f"colors-{split}-{signal}",
-            class_names=None if several else names, known_labels=None if several else labels,
+            class_names=None if several or asked else names, known_labels=None if several or asked else labels,
             images=images.astype(np.uint8), multi_labels=np.eye(CLASSES, dtype=np.int8)[labels] if several else None,
             multi_label_names=names if several else None,
         )
+        if asked and split == "test":
+            sources[split] = _with_queries(sources[split], labels)
     return Bench(backbone, sources, recipe)
+
+
+def _with_queries(database, labels):
+    """The source as a database, asked with its first images: of their class is what answers, they themselves are junk.
+    """
+    few = np.arange(ASKED)
+    relation = np.equal.outer(labels[few], labels).astype(np.int8)
+    relation[few, few] = 3
+    listed = np.stack([(relation == value).sum(axis=1) for value in range(4)], axis=1)
+    asked = Queries(
+        source=database.subset(few), relation=relation, boxes=np.full((ASKED, 4), np.nan), listed=listed, measures=ONE,
+        names=tuple(map(str, few)),
+    )
+    return dataclasses.replace(database, queries=asked)
 
 
 def _backbone():

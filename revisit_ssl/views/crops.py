@@ -161,3 +161,22 @@ def _check_range(name, values, high=None):
     if len(values) != 2 or not 0 < values[0] <= values[1] or (high is not None and values[1] > high):
         top = f" <= {high:g}" if high is not None else ""
         raise InputError(f"{name} is a pair 0 < low <= high{top}; got {tuple(values)}.")
+
+
+def ten_crops(images, size):
+    """The corners and the centre of images, and their mirror images, as torchvision's TenCrop.
+
+    Args:
+        images: [B, H, W, 3], H and W static and at least ``size``.
+        size: side of a crop.
+
+    Returns:
+        [10, B, size, size, 3] of the same dtype: top left, top right, bottom left, bottom right, centre, then the five
+        of the mirrored image.
+    """
+    _, height, width = static_shape(images)
+    check_fit(size, height, width)
+    bottom, right = height - size, width - size
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2)))
+    shown = (images, images[:, :, ::-1])
+    return tf.stack([part[:, top : top + size, left : left + size] for part in shown for top, left in corners])

@@ -14,6 +14,7 @@ from revisit_ssl.evaluators import augment, tuning
 from revisit_ssl.evaluators import finetune as module
 from revisit_ssl.evaluators.bench import Bench, label_share
 from revisit_ssl.evaluators.finetune import Finetune
+from revisit_ssl.evaluators.transfer import NewLayers
 from revisit_ssl.evaluators.tuning import Trained, Tuning
 from revisit_ssl.papers import PROTOCOLS, get_recipe
 from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec
@@ -93,6 +94,46 @@ def test_a_copy_is_trained_and_the_network_is_the_same_to_the_bit(monkeypatch):
     assert not {id(w) for w in copy.network.weights} & {id(w) for w in backbone.weights}
 
 
+def test_new_fully_connected_layers_on_the_deepest_map():
+    """A map of 6 x 6 is left as it is; kernels of 0.01 and biases of 0.1, the last as PyTorch's; all of them learn."""
+    probe = dataclasses.replace(
+        FAST, learning_rates=(0.1,), head_multipliers=(1.0,), hidden=(32, 16), dropout=0.2
+    )
+    score = measured(probe, normalised_trunk())
+    assert score.endpoint == "block1" and score.hyperparameters["hidden"] == (32, 16)
+    tune = Tuning(probe, bench_of(normalised_trunk()))
+    network = tune.network
+    shapes = [tuple(v.shape) for v in network.head]
+    assert shapes == [(6 * 6 * 4, 32), (32,), (32, 16), (16,), (16, 3), (3,)] and network.pool == 1
+    assert set(network.head[1].numpy()) == {np.float32(0.1)} and network.head[0].numpy().std() < 0.011
+    assert 0.1 < abs(network.head[4].numpy()).max() <= 0.25 and 0 < abs(network.head[5].numpy()).max() <= 0.25
+    tune.train(0.1, 1.0)
+    assert all(not np.array_equal(v.numpy(), start) for v, start in zip(network.head, network.start[1], strict=True))
+    other = dataclasses.replace(probe, endpoint="pre_logits")
+    assert Tuning(other, bench_of(normalised_trunk())).network.endpoint == "pre_logits"
+
+
+def test_sobel_becomes_a_part_of_conv1():
+    pytest.importorskip("revisit_ssl.backbones.sobel", reason="the fold of Sobel is not here")
+    from revisit_ssl.backbones import BACKBONES
+
+    backbone = frozen(BACKBONES["vgg16_bn"](1, input_shape=(32, 32, 3), sobel=True))
+    known = bench_of(linear_trunk()).network_input
+    plain, folded = (
+        Trained(backbone, known, 3, 0, 32, "conv13", NewLayers(hidden=(4,), fold_sobel=fold)) for fold in (False, True)
+    )
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(folded.logits(images, False), plain.logits(images, False), atol=1e-4)
+    assert folded.network.get_layer("conv1").kernel.shape[:3] == (5, 5, 3)
+    assert plain.network.get_layer("conv1").kernel.shape[:3] == (3, 3, 2)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"hidden": (0,)}, "hidden"), ({"dropout": 1.0}, "dropout")])
+def test_layers_that_cannot_be(options, message):
+    with pytest.raises(InputError, match=f"finetune.{message}"):
+        Finetune(**options)
+
+
 def test_steps_equal_numpy(monkeypatch):
     seen, real = [], augment.train_batches
 
@@ -139,8 +180,8 @@ def test_greedy_tries_the_rates_then_the_multipliers_and_scores_the_best_on_val(
 
     def score(self, source):
         # The network is marked by the number of the fit, to see whose is scored on test.
-        scored.append((source.split, float(self.network.bias.numpy()[0])))
-        self.network.bias.assign([float(len(fits)), 0.0, 0.0])
+        scored.append((source.split, float(self.network.head[-1].numpy()[0])))
+        self.network.head[-1].assign([float(len(fits)), 0.0, 0.0])
         return np.zeros((source.num_examples, 3), np.float32)
 
     monkeypatch.setattr(Tuning, "score", score)

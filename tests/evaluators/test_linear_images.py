@@ -1,6 +1,7 @@
 """The linear probe on augmented images: what it sees, what it leaves alone, its steps against NumPy."""
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from revisit_ssl.evaluators import augment, heads
 from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.evaluators.heads import Heads, features_on
 from revisit_ssl.evaluators.linear_images import LinearImages
+from revisit_ssl.evaluators.sgd import bottou_rate
 from revisit_ssl.papers import PROTOCOLS
 from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec
 
@@ -316,6 +318,74 @@ def test_batch_norm_weight_decay_and_cosine_equal_numpy(monkeypatch):
     score = found.scores(test)["pre_logits"][0]
     x = backbone(test.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     np.testing.assert_allclose(score, (x - mean) / np.sqrt(variance + 1e-5) @ w + b, rtol=0, atol=2e-3)
+
+
+def test_bottou_rates_equal_the_official_ones():
+    golden = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "evaluation" / "linear_probe_lr.npz")
+    lr0, decay = np.transpose(golden["lr0_and_weight_decay"])
+    found = bottou_rate(lr0[:, None], decay[:, None], golden["iteration"])
+    np.testing.assert_allclose(found, golden["lr"], rtol=1e-12)
+
+
+def test_squares_and_rates_of_layers_equal_numpy(monkeypatch):
+    """block1 by means of 2 x 2 squares, at its own rate by Bottou's law; pre_logits as the bench says, at two rates."""
+    seen, real = [], augment.train_batches
+
+    def recorded(*args, **kwargs):
+        for batch in real(*args, **kwargs):
+            seen.append(batch["index"].numpy())
+            yield batch
+
+    monkeypatch.setattr(augment, "train_batches", recorded)
+    monkeypatch.setattr(heads, "glorot", lambda key, shape: tf.zeros(shape))
+    probe = dataclasses.replace(
+        PROBE, learning_rates=(2.0, 3.0), layer_rates=(("block1", 0.5),), scale_lr=False, schedule=(3,), decay="bottou",
+        weight_decay=0.1, pools=(("block1", 2, 0),),
+    )
+    backbone, train = trunk(), source("train")
+    found = Heads(probe, bench_of(backbone))
+    found.train(lambda epoch: None)
+    maps = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["block1"].numpy().astype(np.float64)
+    features = maps.reshape(48, 2, 2, 2, 2, 4).mean(axis=(2, 4)).reshape(48, 16)
+    w, b, mw, mb = np.zeros((16, 3)), np.zeros(3), 0.0, 0.0
+    assert len(seen) == 3 * 3
+    for step, rows in enumerate(seen):
+        odds = np.exp(features[rows] @ w + b)
+        residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
+        mw, mb = 0.9 * mw + features[rows].T @ residual + 0.1 * w, 0.9 * mb + residual.sum(axis=0) + 0.1 * b
+        lr = 0.5 / np.sqrt(1 + 0.5 * 0.1 * step)
+        w, b = w - lr * mw, b - lr * mb
+    np.testing.assert_allclose(found.variables["block1"][0].numpy(), [w], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.variables["block1"][1].numpy(), [[b]], rtol=0, atol=1e-4)
+    assert found.variables["pre_logits"][0].shape == (2, 4, 3)
+    scores = measured(probe, backbone)
+    assert scores["block1"].hyperparameters["lr"] == 0.5 and scores["block1"].hyperparameters["pool"] == (2, 0)
+    assert "pool" not in scores["pre_logits"].hyperparameters and scores["pre_logits"].hyperparameters["lr"] in (2, 3)
+
+
+def test_ten_crops_are_the_mean_of_their_softmaxes():
+    probe = dataclasses.replace(PROBE, test_crops="ten", resize=12)
+    found = Heads(probe, bench_of(trunk(), endpoints=("pre_logits",)))
+    test = source("test", 50, side=12)
+    scores = np.exp(found.scores(test)["pre_logits"])  # [G, N, C]
+    np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-5)
+    kernel, bias = (v.numpy() for v in found.variables["pre_logits"])
+    expected = 0
+    for images in (test.images, test.images[:, :, ::-1]):
+        for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)):
+            crop = images[:, top : top + 8, left : left + 8].astype("f4") / 127.5 - 1
+            odds = np.exp(found.bench.backbone(crop)["pre_logits"].numpy() @ kernel[0] + bias[0])
+            expected = expected + odds / odds.sum(axis=1, keepdims=True) / 10
+    np.testing.assert_allclose(scores[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"layer_rates": (("block1", 0.0),)}, "layer_rates.*rates above 0"),
+    ({"pools": (("block1", 0, 0),)}, "pools.*sides of at least 1"),
+])
+def test_bad_rates_and_squares(changes, message):
+    with pytest.raises(InputError, match=message):
+        LinearImages(**changes)
 
 
 def test_rates_are_tried_side_by_side_and_chosen_on_val():

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from revisit_ssl.features.pooling import adaptive_side, pool_endpoint, pool_map, pool_stride, pooled_shape
+from revisit_ssl.features.pooling import (
+    adaptive_side,
+    average_pool,
+    averaged_shape,
+    pool_endpoint,
+    pool_map,
+    pool_stride,
+    pooled_shape,
+)
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "revisiting" / "adaptive_pooling.npz")
 TARGET = int(GOLDEN["target_features"])
@@ -67,3 +75,29 @@ def test_vectors_pass_and_nonsense_is_refused():
         pool_endpoint(np.ones((2, 3, 3, 1)), mode="median")
     with pytest.raises(ValueError, match="3 dimensions"):
         pool_endpoint(np.ones((2, 3, 1)))
+
+
+def test_squares_of_deepercluster():
+    """conv1 to conv13: the published sides, dimensions and values."""
+    golden = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "deepercluster" / "probe_pooling_bce.npz")
+    for layer, side, channels, kernel, cells, width in golden["layer_mapsize_channels_pool_outsize_dim"]:
+        maps = np.sin(0.7 * np.arange(side * side * channels) + layer).astype("f4").reshape(1, side, side, channels)
+        found = average_pool(tf.constant(maps), kernel).numpy()[0]
+        assert averaged_shape((side, side, channels), kernel) == (cells, cells, channels) and found.shape == (width,)
+        start = int(golden[f"slice_start_conv{layer}"])
+        expected = golden[f"pooled_nhwc_slice_conv{layer}"]
+        np.testing.assert_allclose(found[start : start + 256], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "kernel", "padding", "width"), [
+    ((55, 55, 96), 6, 3, 9600), ((27, 27, 256), 4, 0, 9216), ((13, 13, 384), 3, 1, 9600), ((13, 13, 256), 2, 0, 9216),
+    ((5, 7, 2), 9, 1, 2), ((6,), 4, 1, 6),
+])
+def test_squares_of_deepcluster_with_zeros_around(shape, kernel, padding, width):
+    maps = np.random.default_rng(0).normal(size=(2, *shape)).astype("f4")
+    found = average_pool(tf.constant(maps), kernel, padding).numpy()
+    assert found.shape == (2, width) == (2, np.prod(averaged_shape(shape, kernel, padding)))
+    if len(shape) == 3:
+        padded = np.pad(maps, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+        side = min(kernel, *padded.shape[1:3])
+        np.testing.assert_allclose(found[:, 0], padded[:, :side, :side, 0].mean(axis=(1, 2)), atol=1e-6)

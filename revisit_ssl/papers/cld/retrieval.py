@@ -3,10 +3,9 @@
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from revisit_ssl.data import EvalView, open_source
-from revisit_ssl.data.viewing import decode
+from revisit_ssl.data import whole_images as every_image
 from revisit_ssl.errors import require
 from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.evaluation.sets import labelled_sources
@@ -130,13 +129,5 @@ def spread(count, wanted):
 
 def whole_images(source, rows):
     """{index: float [h, w, 3] in [0, 1]}, each in its own size; ``rows`` ascending."""
-    part = source.subset(rows)
-    if part.images is not None:
-        images = part.images
-    elif part.encoded is not None:
-        images = (decode(contents).numpy() for contents in part.encoded)
-    elif part.paths is not None:
-        images = (decode(tf.io.read_file(path)).numpy() for path in part.paths)
-    else:
-        images = (decode(contents).numpy() for _, contents, _ in part.records.in_order())
-    return {int(i): image / 255.0 for i, image in zip(rows, images, strict=True)}
+    shown = (example["image"] for example in every_image(source.subset(rows)).as_numpy_iterator())
+    return {int(i): image / 255.0 for i, image in zip(rows, shown, strict=True)}

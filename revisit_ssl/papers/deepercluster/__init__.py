@@ -1,0 +1,1 @@
+"""The DeeperCluster paper, with DeepCluster and RotNet."""

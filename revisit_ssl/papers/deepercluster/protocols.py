@@ -1,0 +1,3 @@
+"""How the DeeperCluster paper measures features."""
+
+PROTOCOLS = {}

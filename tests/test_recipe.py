@@ -258,7 +258,7 @@ def test_disputed_values_say_their_flags():
     for name, kind in PROBES.items():
         known |= {f"{name}.{part.name}".replace("_", "-") for part in dataclasses.fields(kind)}
     presets = dict.fromkeys(("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld", "obow"), "paper")
-    for pretext, preset in (presets | {"bownet": "cifar10"}).items():
+    for pretext, preset in (presets | {"bownet": "cifar10", "deepercluster": "paper", "rotnet": "paper"}).items():
         fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
     known |= {part.name.replace("_", "-") for part in dataclasses.fields(BackboneOptions)}

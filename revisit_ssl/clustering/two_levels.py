@@ -15,8 +15,8 @@ class TwoLevels(NamedTuple):
     """Clusters of clusters.
 
     Attributes:
-        upper: float32 [m, d], centroids of the coarse clusters; their means' place is zero where m is 1.
-        lower: float32 [m, K, d], centroids inside of each.
+        upper: float32 [m, d], centroids of the coarse clusters; zeros where m is 1.
+        lower: float32 [m, K, d], centroids inside of each; zeros where K is 1.
         labels: int64 [n, 2], coarse cluster and fine one, of this process's rows.
     """
 

@@ -45,6 +45,11 @@ class ClusterOptions(TaskOptions):
         return 1
 
     @property
+    def head_grad(self):
+        """What the gradient of a head is a mean over: of one super-class both are the same."""
+        return "group_mean"
+
+    @property
     def super_classes(self):
         """S = m R, the classes of the first head and the number of the others."""
         return self.super_clusters * self.rotations

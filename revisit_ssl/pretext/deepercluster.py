@@ -120,8 +120,7 @@ class DeeperCluster(Pretext):
         with tf.GradientTape() as tape:
             features = self.backbone(images, training=True)["pre_logits"]  # [B, d]
             heads = (self.super_head, self.sub_heads)
-            grad = getattr(o, "head_grad", "group_mean")
-            objective, scalars = super_class_loss(features, labels, *heads, o.super_classes, grad)
+            objective, scalars = super_class_loss(features, labels, *heads, o.super_classes, o.head_grad)
         self.minimize(objective, tape)
         return self.report(**scalars, **self.clustering.scalars())
 

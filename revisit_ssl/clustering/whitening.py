@@ -8,6 +8,8 @@ import tensorflow as tf
 from revisit_ssl.clustering.workers import Workers
 from revisit_ssl.errors import require
 
+ROUNDING = 1e-12  # share of the largest eigenvalue below which one of float32 features is noise
+
 
 @dataclass(frozen=True)
 class Whitening:
@@ -36,7 +38,7 @@ def fit_whitening(rows, dim=None, *, floor=1e-5, chunk=8192, workers=None):
         rows: clustering.rows.Rows, those of this process.
         dim: int, directions that are kept; None: all.
         floor: eigenvalues below this share of the largest are raised to it (DeeperCluster: 1e-5; faiss has none). The
-            directions of an eigenvalue that is zero all the same are left at zero.
+            directions of an eigenvalue that is zero to rounding all the same are left at zero.
         chunk: int, rows in memory at a time.
         workers: Workers; None: this process alone.
 
@@ -65,6 +67,6 @@ def fit_whitening(rows, dim=None, *, floor=1e-5, chunk=8192, workers=None):
     require(values[0] > 0, "all features are the same: the network has collapsed, or its images do not differ")
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
     values = np.maximum(values, floor * values[0])
-    usable = values > 0
+    usable = values > ROUNDING * values[0]
     scales = np.where(usable, 1 / np.sqrt(np.where(usable, values, 1)), 0)
     return Whitening((origin + mean).astype(np.float32), (vectors * scales).astype(np.float32), values)

@@ -76,6 +76,13 @@ def test_whitening_is_the_official_one():
     np.testing.assert_allclose(np.linalg.norm(whitened, axis=1), 1, atol=1e-5)
 
 
+def test_what_is_zero_to_rounding_is_not_made_large():
+    x = blobs(200, 4)
+    x = np.concatenate([x, x[:, :2] + x[:, 2:]], axis=1)  # of rank 4
+    white = fit_whitening(Rows(x), floor=0)
+    assert not white.directions[:, 4:].any() and white.directions[:, :4].any(axis=0).all()
+
+
 def test_two_levels_are_the_official_ones():
     data = golden("two_level_assignment")
     n, ranks, batch, cut = len(data["features"]), *(int(data[k]) for k in ("number_of_ranks", "batch_size",

@@ -47,7 +47,8 @@ class DeeperCluster(Pretext):
         o = self.options = options or self.Options()
         self.endpoint = "fc7" if "fc7" in backbone.output else "pre_logits"
         # Also so that a size that does not fit is refused before anything is written.
-        self.cluster_view = EvalView(self.view_spec.size, o.resize, "shorter_side" if o.resize else "none")
+        v = self.view_spec
+        self.cluster_view = EvalView(v.size, o.resize, "shorter_side" if o.resize else "none", kernel=v.resize)
         width, inputs = (backbone.output[name].shape[-1] for name in (self.endpoint, "pre_logits"))
         dim = o.dim_pca or width
         require(dim <= width, f"task.dim_pca {dim} is more than the {width} values of {self.endpoint}; lower it")

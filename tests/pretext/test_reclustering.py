@@ -51,7 +51,7 @@ pretrain(recipe, folder, resume=True, save_every=5, quiet=True)
 
 def restart_recipe():
     # Ten steps an epoch.
-    return small_recipe("deepercluster", max_steps=24, epochs=3, fraction=0.14, deterministic=True)
+    return small_recipe("deepercluster", max_steps=24, epochs=3, fraction=0.14, deterministic=True, probes={})
 
 
 def in_a_process(recipe_file, folder, where, calls):

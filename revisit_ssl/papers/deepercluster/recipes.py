@@ -40,11 +40,15 @@ YFCC = "folder:/data/yfcc100m"
 CONVOLUTIONS = tuple(f"conv{i}" for i in range(1, 14))
 
 # All three: crops as torchvision, flips, nothing else. A constant rate; PyTorch's SGD decays every parameter.
-VIEWS = ViewSpec(crop="resized", size=224, scale=(0.08, 1.0), color="none", normalize="imagenet")
+VIEWS = ViewSpec(
+    crop="resized", size=224, scale=(0.08, 1.0), color="none", normalize="imagenet", resize="antialias"
+)
 SGD = OptimizerSpec(
     lr=0.05, scale_lr=False, weight_decay=1e-5, decay="all", schedule="constant", warmup_epochs=0
 )
-MIDDLE = BenchSpec(method="shorter_side", resize=256, size=224, train="trainval", endpoints=CONVOLUTIONS)
+MIDDLE = BenchSpec(
+    method="shorter_side", resize=256, resize_by="antialias", size=224, train="trainval", endpoints=CONVOLUTIONS
+)
 
 
 def options(name, **changes):

@@ -166,7 +166,7 @@ RUNS = [
     (
         "more dimensions than a feature has",
         ["deepcluster", *SMOKE, "--task.dim-pca", "4096"],
-        "task.dim_pca 4096 is more than the 128 values of fc7; lower it",
+        "task.dim_pca 4096 is more than the 16 values of fc7; lower it",
     ),
     (
         "a batch without all super-classes",

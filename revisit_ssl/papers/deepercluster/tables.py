@@ -1,9 +1,11 @@
 """The DeeperCluster paper's tables; ours stands beside a number only where it is of the same scale."""
 
-from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers import published_recipe
 from revisit_ssl.papers.deepercluster.methods import method_name
+from revisit_ssl.recipe import override
 from revisit_ssl.report import names
-from revisit_ssl.report.pivots import SCALE, of_scale, options_of, pivot
+from revisit_ssl.report.pivots import options_of, pivot
+from revisit_ssl.report.scale import SCALE, of_scale
 from revisit_ssl.report.settings import Measure
 
 # Our recipe of a row: (name, preset), by what it was pretrained on.
@@ -77,6 +79,5 @@ def our_cell(settings, row):
     known = RECIPES_OF.get((row["pretext"], options_of(row)["pretrained"]))
     if known is None:
         return ""
-    on = [s for s in settings if s.probe_dataset == row["dataset"]]
-    setting = of_scale(on, get_recipe(*known))
+    setting = of_scale(settings, override(published_recipe(*known), bench__dataset=row["dataset"]))
     return setting.cell(Measure(row["probe"], row["endpoint"], row["metric"])) if setting else ""

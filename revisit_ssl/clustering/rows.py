@@ -3,7 +3,7 @@
 import numpy as np
 
 from revisit_ssl.errors import InputError, reason, require
-from revisit_ssl.runs.results import discard
+from revisit_ssl.runs.files import discard
 
 
 class Rows:

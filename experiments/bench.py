@@ -18,6 +18,7 @@ with quiet_import():
     import numpy as np
     import tensorflow as tf
     from benches.basics import bench_lbfgs, bench_startup, bench_step, bench_views
+    from benches.clustering import bench_clustering
     from benches.measuring import shown
     from benches.memory import bench_memory
     from benches.methods import bench_methods
@@ -32,6 +33,7 @@ with quiet_import():
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
     "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
+    "clustering": bench_clustering,
 }
 
 
@@ -39,9 +41,9 @@ BENCHES = {
 class Bench:
     """Compares our speed with the usual alternative's."""
 
-    what: tuple[Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch"], ...] = (
-        tuple(BENCHES)
-    )
+    what: tuple[
+        Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering"], ...
+    ] = tuple(BENCHES)
     """Which comparisons to run."""
     torch_python: str | None = None
     """torch: a Python interpreter that has PyTorch; None: this one."""

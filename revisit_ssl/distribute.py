@@ -122,6 +122,16 @@ def of_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
+def worker():
+    """(number of this process, number of all) by TF_CONFIG; (0, 1) without."""
+    cluster, task = _tf_config().get("cluster", {}), _tf_config().get("task", {})
+    count = len(_workers())
+    if count < 2:
+        return 0, 1
+    before = len(cluster.get("chief", [])) if task.get("type") == "worker" else 0
+    return before + int(task.get("index", 0)), count
+
+
 XLA = {"auto": None, "on": True, "off": False}
 """What --xla says: None leaves it to ``use_xla``."""
 

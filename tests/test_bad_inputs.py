@@ -158,6 +158,23 @@ RUNS = [
         ["rotation", *SMOKE, "--dataset", "kitchen_hc"],
         "data set kitchen_hc (kitchen_hc)",
     ),
+    (
+        "clusters that do not divide",
+        ["deepercluster", *SMOKE, "--task.clusters", "15"],
+        "task.clusters 15 do not divide over 2 super-clusters",
+    ),
+    (
+        "more dimensions than a feature has",
+        ["deepcluster", *SMOKE, "--task.dim-pca", "4096"],
+        "task.dim_pca 4096 is more than the 16 values of fc7; lower it",
+    ),
+    (
+        "a batch without all super-classes",
+        ["deepercluster", *SMOKE, "--batch-size", "12"],
+        "12 images of a device do not divide over 8 super-classes",
+    ),
+    ("dropout of everything", ["rotnet", *SMOKE, "--backbone.dropout", "1"], "dropout 1.0 must lie in [0, 1)"),
+    ("images too small for AlexNet", ["deepcluster", *SMOKE, "--backbone", "alexnet"], "at least 63 pixels"),
     ("folder not there", ["rotation", *SMOKE, "--dataset", "folder:/no/such/place"], "/no/such/place"),
     ("folder without images", lambda f: ["rotation", *SMOKE, "--dataset", images(f, 0)], "no readable images"),
     (

@@ -100,7 +100,8 @@ def test_one_line_per_number():
 
 
 def test_an_unknown_paper_gets_one_line():
-    with pytest.raises(InputError, match="no published numbers for 'revisitng'; one of cld, obow, revisiting"):
+    papers = "cld, deepercluster, obow, revisiting"
+    with pytest.raises(InputError, match=f"no published numbers for 'revisitng'; one of {papers}"):
         load_published("revisitng")
 
 

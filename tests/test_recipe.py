@@ -16,6 +16,7 @@ from revisit_ssl.evaluation.sets import labelled_sources
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import PROTOCOLS, RECIPES, get_recipe
 from revisit_ssl.papers.cld import recipes as cld
+from revisit_ssl.papers.deepercluster import recipes as deepercluster
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
@@ -28,7 +29,7 @@ from revisit_ssl.training.workdir import from_json
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_registered_recipe_survives_json_and_names_its_source(name):
     recipe, own = RECIPES[name](), name.partition("/")[0]
-    assert recipe.pretext == {**cld.PRETEXT_OF, **obow.PRETEXT_OF}.get(own, own)
+    assert recipe.pretext == {**cld.PRETEXT_OF, **obow.PRETEXT_OF, **deepercluster.PRETEXT_OF}.get(own, own)
     assert recipe.source
     assert from_json(to_json(recipe), kinds=PROBES) == recipe
 
@@ -41,7 +42,7 @@ def test_registered_recipe_builds_its_network_and_knows_its_probes(name):
     exported = {"projection"} if recipe.pretext in cld.PRETEXT_OF else set()
     assert set(recipe.bench.endpoints) <= set(backbone.output) | exported
     assert set(recipe.probes) <= set(PROBES)
-    assert recipe.dataset in DATASETS
+    assert recipe.dataset.partition(":")[0] in {*DATASETS, "folder"}
 
 
 def shapes_of(recipe):
@@ -258,7 +259,7 @@ def test_disputed_values_say_their_flags():
     for name, kind in PROBES.items():
         known |= {f"{name}.{part.name}".replace("_", "-") for part in dataclasses.fields(kind)}
     presets = dict.fromkeys(("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld", "obow"), "paper")
-    for pretext, preset in (presets | {"bownet": "cifar10"}).items():
+    for pretext, preset in (presets | {"bownet": "cifar10", "deepercluster": "paper", "rotnet": "paper"}).items():
         fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
     known |= {part.name.replace("_", "-") for part in dataclasses.fields(BackboneOptions)}

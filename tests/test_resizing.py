@@ -21,19 +21,20 @@ from revisit_ssl.training.workdir import from_json
 
 # Code that crops PIL images with torchvision antialiases; TensorFlow's, for SimCLR and BYOL the authors' own, does not.
 TORCHVISION = {"npid", "npid_cld", "moco", "moco_cld", "moco_v2", "moco_v2_cld", "infomin", "infomin_cld"}
-OBOW = {"obow", "obow_vanilla", "bownet", "moco_v2_multicrop", "moco_v2_plain"}
+WHOLE = {"obow", "obow_vanilla", "bownet", "moco_v2_multicrop", "moco_v2_plain"}
+WHOLE |= {"deepercluster", "deepercluster_rgb", "deepcluster", "deepcluster_rgb", "rotnet", "rotnet_sobel"}
 TENSORFLOW = {"rotation", "exemplar", "jigsaw", "relative_patch", "supervised", "random"}
-OF_PAPER = {name: "antialias" for name in TORCHVISION | OBOW | {"byol_cld"}}
+OF_PAPER = {name: "antialias" for name in TORCHVISION | WHOLE | {"byol_cld"}}
 OF_PAPER |= {name: "bilinear" for name in TENSORFLOW | {"simclr", "byol"}}
 OWN = ("sample", "small", "smoke")  # of CLD's methods: crops as large as the images
-AS_PAPER = ("paper", "imagenet_lt", "semi_1pct", "semi_10pct")
+AS_PAPER = ("paper", "imagenet", "imagenet_lt", "semi_1pct", "semi_10pct")
 
 
 @pytest.mark.parametrize("key", RECIPES)
 def test_a_recipe_scales_as_its_source_does(key):
     name, _, preset = key.partition("/")
     recipe = RECIPES[key]()
-    if preset == "smoke" or name not in OBOW and preset in OWN:
+    if preset == "smoke" or name not in WHOLE and preset in OWN:
         expected = "bilinear"
     elif name in TENSORFLOW or preset in AS_PAPER:
         expected = OF_PAPER[name]

@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 
 from revisit_ssl.backbones.options import (
+    AlexNetOptions,
     BackboneOptions,
     BasicOptions,
     ResidualOptions,
@@ -23,6 +24,7 @@ from revisit_ssl.registry import Registry
 
 # name: file and Network, options.
 HOMES = {
+    "alexnet": ("alexnet.alexnet", AlexNetOptions),
     "resnet18": ("resnet.resnet18", ResNet18Options),
     "resnet18_cifar": ("resnet.resnet18_cifar", ResNet18Options),
     "resnet18_no_skip": ("resnet.resnet18_no_skip", BasicOptions),

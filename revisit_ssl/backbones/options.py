@@ -77,11 +77,53 @@ class RevNetOptions(StemOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGG16Options(BackboneOptions):
-    """Options of the VGG16 trunk."""
+class SobelOptions(BackboneOptions):
+    """Options of DeepCluster's networks: what they see, and their fully connected layers."""
 
     sobel: bool = False
     """Put `Sobel` before conv1, which then has two input channels."""
+    dropout: float = 0.5
+    """Share of the values that dropout before a fully connected layer leaves out in training: 0.3 for both RotNets of
+    DeeperCluster. Disputed: its code has 0.5 written in and no option."""
+    fc_start: Literal["torch", "normal"] = "torch"
+    """First values of fc6 and fc7. torch: uniform within 1 / sqrt(inputs), biases too, as DeeperCluster's code; normal:
+    deviation 0.01 and biases of zero, as DeepCluster's."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.dropout < 1, f"dropout {self.dropout} must lie in [0, 1)")
+        check_choice("fc_start", self.fc_start, ("torch", "normal"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGG16Options(SobelOptions):
+    """Options of VGG16."""
+
+    fc: int = 0
+    """Units of fc6 and fc7 for each unit of width, 512 in the paper (4,096 at width 8); 0: the convolutions alone."""
+    image_pad: Literal[0, 1, 2] | None = None
+    """Zeros around the image, before Sobel, on top of what convolutions add; None: 2 before Sobel and 1 without it, as
+    DeeperCluster's code, whose first maps are two pixels larger than the image. DeepCluster's has 1 before Sobel."""
+    conv1_size: Literal[3, 5] = 3
+    """Side of conv1's kernel. 5: what Sobel and a kernel of 3 fold into."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.fc >= 0, f"fc {self.fc}; units of a unit of width, such as 512, or 0 for none")
+        check_choice("image_pad", self.image_pad, (None, 0, 1, 2))
+        check_choice("conv1_size", self.conv1_size, (3, 5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlexNetOptions(SobelOptions):
+    """Options of AlexNet."""
+
+    fc: int = 512
+    """Units of fc6 and fc7 for each unit of width: 4,096 at width 8."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.fc >= 1, f"fc {self.fc}; units of a unit of width, such as 512")
 
 
 def check_options(network, kind, names):

@@ -1,14 +1,14 @@
-"""VGG with batch normalisation: VGG19 of "Revisiting Self-Supervised…", and the VGG16 trunk of DeeperCluster."""
+"""VGG with batch normalisation: VGG19 of "Revisiting Self-Supervised…", and VGG16 of DeeperCluster."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import keras
-import numpy as np
 
 from revisit_ssl.backbones.network import Network
 from revisit_ssl.backbones.options import VGG16Options
 from revisit_ssl.backbones.resnet import TORCH
+from revisit_ssl.backbones.sobel import fully_connected, seen
 from revisit_ssl.errors import require
 
 
@@ -50,13 +50,13 @@ class VGG19(Network):
 
 @dataclass(frozen=True, kw_only=True)
 class VGG16(Network):
-    """The 13 convolutions of VGG16-BN as in DeeperCluster (arXiv:1905.01278), 8k channels in the first two (k = 8: the
-    standard network).
+    """VGG16-BN as in DeeperCluster (arXiv:1905.01278), 8k channels in the first two convolutions (k = 8: the standard
+    network).
 
-    The fully connected layers belong to that paper's pretext, as they carry its dropout and are never transferred.
-
-    Endpoints: "conv1".."conv13" (after ReLU, before any pool) and "pre_logits" [B,64k], the average of conv13
-    (float32). The maps of conv1 and conv2 are two pixels larger than the image.
+    Endpoints: "conv1".."conv13" (after ReLU, before any pool) and "pre_logits". With fully connected layers (``fc``):
+    "fc6" (after ReLU), "fc7" [B, fc k] before its ReLU, which is what gets clustered, and "pre_logits", after it, which
+    heads see; without them "pre_logits" [B,64k] is the average of conv13. Both float32. The maps of conv1 and conv2
+    are two pixels larger than the image unless ``image_pad`` says otherwise.
 
     Source: facebookresearch/DeeperCluster, src/model/model_factory.py.
     """
@@ -65,46 +65,22 @@ class VGG16(Network):
     fixed_sides: ClassVar[bool] = True
 
     def endpoints(self, image, width, options):
-        colours = not options.sobel or image.shape[-1] == 3
-        require(colours, f"input_shape {tuple(image.shape[1:])!r}; Sobel wants three channels")
         parts = self.parts(options, bias=True)
         # The authors pad the image by 2 before Sobel and by 1 without it, on top of the convolutions' own padding.
-        pad = Sobel(padding=2, name="sobel") if options.sobel else keras.layers.ZeroPadding2D(1, name="image_pad")
-        x, endpoints = pad(image), {}
+        pad = options.image_pad if options.image_pad is not None else 2 if options.sobel else 1
+        x, endpoints = seen(image, options.sobel, pad), {}
         for i, multiple in enumerate((1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8), 1):
             if i in (3, 5, 8, 11):
                 x = keras.layers.MaxPooling2D(2, name=f"pool{i - 1}")(x)
-            x = parts.conv(x, 8 * width * multiple, 3, f"conv{i}")
+            x = parts.conv(x, 8 * width * multiple, options.conv1_size if i == 1 else 3, f"conv{i}")
             x = endpoints[f"conv{i}"] = parts.normalise_relu(x, f"conv{i}")
-        return endpoints | {"pre_logits": parts.average(x)}
-
-
-@keras.saving.register_keras_serializable("revisit_ssl")
-class Sobel(keras.layers.Layer):
-    """The mean of three colour channels, then its two Sobel derivatives: [B,H,W,3] -> [B,H',W',2], nothing to learn.
-
-    Channel 0 is the horizontal, channel 1 the vertical derivative (cross-correlation; the negatives of
-    ``tf.image.sobel_edges``). ``padding`` zeros go around the image before the VALID 3x3: 2 in DeeperCluster
-    (H' = H + 2), 1 in DeepCluster (H' = H).
-    """
-
-    def __init__(self, padding=2, **kwargs):
-        super().__init__(**kwargs)
-        self.padding = padding
-
-    def compute_output_shape(self, input_shape):
-        grow = 2 * self.padding - 2
-        return (input_shape[0], *(side and side + grow for side in input_shape[1:3]), 2)
-
-    def call(self, images):
-        horizontal = np.outer((1, 2, 1), (1, 0, -1))
-        kernel = np.stack([horizontal, horizontal.T], axis=-1)[:, :, None]  # [3,3,1,2]
-        pad = (self.padding, self.padding)
-        gray = keras.ops.pad(keras.ops.mean(images, axis=-1, keepdims=True), ((0, 0), pad, pad, (0, 0)))
-        return keras.ops.conv(gray, keras.ops.convert_to_tensor(kernel, gray.dtype), padding="valid")
-
-    def get_config(self):
-        return {**super().get_config(), "padding": self.padding}
+        if not options.fc:
+            return endpoints | {"pre_logits": parts.average(x)}
+        fixed = min(side or 0 for side in x.shape[1:3]) >= 2
+        wants = "VGG16 with fully connected layers wants fixed sides of at least 32 pixels, as (224, 224, 3)"
+        require(fixed, f"input_shape {tuple(image.shape[1:])!r}; {wants}")
+        x = keras.layers.MaxPooling2D(2, name="pool13")(x)
+        return endpoints | fully_connected(x, options.fc * width, options, dropouts=("fc7",))
 
 
 vgg19_bn = VGG19(name="vgg19_bn", input_shape=(224, 224, 3))

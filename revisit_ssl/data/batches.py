@@ -30,7 +30,7 @@ def steps_per_epoch(source, batch_size):
     return steps
 
 
-def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, replica_ids=None):
+def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, replica_ids=None, order=None):
     """Endless training batches from global step ``start_step`` on.
 
     Every epoch is another order of all images; what is left after the last full batch is dropped. Batch g of epoch e
@@ -46,6 +46,8 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
             rows [r*b, (r+1)*b) of the global batch, b = batch_size / replicas, as
             ``distribute_datasets_from_function`` wants them.
         replica_ids: the replicas to yield for, in turn, ascending; default all.
+        order: int64 [steps * batch_size], the images of the epoch of ``start_step`` in turn, which may come any number
+            of times; later epochs would have the same. None: a permutation of all images.
 
     Returns:
         tf.data.Dataset of dicts with static shapes: "label" int64 [b] (-1 without one), "index" int64 [b], and for
@@ -53,7 +55,8 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
         others one uint8 [b, count, size, size, 3] per crop name, cut from one decode.
 
     Raises:
-        InputError: the batch is larger than the set or not divisible by the replicas.
+        InputError: the batch is larger than the set or not divisible by the replicas; an ``order`` of images that are
+            only read from front to back.
     """
     if batch_size % replicas:
         raise InputError(f"batch size {batch_size} is not divisible by {replicas} replicas; choose a multiple")
@@ -62,16 +65,18 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
     replica_ids = tuple(range(replicas)) if replica_ids is None else tuple(replica_ids)
     key = draws.as_seed(seed).key
 
+    units = _units(source, steps, local, replicas, replica_ids, start_step, key, order)
     if source.kind == "memory":
         pick = _from_memory(source)
-        data = _units(source, steps, local, replicas, replica_ids, start_step, key)
+        data = units
         data = data.map(lambda epoch, places, index: pick(index), num_parallel_calls=tf.data.AUTOTUNE)
         return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     if source.kind == "stream":
+        if order is not None:
+            raise InputError(f"images of {source.name} can only be read from front to back, not in a given order")
         examples = _stream(source, steps, batch_size, local, replica_ids, start_step, key)
     else:
-        units = _units(source, steps, local, replicas, replica_ids, start_step, key)
         examples = units.flat_map(_one_by_one)
     read = _reader(source)
 
@@ -169,15 +174,21 @@ def whole_images(source):
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def _units(source, steps, local, replicas, replica_ids, start_step, key):
+def _units(source, steps, local, replicas, replica_ids, start_step, key, given=None):
     """What each element is made of: dataset of (epoch, places in the epoch [local], indices of images [local])."""
     order = draws.fold(key, _ORDER)
+    if given is not None:
+        with tf.device("CPU"):
+            given = tf.constant(given, tf.int64)
 
     @_plain
     def unit(step, replica):
         epoch, batch = step // steps, step % steps
         places = (batch * replicas + replica) * local + tf.range(local, dtype=tf.int64)
-        index = _permuted(places, source.num_examples, draws.fold(order, epoch).key)
+        if given is None:
+            index = _permuted(places, source.num_examples, draws.fold(order, epoch).key)
+        else:
+            index = tf.gather(given, places)
         return epoch, places, tf.ensure_shape(index, [local])
 
     data = tf.data.Dataset.range(start_step, _FOREVER)

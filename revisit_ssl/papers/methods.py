@@ -12,6 +12,9 @@ METHODS = {
     "simclr": "SimCLR",
     "byol": "BYOL",
     "infomin": "InfoMin",
+    "rotnet": "RotNet",
+    "deepcluster": "DeepCluster",
+    "deepercluster": "DeeperCluster",
     "obow": "OBoW",
     "bownet": "BoWNet",
 }

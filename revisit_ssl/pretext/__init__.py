@@ -4,7 +4,7 @@ import ast
 import importlib
 from pathlib import Path
 
-from revisit_ssl.pretext import multicrop_options, options
+from revisit_ssl.pretext import cluster_options, multicrop_options, options
 from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.registry import Registry
 
@@ -22,6 +22,9 @@ HOMES = {
     "obow": ("obow.OBoW", multicrop_options.OBoWOptions),
     "bownet": ("bownet.BoWNet", multicrop_options.BoWNetOptions),
     "moco_v2_multicrop": ("moco_multicrop.MoCoMultiCrop", multicrop_options.MoCoMultiCropOptions),
+    "deepercluster": ("deepercluster.DeeperCluster", cluster_options.DeeperClusterOptions),
+    "deepcluster": ("deepcluster.DeepCluster", cluster_options.DeepClusterOptions),
+    "rotnet": ("rotnet.RotNet", cluster_options.RotNetOptions),
     "supervised": ("supervised.Supervised", TaskOptions),
     "random": ("supervised.RandomInit", TaskOptions),
 }

@@ -42,6 +42,10 @@ class Pretext(keras.Model):
     contract_changes = {}
     """Recipe fields that ``testing.check_pretext`` changes, as for ``override``: a term that the method may carry, or
     sizes at which rounding decides nothing, so that two replicas can give the numbers of one device."""
+    draws_images = False
+    """True where the images of an epoch are not a permutation of all but what ``epoch_order`` says."""
+    without_momentum = ()
+    """Parts of the paths of variables that the optimiser moves without momentum."""
     total_steps = None
     """Optimiser steps of the whole run, for schedules of the method's own; known once the model is compiled. Who uses
     it says so in ``needs_end``."""
@@ -187,6 +191,23 @@ class Pretext(keras.Model):
     def callbacks(self, source):
         """Keras callbacks that the method needs during training, such as re-clustering between epochs."""
         return []
+
+    def begin_epoch(self, epoch, source, folder=None):
+        """What a method that ``draws_images`` does before the first batch of an epoch; again after a restart within it.
+
+        Args:
+            epoch: int.
+            source: data.Source.
+            folder: of the run, for files that may be large; None: none is kept.
+
+        Returns:
+            Whether the state of the model is another one now.
+        """
+        return False
+
+    def epoch_order(self, epoch, count):
+        """int64 [count]: the images of an epoch in turn, of a method that ``draws_images``; after ``begin_epoch``."""
+        raise NotImplementedError
 
     def score_view(self, view):
         """EvalView of the images that ``test_step`` is scored on; ``view``: the one of the probes.

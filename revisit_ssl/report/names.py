@@ -12,6 +12,8 @@ NETWORKS = {
     "resnet18_cifar": "ResNet18 (CIFAR)",
     "resnet18_torch": "ResNet18",
     "resnet50_torch": "ResNet50",
+    "vgg16_bn": "VGG16-BN",
+    "alexnet": "AlexNet",
 }
 DATASETS = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "cifar10_lt": "CIFAR-10-LT", "cifar100_lt": "CIFAR-100-LT",

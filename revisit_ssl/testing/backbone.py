@@ -19,8 +19,8 @@ def check_backbone(name, *, shapes=None, parameters=None, widths=(1, 2), input_s
     """Checks a network of BACKBONES on ``input_shape``.
 
     1. Every size but the batch's is known, and all but the channels are the same at every width; the channels are in
-       proportion to the width. "pre_logits" is the last endpoint, [B,d], float32 under mixed precision too; all others
-       are maps [B,h,w,c].
+       proportion to the width. "pre_logits" is the last endpoint, [B,d], float32 under mixed precision too; the others
+       are maps [B,h,w,c], or vectors [B,d] of fully connected layers behind them.
     2. The variables have paths of their own, the same in every build.
     3. The same seed gives the same initial weights, another one others.
     4. A ``.keras`` file gives the outputs and weights back to the bit.
@@ -72,9 +72,11 @@ def check_shapes(build, widths):
     first, *others = widths
     shapes = of_width[first]
     assert list(shapes)[-1] == "pre_logits", f"the last endpoint is {list(shapes)[-1]}, not pre_logits"
+    ranks = [len(shape) for shape in shapes.values()]
     for endpoint, shape in shapes.items():
-        rank = 1 if endpoint == "pre_logits" else 3
-        assert len(shape) == rank and None not in shape, f"{endpoint} has the shape {shape}"
+        fits = len(shape) == 1 if endpoint == "pre_logits" else len(shape) in (1, 3)
+        assert fits and None not in shape, f"{endpoint} has the shape {shape}"
+    assert ranks == sorted(ranks, reverse=True), f"maps come before vectors: {shapes}"
     for width in others:
         scaled = {end: (*shape[:-1], shape[-1] * width / first) for end, shape in shapes.items()}
         assert of_width[width] == scaled, f"endpoints of width {width}: {of_width[width]}, of width {first}: {shapes}"

@@ -76,7 +76,8 @@ def build_untrained(recipe, data_dir=None):
 def compile_pretext(model, recipe, plan, xla=False):
     """Gives the pretext the recipe's optimiser, with its variables made, so that a checkpoint can be loaded."""
     optimizer = build_optimizer(
-        recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=plan.per_epoch, total_steps=plan.total
+        recipe.optimizer, batch_size=recipe.batch_size, steps_per_epoch=plan.per_epoch, total_steps=plan.total,
+        without_momentum=model.without_momentum,
     )
     model.compile(optimizer=optimizer, jit_compile=xla)
     model.total_steps = plan.total

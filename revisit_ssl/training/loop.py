@@ -17,8 +17,11 @@ from revisit_ssl.features.batchnorm import average_statistics
 from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
-def train(model, recipe, source, plan, start, strategy, callbacks):
+def train(model, recipe, source, plan, start, strategy, callbacks, keeper=None):
     """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one.
+
+    A pretext that draws its images is asked for them epoch by epoch, in a call of fit of its own: batches are prepared
+    ahead, which must not reach into an epoch whose images are not known yet.
 
     Args:
         model: compiled Pretext, made inside of the strategy's scope; trained in place.
@@ -28,10 +31,18 @@ def train(model, recipe, source, plan, start, strategy, callbacks):
         start: steps that are done.
         strategy: tf.distribute.Strategy.
         callbacks: [keras.callbacks.Callback].
+        keeper: Keeper; it comes after the callbacks. None: nothing is saved.
     """
-    for first, steps, epochs in segments(start, plan):
-        batches = distributed_batches(source, strategy, first, batch_options(model, recipe))
+    options = batch_options(model, recipe)
+    callbacks = [*callbacks, keeper] if keeper else callbacks
+    for first, steps, epochs in segments(start, plan, model.draws_images):
         epoch = first // plan.per_epoch
+        if model.draws_images:
+            average_statistics(model)  # of the network that gives the features
+            if model.begin_epoch(epoch, source, keeper and keeper.workdir) and keeper:
+                keeper.save()
+            options["order"] = model.epoch_order(epoch, plan.per_epoch * recipe.batch_size)
+        batches = distributed_batches(source, strategy, first, options)
         length = {"initial_epoch": epoch, "epochs": epoch + epochs, "steps_per_epoch": steps}
         model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **length)
     average_statistics(model)
@@ -54,8 +65,11 @@ def batch_options(model, recipe):
     return {"batch_size": recipe.batch_size, "crops": model.crops, "seed": recipe.seed}
 
 
-def segments(start, plan):
-    """[(first step, steps per epoch, epochs)]: calls of fit that cover start..total and respect epoch boundaries."""
+def segments(start, plan, alone=False):
+    """[(first step, steps per epoch, epochs)]: calls of fit that cover start..total and respect epoch boundaries.
+
+    ``alone``: every epoch in a call of its own.
+    """
     parts = []
     while start < plan.total:
         boundary = (start // plan.per_epoch + 1) * plan.per_epoch
@@ -63,7 +77,7 @@ def segments(start, plan):
             parts.append((start, min(boundary, plan.total) - start, 1))
             start = min(boundary, plan.total)
         else:
-            epochs = (plan.total - start) // plan.per_epoch
+            epochs = 1 if alone else (plan.total - start) // plan.per_epoch
             parts.append((start, plan.per_epoch, epochs))
             start += epochs * plan.per_epoch
     return parts
@@ -101,6 +115,7 @@ class Keeper(keras.callbacks.Callback):
     def __init__(self, model, workdir, steps, *, log, trained, write, stop):
         super().__init__()
         self.pretext = model
+        self.workdir = workdir
         self.folder = os.path.join(workdir, "checkpoints")
         self.step = steps["start"]
         self.last = steps["last"]
@@ -118,8 +133,11 @@ class Keeper(keras.callbacks.Callback):
         save = self.step % self.save_every == 0 or self.step == self.last or stop
         if (save or self.step % self.check_every == 0) and not np.isfinite(float(logs["loss"])):
             self.diverged(f"loss is {float(logs['loss'])}")
-        if not save:
-            return
+        if save:
+            self.save(stop)
+
+    def save(self, stop=0):
+        """A checkpoint of the state after ``step``; ``stop``: the number of the signal that is obeyed then."""
         average_statistics(self.pretext)
         self.log.flush()
         about = {"recipe": self.trained, "log": self.log.open_window()}

@@ -15,7 +15,7 @@ from revisit_ssl.training.schedules import build_schedule, nonnegative
 HEAD = "patch_head"  # layer of the patch pretexts; its official L2 is five times the trunk's
 
 
-def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
+def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps, without_momentum=()):
     """The optimiser of a recipe.
 
     Args:
@@ -23,6 +23,7 @@ def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
         batch_size: int, images per step over all devices; the peak rate is spec.lr * batch_size / 256 if it scales.
         steps_per_epoch: int; turns the spec's epochs into steps.
         total_steps: int, length of the run: the end of a cosine.
+        without_momentum: strings; a variable whose path holds one of them is moved without momentum.
 
     Returns:
         MomentumSGD or LARS, not built yet.
@@ -40,7 +41,8 @@ def build_optimizer(spec, *, batch_size, steps_per_epoch, total_steps):
     rate = build_schedule(spec, peak, warmup, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     lars = {"eta": spec.eta, "form": spec.form} if spec.name == "lars" else {}
     shared = ("momentum", "weight_decay", "nesterov", "exclude", "decay", "head_weight_decay")
-    return OPTIMIZERS[spec.name](rate, **{name: getattr(spec, name) for name in shared}, **lars)
+    own = {"without_momentum": without_momentum, **lars}
+    return OPTIMIZERS[spec.name](rate, **{name: getattr(spec, name) for name in shared}, **own)
 
 
 def is_decayed(variable, exclude=(), decay="kernels"):
@@ -92,6 +94,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
         exclude=("revnet_root", "revnet_representation"),
         decay="kernels",
         head_weight_decay=None,
+        without_momentum=(),
         **base,
     ):
         if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -107,6 +110,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
         self.nesterov = bool(nesterov)
         self.exclude = tuple(exclude)
         self.decay = decay
+        self.without_momentum = tuple(without_momentum)
         self.head_l2 = None if head_weight_decay is None else nonnegative("head_weight_decay", head_weight_decay)
 
     def build(self, variables):
@@ -116,6 +120,14 @@ class _CoupledL2(keras.optimizers.Optimizer):
         self.momentums = self.add_optimizer_variables(variables, "momentum")
         self.decayed = [is_decayed(variable, self.exclude, self.decay) for variable in variables]
         self.decays = [decay_of(v, self.l2, self.exclude, self.decay, self.head_l2) for v in variables]
+        plain = [any(part in variable.path for part in self.without_momentum) for variable in variables]
+        self.keeps = [0.0 if each else self.momentum for each in plain]
+
+    def forget(self, variables):
+        """Sets the velocities of ``variables`` to zero, as a new optimiser has them."""
+        for variable in variables:
+            own = self.momentums[self._get_variable_index(variable)]
+            own.assign(tf.zeros(own.shape, own.dtype))
 
     def get_config(self):
         return super().get_config() | {
@@ -125,6 +137,7 @@ class _CoupledL2(keras.optimizers.Optimizer):
             "exclude": list(self.exclude),
             "decay": self.decay,
             "head_weight_decay": self.head_l2,
+            "without_momentum": list(self.without_momentum),
         }
 
 
@@ -159,6 +172,7 @@ class MomentumSGD(_CoupledL2):
         exclude: variables whose path holds one of these strings are not decayed.
         decay: "kernels" or "all", see ``is_decayed``.
         head_weight_decay: float >= 0, of the decayed variables in a layer named "patch_head"; None: weight_decay.
+        without_momentum: variables whose path holds one of these strings are moved as if momentum were 0.
 
     Raises:
         InputError: a value out of range.
@@ -168,7 +182,7 @@ class MomentumSGD(_CoupledL2):
         index = self._get_variable_index(variable)
         g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
         own = self.momentums[index]
-        m, step = momentum_sgd(variable, own, g, self.momentum, self.decays[index], self.nesterov)
+        m, step = momentum_sgd(variable, own, g, self.keeps[index], self.decays[index], self.nesterov)
         self.assign(own, m)
         self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * step)
 
@@ -222,12 +236,12 @@ class LARS(_CoupledL2):
             step *= tf.where(defined, self.eta * w_norm / tf.where(defined, bottom, 1.0), 1.0)
         m = self.momentums[index]
         if self.form == "deepmind":
-            self.assign(m, self.momentum * m + step)
+            self.assign(m, self.keeps[index] * m + step)
             self.assign_sub(variable, lr * m)
         else:
             step *= lr
-            self.assign(m, self.momentum * m + step)
-            self.assign_sub(variable, step + self.momentum * m if self.nesterov else m)
+            self.assign(m, self.keeps[index] * m + step)
+            self.assign_sub(variable, step + self.keeps[index] * m if self.nesterov else m)
 
     def get_config(self):
         return super().get_config() | {"eta": self.eta, "form": self.form}

@@ -128,8 +128,8 @@ def pretrain(
             with stop_signals() as stop, log.kept():
                 steps, trained = {"start": start, "last": plan.total, "save_every": save_every}, trained_values(recipe)
                 keeper = Keeper(model, workdir, steps, log=log, trained=trained, write=is_chief(), stop=stop)
-                callbacks = [*model.callbacks(source), log, *looks, keeper]
-                train(model, recipe, source, plan, start, strategy, callbacks)
+                callbacks = [*model.callbacks(source), log, *looks]
+                train(model, recipe, source, plan, start, strategy, callbacks, keeper)
         return finish(model, exported, recipe, workdir, source, plan, data_dir, quiet)
 
 

@@ -56,13 +56,37 @@ def rotations(images):
     Raises:
         InputError: images that are not square.
     """
+    turned = [_turn(images, quarters) for quarters in range(4)]
+    return tf.reshape(tf.stack(turned, axis=1), [4 * draws.batch_size(images), *images.shape[1:]])
+
+
+def quarter_turns(images):
+    """One quarter turn of each image: row i turned counter-clockwise by i % 4 of them.
+
+    Args:
+        images: [B, H, H, C], any dtype, B a multiple of 4.
+
+    Returns:
+        As ``images``.
+
+    Raises:
+        InputError: images that are not square, or another number of them.
+    """
+    if images.shape[0] is None or images.shape[0] % 4:
+        raise InputError(f"Four rotations alike need a multiple of 4 images; got {images.shape[0]}.")
+    fours = tf.reshape(images, [-1, 4, *images.shape[1:]])
+    turned = [_turn(fours[:, quarters], quarters) for quarters in range(4)]
+    return tf.reshape(tf.stack(turned, axis=1), images.shape)
+
+
+def _turn(images, quarters):
+    """[B, H, H, C] turned counter-clockwise by 0 to 3 quarters."""
     side, width = images.shape[1:3]
     if side is None or side != width:
         raise InputError(f"Rotations need square images [B, H, H, C]; got shape {tuple(images.shape)}.")
-    transposed = tf.transpose(images, [0, 2, 1, 3])
-    turned = [images, tf.reverse(transposed, [1]), tf.reverse(images, [1, 2]), tf.reverse(transposed, [2])]
-    batch = draws.batch_size(images)
-    return tf.reshape(tf.stack(turned, axis=1), [4 * batch, side, side, images.shape[3]])
+    turned = tf.transpose(images, [0, 2, 1, 3]) if quarters % 2 else images
+    axes = ([], [1], [1, 2], [2])[quarters]
+    return tf.reverse(turned, axes) if axes else turned
 
 
 def rotation_labels(batch):

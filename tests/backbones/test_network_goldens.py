@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.backbones import BACKBONES
-from revisit_ssl.backbones.vgg import Sobel
+from revisit_ssl.backbones.sobel import Sobel
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 PARTS = [

@@ -1,0 +1,57 @@
+"""The DeeperCluster paper: its numbers, recipes and sweeps; the page's own part: our runs by data set."""
+
+from revisit_ssl.papers.deepercluster.methods import METHODS, method_name, methods_table, options_of, settings_of
+from revisit_ssl.papers.deepercluster.protocols import PROTOCOLS
+from revisit_ssl.papers.deepercluster.recipes import ABOUT, RECIPES
+from revisit_ssl.papers.deepercluster.sweeps import SWEEPS
+from revisit_ssl.papers.deepercluster.tables import paper_tables
+from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.spec import Paper
+from revisit_ssl.report.blocks import Heading, Table
+from revisit_ssl.report.pages import settings_table
+from revisit_ssl.report.settings import by_ground
+
+
+def our_blocks(results):
+    """[block]: of each ground the methods side by side."""
+    blocks = []
+    for ground, mine in by_ground(settings_of(results)).items():
+        blocks += [Heading(f"Clusters and rotations: {ground.text}"), methods_table(mine)]
+    return blocks
+
+
+def commands(results):
+    """How each table is run."""
+    sweep = "`python experiments/sweep.py {} --preset {} --seeds 0 1 2`"
+    rows = [
+        ["all methods, on colours and on Sobel", f"{len(SWEEPS['deepercluster'])}",
+         sweep.format("deepercluster", "cifar10")],
+        ["Table 4 at small scale", f"{len(SWEEPS['deepercluster-table4'])}",
+         sweep.format("deepercluster-table4", "cifar10")],
+        ["the published scale", "", "`python experiments/run.py deepercluster --preset paper --dataset folder:/path`"],
+        ["this page", "",
+         "`python experiments/report.py RUNS --paper deepercluster --out-dir experiments/results`"],
+    ]
+    note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
+    return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
+
+
+PAPER = Paper(
+    name="deepercluster",
+    title="DeeperCluster: the paper's numbers and ours",
+    arxiv="1905.01278",
+    published=load_published("deepercluster"),
+    recipes=RECIPES,
+    about=ABOUT,
+    sweeps=SWEEPS,
+    protocols=PROTOCOLS,
+    method=method_name,
+    printed=("Table 1", "Table 2", "Table 3", "Table 4"),
+    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows),
+    ours=our_blocks,
+    commands=commands,
+    runs=lambda results: settings_table(settings_of(results), lambda s: METHODS[s.name], options_of),
+    reading=(
+        "the tables are those of the supplement; the main text is not here: no source that we hold says its numbers",
+    ),
+)

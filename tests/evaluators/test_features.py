@@ -207,7 +207,7 @@ def test_room_is_asked_for_all_endpoints_together(tmp_path, monkeypatch):
     free(one)  # block1 is there already
     assert len(extract(model, source, cache_dir=tmp_path)) == 2
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="features cannot be written to .*file is no folder to write to; use another one"):
+    with pytest.raises(InputError, match="features cannot be written to .*file is no folder to write to; use another"):
         extract(model, source, cache_dir=tmp_path / "file" / "features")
 
 

@@ -131,7 +131,7 @@ def test_a_clustering_is_saved_as_soon_as_it_is_made(tmp_path, monkeypatch):
     def interrupts(*args, **options):
         raise Killed
 
-    monkeypatch.setattr("revisit_ssl.training.loop.distributed_batches", interrupts)
+    monkeypatch.setattr("revisit_ssl.pretext.base.Pretext.fit", interrupts, raising=False)
     with pytest.raises(Killed):
         pretrain(recipe, tmp_path, quiet=True)
     model = build_pretext(recipe, source := open_pretraining(recipe))

@@ -68,7 +68,7 @@ class Broken(Network):
         if broken == "dtype":
             return {"map": x, "pre_logits": keras.layers.GlobalAveragePooling2D(name="pre_logits")(x)}
         if broken == "rank":
-            return {"map": keras.layers.Flatten(name="flat")(x), "pre_logits": parts.average(x)}
+            return {"map": keras.layers.Reshape((-1, x.shape[-1]), name="flat")(x), "pre_logits": parts.average(x)}
         pre_logits = parts.average(x)
         return {"pre_logits": pre_logits, "map": x} if broken == "order" else {"map": x, "pre_logits": pre_logits}
 

@@ -101,7 +101,7 @@ def test_a_set_is_added_by_an_object_and_a_line(register):
     assert open_source("stripes", "train") is source
     with pytest.raises(InputError, match="stripes has no split 'val'; one of train, test"):
         open_source("stripes", "val")
-    with pytest.raises(InputError, match="unknown data set 'strips'; one of .*stl10_unlabelled, stripes, toy_instances, toy_scenes"):
+    with pytest.raises(InputError, match="unknown data set 'strips'; one of .*, stripes, toy_instances, toy_scenes"):
         open_source("strips", "train")
 
 

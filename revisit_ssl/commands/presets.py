@@ -13,6 +13,7 @@ PROMISES = {
     "cifar100_lt": "long-tailed CIFAR-100, published scale, an hour on a GPU",
     "stl10": "STL-10 with its unlabelled images, published scale, a day on a GPU",
     "kitchen_hc": "Kitchen-HC, published scale, an hour on a GPU",
+    "imagenet": "ImageNet, published scale, for accelerators",
     "imagenet100": "ImageNet-100, published scale, for accelerators",
     "imagenet20": "a fifth of ImageNet, published scale, for accelerators",
     "imagenet_lt": "ImageNet-LT, published scale, for accelerators",

@@ -1,7 +1,7 @@
 """Clusters of what a network sees, as pages of pictures: contact sheets by purity or size, how much is colour alone.
 
-Figures 2, 3 and 4 of DeeperCluster's supplement (arXiv:1905.01278), and the sheets of its main paper's Figure 5, for
-any run and any images.
+Figures 2, 3 and 4 of the supplement of arXiv:1905.01278, and the sheets of its main paper's Figure 5, for any run and
+any images.
 """
 
 import os
@@ -70,7 +70,7 @@ def colour_deviation(colours, labels):
 
 def find_clusters(features, k, seed=0):
     """(int [N] clusters, float [N] similarity of each image to the middle of its cluster) by k-means on PCA-whitened
-    rows of unit length, as DeepCluster makes them; at most 256 directions and a tenth of the images."""
+    rows of unit length (arXiv:1807.05520); at most 256 directions and a tenth of the images."""
     rows = np.asarray(features, np.float32)
     rows = Whitening.fit(rows, max(1, min(rows.shape[1], 256, len(rows) // 10)))(rows)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -188,8 +188,8 @@ def write_clusters(workdirs, folder, *, data_dir=None, by="purity", images=IMAGE
         Heading("Colour"),
         Picture(
             "deviations", deviation_curves(curves),
-            "Deviation of images' mean colours from that of their cluster, sorted (Figure 2 of DeeperCluster's "
-            "supplement). Low: the cluster is one of colour. random: a partition into clusters of the same sizes.",
+            "Deviation of images' mean colours from that of their cluster, sorted (as Figure 2 in the supplement of "
+            "arXiv:1905.01278). Low: the cluster is one of colour. random: a partition into clusters of equal sizes.",
             FOLDER,
         ),
         Picture(

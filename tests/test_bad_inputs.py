@@ -481,11 +481,13 @@ def table():
         text = next(text for text in errors.getvalue().splitlines() if text.startswith("error: "))
         text = re.sub(re.escape(str(folder)) + r"/\w+", "…", text.removeprefix("error: "))
         text = re.sub(r"process \d+", "process 1234", text)
-        text = text.replace(str(pathlib.Path.home()), "~").replace("|", "\\|").replace("<", "&lt;")
+        text = text.replace(str(pathlib.Path(__file__).parents[1]), "…").replace(str(pathlib.Path.home()), "~")
+        text = text.replace("|", "\\|").replace("<", "&lt;")
         print(f"| {what} | {text} |", flush=True)
 
 
 if __name__ == "__main__":
-    import conftest  # noqa: F401  (two logical devices, as in the tests)
+    from revisit_ssl.testing import two_devices
 
+    two_devices()  # as in the tests
     table()

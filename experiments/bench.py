@@ -22,6 +22,7 @@ with quiet_import():
     from benches.measuring import shown
     from benches.memory import bench_memory
     from benches.methods import bench_methods
+    from benches.regions import bench_regions
     from benches.table2 import bench_table2
     from benches.torch_rivals import bench_torch
 
@@ -33,7 +34,7 @@ with quiet_import():
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
     "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
-    "clustering": bench_clustering,
+    "clustering": bench_clustering, "regions": bench_regions,
 }
 
 
@@ -42,7 +43,8 @@ class Bench:
     """Compares our speed with the usual alternative's."""
 
     what: tuple[
-        Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering"], ...
+        Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "regions"],
+        ...,
     ] = tuple(BENCHES)
     """Which comparisons to run."""
     torch_python: str | None = None

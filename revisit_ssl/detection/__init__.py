@@ -1,0 +1,1 @@
+"""Regions of feature maps: RoIAlign, for pretexts that compare regions and for detectors."""

@@ -4,8 +4,6 @@ import keras
 import tensorflow as tf
 
 from revisit_ssl.errors import require
-from revisit_ssl.features.batchnorm import normalising_layers
-from revisit_ssl.features.checks import check_endpoints
 
 PROBED = 512  # pixels of a side, at which the stride of an endpoint is measured
 
@@ -25,7 +23,8 @@ def cut(backbone, endpoint, synchronized=False):
     Raises:
         InputError: a network that cannot be cut there.
     """
-    check_endpoints(backbone, (endpoint,))
+    names = ", ".join(backbone.output)
+    require(endpoint in backbone.output, f"no endpoint {endpoint!r}; {backbone.name} has {names}")
     middle, last = backbone.output[endpoint], backbone.output["pre_logits"]
     pool = last._keras_history.operation
     fits = isinstance(pool, keras.layers.GlobalAveragePooling2D) and len(middle.shape) == 4
@@ -57,8 +56,8 @@ def _copy(part, synchronized):
         layer.trainable = True
         if getattr(layer, "recompute", False):
             layer.recompute = False  # its backward pass would not know of padded pixels
-    for layer in normalising_layers(copied):
-        layer.group, layer.synchronized = None, synchronized
+        if hasattr(layer, "moving_mean"):
+            layer.group, layer.synchronized = None, synchronized
     for new, old in zip(copied.weights, part.weights, strict=True):
         require(new.path.split("/")[-2:] == old.path.split("/")[-2:], f"{new.path} would take the values of {old.path}")
         new.assign(tf.convert_to_tensor(old.value))

@@ -1,0 +1,43 @@
+"""Sets with boxes by name. To add one: a file here with its family, a line in DETECTION_SETS; or from outside
+``DETECTION_SETS["mine"] = Mine()``, whose ``open(name, argument, place)`` gives a ``DetectionSet``."""
+
+import os
+
+from revisit_ssl.data.catalogue import resolve_data_dir
+from revisit_ssl.detection.toy_detection import ToyDetection
+from revisit_ssl.errors import require, unknown
+
+DETECTION_SETS = {
+    "toy_detection": ToyDetection(),
+    "toy_detection_tiny": ToyDetection(train=160, val=40, test=80),
+}
+
+
+def open_detection(name, data_dir=None):
+    """A set of annotated images. Nothing is ever downloaded, and nothing read before a split is asked for but what says
+    which classes there are.
+
+    Args:
+        name: key of DETECTION_SETS; some take a folder behind a colon.
+        data_dir: folder of the data sets, as for ``data.open_source``.
+
+    Returns:
+        ``DetectionSet``.
+
+    Raises:
+        InputError: an unknown name, or something behind its colon that cannot be.
+        DataNotHere: a set that is not there.
+    """
+    key, colon, argument = name.partition(":")
+    require(argument or not colon, f"data set {name!r} has nothing behind its colon; leave that out, or name something")
+    if key not in DETECTION_SETS:
+        raise unknown("set with boxes", name, sorted(DETECTION_SETS))
+    family = DETECTION_SETS[key]
+    refusal = f"data set {key} takes nothing behind its name, but {name!r} has {argument!r}"
+    require(family.argument or not argument, refusal)
+    return family.open(name, os.path.expanduser(argument), resolve_data_dir(data_dir))
+
+
+def has_boxes(name):
+    """Whether ``open_detection`` knows a set of that name, with or without something behind a colon."""
+    return name.partition(":")[0] in DETECTION_SETS

@@ -1,6 +1,8 @@
 """The detector: its parts of a backbone, its losses, its devices, its training, its detections."""
 
 import dataclasses
+import os
+import signal
 
 import keras
 import numpy as np
@@ -24,6 +26,8 @@ SMALL = DetectorOptions(
     anchor_sizes=(12.0, 24.0), anchors_per_image=32, train_proposals=(200, 50), test_proposals=(200, 30), regions=16,
     pool=6, warmup=2, mask_channels=16, precise_batches=2,
 )
+# For a map of stride 2, which has many cells.
+FEW = dataclasses.replace(SMALL, shorter_sides=(32,), test_shorter=32, longest=32, test_longest=32, precise_batches=1)
 
 
 def backbone(name="resnet18", width=1, seed=0, **options):
@@ -36,6 +40,12 @@ def backbone(name="resnet18", width=1, seed=0, **options):
 @pytest.fixture(scope="module")
 def network():
     return backbone()
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    """Two convolutions: what is compiled, copied or interrupted is the detector around it."""
+    return backbone("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -170,13 +180,13 @@ def test_second_losses_see_objects_as_regions_and_divide_by_all_that_were_sample
     np.testing.assert_allclose(seen["box_loss"][1][seen["box_loss"][2]], 0, atol=1e-4)
     # The target of an object's own box is its whole mask.
     targets, positive = seen["mask_loss"][1].numpy(), seen["mask_loss"][2].numpy()
-    assert 0.6 < targets[positive].mean() <= 1 and found["mask"] == pytest.approx(np.log(2), rel=0.2)
+    assert 0.6 < targets[positive].mean() <= 1 and float(found["mask"]) == pytest.approx(np.log(2), rel=0.2)
 
 
-def test_a_compiled_step_gives_the_losses_and_weights_of_a_plain_one(network, images):
+def test_a_compiled_step_gives_the_losses_and_weights_of_a_plain_one(small_network, images):
     batch, results = one_batch(images), []
     for xla in (False, True):
-        training = DetectorTraining(SMALL, network, images, 3, masks=True)
+        training = DetectorTraining(FEW, small_network, images, 3, masks=True)
         training._build(tf.distribute.get_strategy())
         step = training._compiled(tf.distribute.get_strategy(), xla)
         values = [{name: float(v) for name, v in step(batch).items()} for _ in range(2)]
@@ -187,11 +197,11 @@ def test_a_compiled_step_gives_the_losses_and_weights_of_a_plain_one(network, im
         np.testing.assert_allclose(plain, compiled, atol=2e-4)
 
 
-def test_two_replicas_give_the_losses_and_weights_of_one_device(network, images):
+def test_two_replicas_give_the_losses_and_weights_of_one_device(small_network, images):
     two = get_strategy("mirrored")
     results = []
     for strategy in (tf.distribute.get_strategy(), two):
-        training = DetectorTraining(SMALL, network, images, 3, masks=True)
+        training = DetectorTraining(FEW, small_network, images, 3, masks=True)
         training.run(strategy=strategy, xla=False)
         results.append((training.curve, [v.numpy() for v in training.detector.weights]))
     for one, both in zip(*(r[0] for r in results), strict=True):
@@ -200,8 +210,8 @@ def test_two_replicas_give_the_losses_and_weights_of_one_device(network, images)
         np.testing.assert_allclose(one, both, atol=2e-3)
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(network, images, tmp_path):
-    undisturbed = DetectorTraining(SMALL, network, images, 3, masks=True)
+def test_a_killed_training_goes_on_to_the_same_bits(small_network, images, tmp_path):
+    undisturbed = DetectorTraining(FEW, small_network, images, 3, masks=True)
     undisturbed.run()
 
     def kill(done):
@@ -209,22 +219,19 @@ def test_a_killed_training_goes_on_to_the_same_bits(network, images, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        DetectorTraining(SMALL, network, images, 3, masks=True).run(folder=str(tmp_path), save_every=2, watch=kill)
-    resumed, steps = DetectorTraining(SMALL, network, images, 3, masks=True), []
+        DetectorTraining(FEW, small_network, images, 3, masks=True).run(folder=str(tmp_path), save_every=2, watch=kill)
+    resumed, steps = DetectorTraining(FEW, small_network, images, 3, masks=True), []
     resumed.run(folder=str(tmp_path), watch=steps.append)
     assert steps == [3, 4] and resumed.curve == undisturbed.curve
     for one, other in zip(undisturbed.detector.weights, resumed.detector.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
-    other = DetectorTraining(dataclasses.replace(SMALL, learning_rate=0.1), network, images, 3, masks=True)
+    other = DetectorTraining(dataclasses.replace(FEW, learning_rate=0.1), small_network, images, 3, masks=True)
     with pytest.raises(InputError, match="learning_rate"):
         other.run(folder=str(tmp_path))
 
 
-def test_a_signal_saves_and_stops(network, images, tmp_path):
-    import os
-    import signal
-
-    training = DetectorTraining(SMALL, network, images, 3)
+def test_a_signal_saves_and_stops(small_network, images, tmp_path):
+    training = DetectorTraining(FEW, small_network, images, 3)
     with pytest.raises(Interrupted) as stopped:
         training.run(folder=str(tmp_path), watch=lambda done: os.kill(os.getpid(), signal.SIGTERM))
     assert stopped.value.checkpoint.endswith("step-000000002.npz")
@@ -250,7 +257,7 @@ def test_the_rate_rises_from_a_thousandth_and_falls_where_pytorch_has_it_fall(ne
 @pytest.mark.slow
 def test_two_images_are_learnt_by_heart():
     images = drawn_images(2, seed=3)
-    options = dataclasses.replace(SMALL, iterations=250, learning_rate=0.02, warmup=20, regions=32, pool=14, flip=0.0)
+    options = dataclasses.replace(SMALL, iterations=150, learning_rate=0.03, warmup=20, regions=32, pool=14, flip=0.0)
     training = DetectorTraining(options, backbone(seed=1), images, 3, masks=True)
     training.run()
     found = training.detections(images)

@@ -8,13 +8,13 @@ from revisit_ssl.detection.metrics_voc import voc_ap, voc_curve
 SHORT = {"AP": "ap", "AP50": "ap50", "AP75": "ap75"}
 
 
-def measure(judge, detections, images):
-    """Judges detections on a set.
+def measure(metric, detections, images, num_classes, *, absent="zero"):
+    """Judges detections.
 
     Args:
-        judge: ``DetectionSet``, whose ``metric``, ``classes`` and ``absent`` count. By "coco" masks are judged too,
-            where they were found and are there.
-        detections, images: as of ``voc_ap`` and ``coco_ap``.
+        metric: "voc07", "voc12" or "coco", ``DetectionSet.metric``. By "coco" masks are judged too, where they were
+            found and are there.
+        detections, images, num_classes, absent: as of ``voc_ap`` and ``coco_ap``; COCO leaves absent classes out.
 
     Returns:
         {"metrics": {"box_ap", "box_ap50", "box_ap75", and of masks "mask_ap", …: percent}, "extra": {"box": further
@@ -24,9 +24,8 @@ def measure(judge, detections, images):
     Raises:
         InputError: no pycocotools for "coco".
     """
-    metric, num_classes = judge.metric, len(judge.classes)
     if metric != "coco":
-        found = {"box": voc_ap(detections, images, num_classes, area=metric == "voc12", absent=judge.absent)}
+        found = {"box": voc_ap(detections, images, num_classes, area=metric == "voc12", absent=absent)}
         curves = {c: voc_curve(detections, images, c) for c in range(num_classes)}
     else:
         found = {"box": coco_ap(detections, images, num_classes)}

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from revisit_ssl.detection.annotations import Annotated, DetectionSet
+from revisit_ssl.detection.annotations import Annotated
 from revisit_ssl.detection.measuring import measure
 from revisit_ssl.detection.metrics_coco import NAMES, coco_ap
 from revisit_ssl.detection.metrics_voc import IOUS, voc_ap, voc_curve
@@ -250,17 +250,13 @@ def test_the_size_of_an_object_is_its_mask_s_unless_it_is_said():
         assert {name: found[name] for name in sizes} == sizes | {expected: pytest.approx(100)}
 
 
-def judge(classes, metric):
-    return DetectionSet(name="x", classes=tuple("abcd"[:classes]), parts={}, metric=metric, absent="zero")
-
-
 def test_measures_by_the_set_s_own_rule():
     """11 points, area and COCO differ on the same detections; the names are those of the tables."""
     pytest.importorskip("pycocotools")
     found, truth = random_case(0)
     for one in truth:
         assert one.masks is None
-    named = {metric: measure(judge(3, metric), found, truth) for metric in ("voc07", "voc12", "coco")}
+    named = {metric: measure(metric, found, truth, 3) for metric in ("voc07", "voc12", "coco")}
     assert {tuple(one["metrics"]) for one in named.values()} == {("box_ap", "box_ap50", "box_ap75")}
     for metric, area in (("voc07", False), ("voc12", True)):
         expected = voc_ap(found, truth, 3, area=area)
@@ -271,7 +267,7 @@ def test_measures_by_the_set_s_own_rule():
     assert named["coco"]["metrics"]["box_ap"] == coco_ap(found, truth, 3)["AP"]
     assert set(named["voc07"]["curves"]) == {0, 1, 2}
     golden, detections, images = golden_coco(True)
-    both = measure(judge(4, "coco"), detections, images)
+    both = measure("coco", detections, images, 4)
     assert list(both["metrics"]) == ["box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"]
     assert both["metrics"]["mask_ap"] == pytest.approx(100 * golden["stats_segm"][0], abs=1e-6)
     assert set(both["extra"]["box"]) == set(NAMES[3:]) | {"per_class"}

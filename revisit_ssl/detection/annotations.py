@@ -91,6 +91,14 @@ class Annotated:
         masks = self.masks() if callable(self.masks) else self.masks
         return dataclasses.replace(self, image=image, masks=masks)
 
+    def inside(self):
+        """The same with boxes that end at the border, over which they may reach by BEYOND; without what lies beyond."""
+        boxes = np.clip(self.boxes, 0, [*self.size, *self.size]).astype(np.float32)
+        if np.array_equal(boxes, self.boxes):
+            return self
+        rows = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+        return dataclasses.replace(self.kept(rows), boxes=boxes[rows])
+
     def kept(self, rows):
         """The same with the objects ``rows`` (indices or bool [n]) alone."""
         part = {name: getattr(self, name)[rows] for name in ("boxes", "classes", "difficult", "crowd")}
@@ -111,6 +119,7 @@ class DetectionSet:
         classes: names, in the order of their numbers.
         parts: {split: function that gives its sequence}, of "train", "val", "trainval" and "test" those that there are.
         metric: how detections on it are judged: "voc07" (11 points), "voc12" (area) or "coco".
+        absent: by VOC's rules, what a class without an object in the test is worth: ``voc_ap``'s ``absent``.
         masks: whether its objects have masks.
     """
 
@@ -118,6 +127,7 @@ class DetectionSet:
     classes: tuple
     parts: dict
     metric: str = "coco"
+    absent: str = "left out"
     masks: bool = False
 
     def __post_init__(self):
@@ -144,9 +154,9 @@ class DetectionSet:
 def for_training(images):
     """Those of ``images`` that show an object to learn from, as detectron2 filters: one that is no crowd.
 
-    Difficult objects count, so that an image of nothing else trains.
+    Difficult objects count, so that an image of nothing else trains. Boxes end at the border.
     """
-    return tuple(one for one in images if (~one.crowd).any())
+    return tuple(one.inside() for one in images if (~one.crowd).any())
 
 
 def wrong_boxes(boxes, size):
@@ -169,25 +179,8 @@ def what_is_wrong(box, size):
     return f"{said} reaches over the border of an image of {size[1]} x {size[0]} pixels"
 
 
-def arranged(given, held):
-    """{split: function that gives it} of a set, from the parts that it comes in.
-
-    Args:
-        given: {part: function that gives its sequence}, the parts being "train", "val" and "test", "train" and "val",
-            "train" and "test", or "train" alone.
-        held: function of a sequence -> (what trains, what is held out).
-
-    Returns:
-        "train", "val", "trainval", "test". Without a test of its own a set is tested on its val, as COCO is, and what
-        validates is held out of train; a set in one part has both held out.
-    """
-    given = {name: functools.cache(part) for name, part in given.items()}
-    whole, test = given["train"], given.get("test") or given.get("val")
-    if test is None:
-        both = functools.cache(lambda: held(given["train"]()))
-        whole, test = lambda: both()[0], lambda: both()[1]
-    if "test" in given and "val" in given:
-        train, val = given["train"], given["val"]
-        return {"train": train, "val": val, "trainval": lambda: (*train(), *val()), "test": test}
-    inner = functools.cache(lambda: held(whole()))
-    return {"train": lambda: inner()[0], "val": lambda: inner()[1], "trainval": whole, "test": test}
+def check_boxes(boxes, size, names):
+    """InputError for a box (y1, x1, y2, x2) that cannot be; ``names`` say whose they are."""
+    wrong = np.flatnonzero(wrong_boxes(boxes, size))
+    if len(wrong):
+        raise InputError(f"{names[wrong[0]]}: box {what_is_wrong(boxes[wrong[0]], size)}; mend it or leave it out")

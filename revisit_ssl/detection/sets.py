@@ -4,12 +4,21 @@
 import os
 
 from revisit_ssl.data.catalogue import resolve_data_dir
+from revisit_ssl.detection.coco_sets import COCOSet
 from revisit_ssl.detection.toy_detection import ToyDetection
+from revisit_ssl.detection.voc_sets import VOCFolder, VOCSet
 from revisit_ssl.errors import require, unknown
+
+_TFDS = {2007: "voc/2007", 2012: "voc/2012"}
 
 DETECTION_SETS = {
     "toy_detection": ToyDetection(),
     "toy_detection_tiny": ToyDetection(train=160, val=40, test=80),
+    "voc07": VOCSet((2007,), _TFDS),
+    "voc12": VOCSet((2012,), _TFDS, metric="voc12"),
+    "voc0712": VOCSet((2007, 2012), _TFDS),
+    "voc": VOCFolder(),
+    "coco": COCOSet(),
 }
 
 
@@ -18,7 +27,9 @@ def open_detection(name, data_dir=None):
     which classes there are.
 
     Args:
-        name: key of DETECTION_SETS; some take a folder behind a colon.
+        name: key of DETECTION_SETS; some take a folder behind a colon: "voc07:/path/VOCdevkit" (default: VOCdevkit in
+            ``data_dir``, else TFDS's voc/2007), "coco:/path" (default: coco in ``data_dir``), "voc:/path" for boxes of
+            one's own in VOC's layout; in COCO's they are coco:/path too.
         data_dir: folder of the data sets, as for ``data.open_source``.
 
     Returns:

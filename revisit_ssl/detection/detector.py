@@ -81,8 +81,9 @@ class Detector(keras.Model):
         """Initial kernels as in detectron2; biases are 0."""
         deviations = {"rpn_conv": 0.01, "rpn_logits": 0.01, "rpn_deltas": 0.01, "classifier": 0.01}
         deviations |= {"regressor": 0.001, "mask_logits": 0.001}
-        if self.has_masks:  # Kaiming normal, fan out, as Caffe2's MSRAFill
-            deviations["mask_conv"] = (2 / (4 * self.options.mask_channels)) ** 0.5
+        if self.has_masks:
+            # Kaiming normal by what PyTorch takes for fan out: of a transposed convolution the inputs, 2 x 2 each.
+            deviations["mask_conv"] = (2 / (4 * self.mask_conv.kernel.shape[-1])) ** 0.5
         named = {layer.name: layer for layer in self.fresh}
         for i, (name, deviation) in enumerate(sorted(deviations.items())):
             if name in named:

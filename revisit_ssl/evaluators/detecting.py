@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-import os
+import json
 import time
 
 import numpy as np
@@ -148,6 +148,11 @@ class DetectorTraining:
             digest.update(f"{one.image_id} {one.size}".encode() + one.boxes.tobytes() + one.classes.tobytes())
         return self.options.trained() | self._kind | {"weights_and_images": digest.hexdigest()[:16]}
 
+    @property
+    def key(self):
+        """A short name of ``identity``, for folders."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
+
     def _save(self, folder, done, sums):
         about = {"recipe": self.identity(), "curve": self.curve, "sums": sums}
         path = save_checkpoint(folder, self.detector, done, about=about, keep=1)
@@ -212,8 +217,3 @@ def as_detections(one, size, options):
     boxes = scaled(one["boxes"][:count], seen, size)
     masks = paste(one["masks"][:count], boxes, size) if "masks" in one else None
     return {"boxes": boxes, "scores": one["scores"][:count], "classes": one["classes"][:count], "masks": masks}
-
-
-def checkpoint_folder(bench, name):
-    """Where a probe's detector on that bench keeps its checkpoints; None where nothing is kept."""
-    return None if bench.folder is None else os.path.join(bench.folder, name)

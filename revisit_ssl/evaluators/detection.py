@@ -2,6 +2,7 @@
 features are (arXiv:1911.05722, section 4.2), which OBoW, CLD and MaskCo follow."""
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,7 +53,7 @@ class Detection(Probe, DetectorOptions):
         self.check({"train": train})
         kind = {"masks": self.masks, "normalize": bench.network_input.normalize, "seed": bench.seed}
         training = DetectorTraining(self, bench.backbone, train.images, len(train.class_names), **kind)
-        folder = os.path.join(bench.folder, self.title) if bench.folder else None
+        folder = os.path.join(bench.folder, f"{self.title}-{training.key}") if bench.folder else None
         training.run(folder=folder, quiet=bench.quiet)
         found = training.detections(test.images, quiet=bench.quiet)
         names = train.class_names
@@ -67,6 +68,8 @@ class Detection(Probe, DetectorOptions):
             },
             endpoint=self.endpoint,
         )
+        if folder:  # the score is written down: nothing has to go on from here
+            shutil.rmtree(folder, ignore_errors=True)
 
     def named(self, metrics):
         """{"ap", "ap50", "ap75"} of boxes, as the papers' tables call them."""

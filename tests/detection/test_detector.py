@@ -98,7 +98,7 @@ def test_new_layers_are_those_of_the_specification():
     deviations = {layer.name: float(np.std(layer.kernel)) for layer in detector.fresh if hasattr(layer, "kernel")}
     expected = {"rpn_conv": 0.01, "rpn_deltas": 0.01, "classifier": 0.01, "regressor": 0.001, "mask_logits": 0.001}
     assert {k: deviations[k] for k in expected} == pytest.approx(expected, rel=0.05)
-    assert deviations["mask_conv"] == pytest.approx((2 / (4 * 256)) ** 0.5, rel=0.05)
+    assert deviations["mask_conv"] == pytest.approx((2 / (4 * 512)) ** 0.5, rel=0.05)
 
 
 def test_statistics_of_padded_maps_are_those_of_what_is_inside():

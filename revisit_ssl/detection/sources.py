@@ -18,7 +18,7 @@ class BoxSource:
         name, split: of the set.
         images: sequence of Annotated.
         class_names: of their objects.
-        metric: how detections are judged, see ``DetectionSet``.
+        metric, absent: how detections are judged, see ``DetectionSet``.
         masks: whether objects have masks.
         num_classes, multi_labels, labels: None, for an image as a whole has none.
     """
@@ -29,6 +29,7 @@ class BoxSource:
     class_names: tuple
     metric: str
     masks: bool
+    absent: str = "left out"
     num_classes: None = None
     multi_labels: None = None
     labels: None = None
@@ -56,8 +57,9 @@ def box_source(name, split, *, data_dir=None, fraction=None, seed=0):
     require(len(images) > 0, f"{name} {split} has no images")
     if fraction not in (None, 1):
         images = tuple(images[i] for i in np.sort(subset(len(images), fraction, seed)))
+    judged = {"metric": found.metric, "absent": found.absent}
     return BoxSource(
-        name=name, split=split, images=images, class_names=found.classes, metric=found.metric, masks=found.masks
+        name=name, split=split, images=images, class_names=found.classes, masks=found.masks, **judged
     )
 
 

@@ -57,7 +57,7 @@ class Detection(Probe, DetectorOptions):
         training.run(folder=folder, quiet=bench.quiet)
         found = training.detections(test.images, quiet=bench.quiet)
         names = train.class_names
-        judged = measure(test.metric, found, test.images, len(names))
+        judged = measure(test.metric, found, test.images, len(names), absent=test.absent)
         by_class = dict(zip(names, judged["extra"]["box"]["per_class"]["AP50"], strict=True))
         yield Score(
             metrics=self.named(judged["metrics"]),

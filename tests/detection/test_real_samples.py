@@ -63,7 +63,7 @@ def test_voc_folder_and_tfds_and_the_files_themselves(samples, real_data, monkey
             boxes += len(said)
     assert boxes == 123 and any(one.difficult.any() for one in raw["test"])
     assert len(for_training(raw["trainval"])) == 20
-    found = measure(raw, from_truth(raw["test"]), raw["test"])
+    found = measure(raw.metric, from_truth(raw["test"]), raw["test"], 20)
     there = {int(c) for one in raw["test"] for c in one.classes[~one.difficult]}
     assert found["metrics"]["box_ap"] == pytest.approx(100 * len(there) / 20) and set(found["curves"]) == there
     assert found["extra"]["box"]["per_class"]["AP75"] == [100.0 if c in there else 0.0 for c in range(20)]
@@ -115,7 +115,7 @@ def test_coco_against_pycocotools_on_its_own_file(samples):
         keep = draw.random(len(one["boxes"])) < 0.8
         one.update({name: one[name][keep] for name in ("boxes", "scores", "classes", "masks")})
         one["boxes"] = one["boxes"] + draw.normal(0, 2, one["boxes"].shape)
-    ours = measure(found, detections, found["test"])["metrics"]
+    ours = measure(found.metric, detections, found["test"], 80)["metrics"]
     for what, name in (("bbox", "box"), ("segm", "mask")):
         stats = official_stats(official, detections, found["test"], kinds, what)
         expected = dict(zip(("ap", "ap50", "ap75"), 100 * stats[:3], strict=True))

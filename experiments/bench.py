@@ -19,6 +19,7 @@ with quiet_import():
     import tensorflow as tf
     from benches.basics import bench_lbfgs, bench_startup, bench_step, bench_views
     from benches.clustering import bench_clustering
+    from benches.detection import bench_detection
     from benches.measuring import shown
     from benches.memory import bench_memory
     from benches.methods import bench_methods
@@ -34,7 +35,7 @@ with quiet_import():
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
     "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
-    "clustering": bench_clustering, "regions": bench_regions,
+    "clustering": bench_clustering, "regions": bench_regions, "detection": bench_detection,
 }
 
 
@@ -43,12 +44,15 @@ class Bench:
     """Compares our speed with the usual alternative's."""
 
     what: tuple[
-        Literal["memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "regions"],
+        Literal[
+            "memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "regions",
+            "detection",
+        ],
         ...,
     ] = tuple(BENCHES)
     """Which comparisons to run."""
     torch_python: str | None = None
-    """torch: a Python interpreter that has PyTorch; None: this one."""
+    """torch, detection: a Python interpreter that has PyTorch, and torchvision; None: this one."""
     out: str | None = None
     """Also write the rows to this file, as JSON lines, in place of older ones of the same comparison and machine."""
 
@@ -61,7 +65,7 @@ def main():
     tf.get_logger().setLevel("ERROR")  # tracing anew for each pair is what is wanted here
     print("| what | ours | theirs | ratio | target | rival | more |\n|---|---|---|---|---|---|---|", flush=True)
     for name in (name for name in BENCHES if name in options.what):
-        options_of = {"torch": [options.torch_python]}
+        options_of = dict.fromkeys(("torch", "detection"), [options.torch_python])
         for r in BENCHES[name](*options_of.get(name, [])):
             if isinstance(r, str):
                 notes.append(r)

@@ -7,10 +7,12 @@ import math
 import keras
 import tensorflow as tf
 
+from revisit_ssl.distribute import sum_replicas
 from revisit_ssl.errors import InputError
 
 # Of the pass that is being traced. Replicas are traced in threads of their own, each with its own value.
 _ROWS = contextvars.ContextVar("rows_of_an_image", default=1)
+_SHARES = contextvars.ContextVar("within", default=None)
 
 
 @contextlib.contextmanager
@@ -27,6 +29,28 @@ def rows_of_an_image(rows):
 def rows_at_once():
     """How many rows of an image the pass has that is being traced: what ``rows_of_an_image`` says, else 1."""
     return _ROWS.get()
+
+
+@contextlib.contextmanager
+def within(shares):
+    """Inside, the training statistics of maps are of that part alone, at the upper left, of each image's map: the rest
+    is padding, which is normalised as well.
+
+    Args:
+        shares: float32 [B, 2] in (0, 1], of height and width; None: no image is padded.
+    """
+    token = _SHARES.set(shares)
+    try:
+        yield
+    finally:
+        _SHARES.reset(token)
+
+
+def inside(shares, height, width):
+    """bool [B, height, width]: cells of maps whose first pixel lies in the part of ``within``."""
+    down = tf.range(height, dtype=tf.float32) < shares[:, :1] * height - 1e-3
+    across = tf.range(width, dtype=tf.float32) < shares[:, 1:] * width - 1e-3
+    return down[:, :, None] & across[:, None, :]
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -68,7 +92,10 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=False)
         x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         fusible = len(x.shape) == 4 and self.axis in (-1, 3) and x.dtype == "float32" and self.scale and self.center
-        if self.group:
+        shares = _SHARES.get() if len(x.shape) == 4 else None
+        if shares is not None:
+            outputs, mean, unbiased = self._inside(x, inside(shares, x.shape[1], x.shape[2]))
+        elif self.group:
             outputs, mean, unbiased = self._ghost(x)
         elif fusible and not self.synchronized and mask is None:
             # Half the time of moments + normalisation on a CPU, and the kernel that the official networks ran on.
@@ -95,6 +122,19 @@ class BatchNorm(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
             moving.assign(moving * self.momentum + keras.ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
         return keras.ops.cast(outputs, self.compute_dtype)
+
+    def _inside(self, x, cells):
+        """float32 [B, h, w, C] -> the same normalised, mean [C] and unbiased variance [C] of ``cells``, bool [B, h, w].
+
+        With ``synchronized`` the cells of all replicas are counted, however many each has.
+        """
+        total = sum_replicas if self.synchronized else lambda value: value
+        weights = tf.cast(cells, x.dtype)[..., None]
+        count = total(tf.reduce_sum(weights))
+        mean = total(tf.reduce_sum(weights * x, axis=(0, 1, 2))) / count
+        variance = total(tf.reduce_sum(weights * tf.square(x - mean), axis=(0, 1, 2))) / count
+        outputs = tf.nn.batch_normalization(x, mean, variance, self.beta.value, self.gamma.value, self.epsilon)
+        return outputs, mean, variance * count / tf.maximum(count - 1.0, 1.0)
 
     def _ghost(self, x):
         """float32 [B, ..., C] -> the same normalised group by group, mean [C] and unbiased variance [C] over groups."""

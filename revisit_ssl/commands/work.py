@@ -9,6 +9,7 @@ import time
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
 from revisit_ssl.data import EvalView, about_source, known_source
+from revisit_ssl.detection.sources import only_boxes
 from revisit_ssl.distribute import XLA, agree, get_strategy, is_chief
 from revisit_ssl.errors import DataNotHere
 from revisit_ssl.evaluation.evaluate import evaluate, evaluate_random, training_results
@@ -72,7 +73,7 @@ def run(options):
 
 def say_of_images(*names, data_dir):
     """Prints what was found in these sets and taken for what, where that is not the same for everyone."""
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(name for name in names if not only_boxes(name)):
         if lines := about_source(name, data_dir):
             print(f"{name}: " + "\n  ".join(lines), flush=True)
 

@@ -129,19 +129,21 @@ def column_reader(builder, part):
     return read
 
 
-def examples(builder, part, *features):
-    """Iterator over {feature: array} of a slice's examples in its order, of the named features alone."""
-    return _in_order(builder, part, *features).as_numpy_iterator()
+def examples(builder, part, *features, encoded=()):
+    """Iterator over {feature: array} of a slice's examples in its order, of the named features alone, and as bytes of
+    those that stay ``encoded``."""
+    return _in_order(builder, part, *features, encoded=encoded).as_numpy_iterator()
 
 
-def _in_order(builder, part, *features):
+def _in_order(builder, part, *features, encoded=()):
     one_by_one = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)  # files one after the other
     with _quiet():
-        return builder.as_dataset(split=part, decoders=_only(*features), read_config=one_by_one)
+        return builder.as_dataset(split=part, decoders=_only(*features, encoded=encoded), read_config=one_by_one)
 
 
-def _only(*features):
-    return tfds.decode.PartialDecoding(dict.fromkeys(features, True))
+def _only(*features, encoded=()):
+    raw = {name: tfds.decode.SkipDecoding() for name in encoded}
+    return tfds.decode.PartialDecoding(dict.fromkeys((*features, *encoded), True), decoders=raw)
 
 
 def _named(label):

@@ -53,7 +53,8 @@ def evaluate(
     asked = dataclasses.replace(recipe, probes=measured)
     check_probes(asked, data_dir)
     sources = probe_sources(asked, data_dir)
-    bench = Bench(backbone, sources, recipe, features_dir or features_folder(workdir), quiet)
+    kept = features_dir or features_folder(workdir)
+    bench = Bench(backbone, sources, recipe, kept, quiet, probes_folder(workdir, weights))
     groups = training_groups(recipe, sources["train"], data_dir)
     shared = of_probing(recipe, backbone, weights, trained_steps(workdir)) | {"probe_train": fitted_on(asked)}
     found = []
@@ -198,6 +199,13 @@ def features_folder(workdir):
     """Where the features of a run's network are kept: workdir/features, None where there is no local workdir."""
     # Feature files are memory-mapped, which a bucket cannot do: there they are extracted anew.
     return None if workdir is None or "://" in str(workdir) else os.path.join(str(workdir), "features")
+
+
+def probes_folder(workdir, weights):
+    """Where probes that train for long keep what they go on from; None where there is no local workdir."""
+    if workdir is None or "://" in str(workdir):
+        return None
+    return os.path.join(str(workdir), "probes", re.sub(r"\W+", "-", weights.lower()))
 
 
 def trained_steps(workdir):

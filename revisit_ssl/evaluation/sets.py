@@ -4,11 +4,13 @@ import numpy as np
 
 from revisit_ssl.data import DATASETS, open_source
 from revisit_ssl.data.catalogue import find_dataset
+from revisit_ssl.detection.sets import DETECTION_SETS, has_boxes
+from revisit_ssl.detection.sources import box_source, only_boxes
 from revisit_ssl.errors import InputError, require, unknown
 from revisit_ssl.evaluators import PROBES, Probe
 from revisit_ssl.evaluators.base import class_groups
 
-NEEDED = {"one": "a single label", "several": "several labels for each image", "queries": "queries"}
+NEEDED = {"one": "a single label", "several": "several labels for each image", "queries": "queries", "boxes": "boxes"}
 
 
 def labelled_sources(recipe, data_dir=None, opened=open_source):
@@ -78,21 +80,44 @@ def query_sources(recipe, data_dir=None, opened=open_source):
     return {"train": opened(name, "train", fraction=spec.fraction, **options) if learns else test, "test": test}
 
 
+def box_sources(recipe, data_dir=None, opened=open_source):
+    """{"train", "test"} of a set with boxes: BoxSources of trainval and test, or train and val where the recipe scores
+    val. Arguments as of ``labelled_sources``.
+
+    Raises:
+        InputError: it is no such set.
+    """
+    name, spec = recipe.probed_dataset, recipe.bench
+    known = ", ".join(sorted(DETECTION_SETS))
+    probe = next(name for name, p in recipe.probes.items() if p.labels == "boxes")
+    require(has_boxes(name), f"{probe} needs boxes and {name} has none; add --probe-dataset, one of {known}")
+    options = {"data_dir": data_dir, "seed": recipe.seed}
+    return {
+        "train": box_source(name, fitted_on(recipe), fraction=spec.fraction, **options),
+        "test": box_source(name, spec.split, **options),
+    }
+
+
 def probe_sources(recipe, data_dir=None, opened=open_source):
-    """The sources that the recipe's probes take: ``labelled_sources``, ``multi_label_sources`` or ``query_sources``."""
-    known = {"one": labelled_sources, "several": multi_label_sources, "queries": query_sources}
-    kinds = [p.labels for p in recipe.probes.values()] or ["one"]
+    """The sources that the recipe's probes take: ``labelled_sources``, ``multi_label_sources``, ``query_sources`` or
+    ``box_sources``."""
+    known = {
+        "one": labelled_sources, "several": multi_label_sources, "queries": query_sources, "boxes": box_sources,
+    }
+    name, kinds = recipe.probed_dataset, [p.labels for p in recipe.probes.values()] or ["one"]
+    fits = kinds[0] == "boxes" or not only_boxes(name)
+    require(fits, f"{name} has boxes and no labels of images; take --probes detection, or another --probe-dataset")
     return known[kinds[0]](recipe, data_dir, opened)
 
 
-def takes_several(recipe):
-    """Whether the recipe's probes are for images with several labels each."""
-    return any(p.labels == "several" for p in recipe.probes.values())
+def trains_on_all(recipe):
+    """Whether the recipe's probes are for images with several labels each, or with boxes: these learn from trainval."""
+    return any(p.labels in ("several", "boxes") for p in recipe.probes.values())
 
 
 def fitted_on(recipe):
     """The split that the recipe's probes are fitted on."""
-    if takes_several(recipe):
+    if trains_on_all(recipe):
         return "train" if recipe.bench.split == "val" else "trainval"
     return recipe.bench.train
 

@@ -4,6 +4,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 """
 
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
+from revisit_ssl.evaluators.detection import Detection, Segmentation
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
 from revisit_ssl.evaluators.instance_retrieval import InstanceRetrieval
@@ -34,6 +35,8 @@ PROBES = {
     "voc_svm": VOCSVM,
     "voc_fc68": VOCFC68,
     "voc_all": VOCAll,
+    "detection": Detection,
+    "segmentation": Segmentation,
 }
 
 __all__ = ["PROBES", "FeatureSplit", "Probe", "Score", "at_defaults"]

@@ -75,8 +75,8 @@ class Probe(ProbeOptions):
     """
 
     labels = "one"
-    """Labels that it needs of an image: "one", "several" (``Source.multi_labels``), or "queries" to the test images
-    instead of labels (``Source.queries``)."""
+    """Labels that it needs of an image: "one", "several" (``Source.multi_labels``), "queries" to the test images
+    instead of labels (``Source.queries``), or "boxes" (``detection.sources.BoxSource``)."""
     learns = True
     """Whether training images are looked at; only one with ``labels`` "queries" may do without."""
     reads_features = True

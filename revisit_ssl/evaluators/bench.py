@@ -4,6 +4,7 @@ import dataclasses
 
 from revisit_ssl.data import EvalView
 from revisit_ssl.data.catalogue import labels_of
+from revisit_ssl.detection.sources import only_boxes
 from revisit_ssl.evaluators.base import FeatureSplit
 from revisit_ssl.features.checks import check_endpoints, check_frozen
 from revisit_ssl.features.extract import FeatureSpec, extract_features
@@ -15,13 +16,14 @@ class Bench:
 
     Args:
         backbone: frozen keras.Model with named endpoints.
-        sources: {"train", "val", "test": data.Source}; a set of several labels may have no "val".
+        sources: {"train", "val", "test": data.Source}; a set of several labels, or with boxes, may have no "val".
         recipe: Recipe; of it count ``bench``, what its ``views`` say of crops and patches, ``task`` and the seed.
         cache_dir: local folder of features, which several benches may share; None keeps them in memory.
         quiet: show no bar of what is extracted.
+        folder: local, in which a probe that trains for hours keeps what it needs to go on; None: it cannot.
 
     Attributes:
-        backbone, sources, endpoints, task, seed: as given.
+        backbone, sources, endpoints, task, seed, quiet, folder: as given.
         spec: BenchSpec.
         view: EvalView, what is cut from an image.
         network_input: NetworkInput, what the network sees of that.
@@ -31,7 +33,7 @@ class Bench:
         InputError: a trainable backbone, an unknown endpoint.
     """
 
-    def __init__(self, backbone, sources, recipe, cache_dir=None, quiet=True):
+    def __init__(self, backbone, sources, recipe, cache_dir=None, quiet=True, folder=None):
         check_frozen(backbone)
         check_endpoints(backbone, recipe.bench.endpoints)
         self.backbone = backbone
@@ -48,7 +50,7 @@ class Bench:
         self.class_names = train.multi_label_names if several else train.class_names
         self.num_classes = len(train.multi_label_names) if several else train.num_classes
         self._cache_dir = cache_dir
-        self._quiet = quiet
+        self.quiet, self.folder = quiet, folder
         self._wanted = FeatureSpec(
             endpoints=self.endpoints, view=self.view, network_input=self.network_input, max_values=self.spec.values,
             pooling=self.spec.pooling,
@@ -85,7 +87,7 @@ class Bench:
             at_once = images_at_once(self.backbone, wanted.view.size, self.network_input)
             self._extracted[split, wanted] = extract_features(
                 self.backbone, self.sources[split], wanted, cache_dir=self._cache_dir,
-                batch_size=min(self._largest, at_once), traced=self._traced, quiet=self._quiet,
+                batch_size=min(self._largest, at_once), traced=self._traced, quiet=self.quiet,
             )
         return self._extracted[split, wanted][endpoint]
 
@@ -105,4 +107,5 @@ class Bench:
 
 def label_share(recipe):
     """``Bench.label_share`` of a recipe."""
-    return round((recipe.bench.fraction or 1.0) * labels_of(recipe.probed_dataset)[1], 6)
+    name = recipe.probed_dataset
+    return round((recipe.bench.fraction or 1.0) * (1.0 if only_boxes(name) else labels_of(name)[1]), 6)

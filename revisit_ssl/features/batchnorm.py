@@ -14,7 +14,7 @@ REESTIMATE_IMAGES = 2048
 _AVERAGING = weakref.WeakKeyDictionary()  # {model: its function}, so that each is traced once
 
 
-def reestimate_batch_norm(backbone, image_batches):
+def reestimate_batch_norm(backbone, image_batches, forward=None):
     """Sets all moving statistics to the mean of the batch statistics under the present weights.
 
     A moving average with momentum 0.99 needs some hundred steps to forget its start; after a run of fewer it describes
@@ -24,6 +24,8 @@ def reestimate_batch_norm(backbone, image_batches):
     Args:
         backbone: keras.Model; may be frozen.
         image_batches: iterable of float [B, H, W, 3], normalised as in training; batches count by their rows.
+        forward: function that runs a batch through the model in training mode, where calling it does not; its batches
+            may then be any nest of arrays with a row for each image.
 
     Returns:
         Number of images used; 0 if the backbone has no batch normalisation.
@@ -42,7 +44,8 @@ def reestimate_batch_norm(backbone, image_batches):
             # momentum 0: one training-mode pass writes the batch statistics themselves; a frozen layer would not write.
             # Ghost batches are off: their size need not fit these batches.
             x.trainable, x.momentum, x.group = True, 0.0, None
-        totals, images = _sum_over_batches(backbone, statistics, image_batches)
+        forward = forward or (lambda images: backbone(images, training=True))
+        totals, images = _sum_over_batches(forward, statistics, image_batches)
     finally:
         for x, (momentum, trainable, group) in zip(layers, settings, strict=True):
             x.momentum, x.trainable, x.group = momentum, trainable, group
@@ -78,13 +81,14 @@ def average_statistics(model):
     _AVERAGING[model]()
 
 
-def _sum_over_batches(backbone, statistics, image_batches):
+def _sum_over_batches(forward, statistics, image_batches):
     # A function of its own, traced while momentum is 0; the momentum is a Python number that tracing writes down.
-    forward = tf.function(lambda images: backbone(images, training=True), autograph=False)
+    forward = tf.function(forward, autograph=False)
     totals, images = [np.zeros(v.shape, np.float64) for v in statistics], 0
     for batch in image_batches:
-        forward(tf.convert_to_tensor(batch))
-        rows = int(batch.shape[0])
+        batch = tf.nest.map_structure(tf.convert_to_tensor, batch)
+        forward(batch)
+        rows = int(tf.nest.flatten(batch)[0].shape[0])
         images += rows
         for total, v in zip(totals, statistics, strict=True):
             total += rows * v.numpy().astype(np.float64)

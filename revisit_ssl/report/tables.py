@@ -27,6 +27,8 @@ OTHERS = {
     "voc_fc68": ("map", "mean average precision"),
     "voc_all": ("map", "mean average precision"),
     "instance_retrieval": ("map", "mean average precision"),  # map_medium of revisited sets
+    "detection": ("ap", "average precision of boxes"),
+    "segmentation": ("mask_ap", "average precision of masks"),
 }
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from revisit_ssl.scenes import SIZE, draw_scene
+from revisit_ssl.scenes.crowds import draw_crowd
 
 # Ctrl-C in a terminal reaches the children, too; they end with the pipe to whoever wanted the scenes.
 CHILD = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from revisit_ssl.scenes.drawing import child; "
-    "child(*map(int, sys.argv[1:]))"
+    "child(sys.argv[1], *map(int, sys.argv[2:]))"
 )
 
 
@@ -56,11 +57,16 @@ def begin(first, count, processes):
     threading.Thread(target=draw, daemon=True).start()
 
 
-def _drawn(first, count, processes):
+def drawn_crowds(first, count, processes):
+    """Yields ``count`` ``crowds.Crowd``s from number ``first`` on, in their order; errors as of ``drawn``."""
+    return _drawn(first, count, processes, "crowd")
+
+
+def _drawn(first, count, processes, what="scene"):
     processes = min(processes, count)
     with contextlib.ExitStack() as stack:
         # Each draws every n-th scene, so that all of them are busy while their scenes are read in turn.
-        children = [stack.enter_context(_started(first + i, first + count, processes)) for i in range(processes)]
+        children = [stack.enter_context(_started(what, first + i, first + count, processes)) for i in range(processes)]
         for number in range(count):
             child = children[number % processes]
             try:
@@ -70,11 +76,11 @@ def _drawn(first, count, processes):
 
 
 @contextlib.contextmanager
-def _started(first, stop, step):
+def _started(what, first, stop, step):
     # A command of its own, not multiprocessing: that would import the caller's script, and TensorFlow, once more.
     found = os.pathsep.join(path or os.getcwd() for path in sys.path)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(first), str(stop), str(step)],
+        [sys.executable, "-c", CHILD, what, str(first), str(stop), str(step)],
         stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
@@ -86,11 +92,12 @@ def _started(first, stop, step):
         child.wait()
 
 
-def child(first, stop, step):
-    """Writes every ``step``-th scene to the standard output, for ``drawn``."""
+def child(what, first, stop, step):
+    """Writes every ``step``-th "scene" or "crowd" to the standard output, for ``drawn`` and ``drawn_crowds``."""
+    draw = {"scene": encoded, "crowd": draw_crowd}[what]
     with contextlib.suppress(BrokenPipeError):  # whoever wanted them has stopped
         for instance in range(first, stop, step):
-            pickle.dump(encoded(instance), sys.stdout.buffer)
+            pickle.dump(draw(instance), sys.stdout.buffer)
             sys.stdout.buffer.flush()
 
 

@@ -1,17 +1,38 @@
-"""Painting: grounds, clutter and objects onto an image float32 [64, 64, 3] in [0, 1], in place.
+"""Painting: grounds, clutter and objects onto a square image float32 [size, size, 3] in [0, 1], in place.
 
 Some of this is written for speed: a scene is some hundred operations on small arrays, so that calls count, not numbers.
 """
 
+import dataclasses
+import functools
 import math
 
 import numpy as np
 
 from revisit_ssl.scenes.shapes import box
 
-SIZE = 64
-Y, X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5  # pixel centres
+SIZE = 64  # of the scenes with one object
 _HUES = np.array([0, 4, 2])
+_CELLS = (3, 6, 12, 24)  # of the ground's waves, across the image
+
+
+@dataclasses.dataclass(frozen=True)
+class Pose:
+    """Where an object stands: how many pixels a unit of its own is, its centre there and in pixels, its tilt as
+    (cosine, sine), and 1, or -1 where it is mirrored. ``extents``: x0, y0, x1, y1 in pixels of each of its parts."""
+
+    scale: float
+    middle: tuple
+    centre: tuple
+    tilt: tuple
+    mirror: int
+    extents: list
+
+    @property
+    def box(self):
+        """x0, y0, x1, y1 in pixels of all parts; it may reach over the border."""
+        every = np.array(self.extents)
+        return (*every[:, :2].min(0), *every[:, 2:].max(0))
 
 
 def place_object(image, cover, parts, ground, rng, look=None):
@@ -19,30 +40,50 @@ def place_object(image, cover, parts, ground, rng, look=None):
 
     ``look``: its (paints, textures) as of ``draw_look``; None: drawn here, to stand out against the ``ground``.
     """
+    paint_object(image, cover, parts, draw_pose(parts, len(image), rng), ground, rng, look)
+
+
+def draw_pose(parts, size, rng, share=(0.55, 0.9), over=0.0):
+    """A random ``Pose`` in an image of side ``size``.
+
+    Args:
+        parts: of the object.
+        size: pixels.
+        rng: np.random.Generator.
+        share: (least, most) height, as a share of the image's.
+        over: how much of its width and height may reach over the border, a share of them.
+    """
     boxes = np.array([part.shape.box for part in parts])
     (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     aspect = (x1 - x0) / (y1 - y0)
-    height = SIZE * rng.uniform(0.55, max(0.56, min(0.9, 0.95 / aspect)))
+    height = size * rng.uniform(share[0], max(share[0] + 0.01, min(share[1], 0.95 / aspect)))
     scale = height / (y1 - y0)  # pixels per unit
     tilt = math.radians(rng.uniform(-5, 5))
-    spare = np.maximum((SIZE - np.array([height * aspect, height])) / 2 - 1, 0)
-    cx, cy = SIZE / 2 + rng.uniform(-spare, spare)
+    sides = np.array([height * aspect, height])
+    spare = np.maximum((size - sides) / 2 - 1 + over * sides, 0)
+    cx, cy = size / 2 + rng.uniform(-spare, spare)
     mirror = rng.choice([-1, 1])
     c, s = math.cos(tilt), math.sin(tilt)
-    u = (mirror / scale * (c * (X - cx) + s * (Y - cy)) + (x0 + x1) / 2).astype(np.float32)
-    v = (1 / scale * (-s * (X - cx) + c * (Y - cy)) + (y0 + y1) / 2).astype(np.float32)
-
-    angle = math.radians(rng.uniform(-35, 35))  # the light: from above, and a little from a side
-    light = (math.sin(angle), -math.cos(angle))
-    strength, bevel = rng.uniform(0.15, 0.45), rng.uniform(2.0, 5.0)
-    paints, textures = draw_look(ground, rng) if look is None else look
     # The corners of all boxes at once: [parts, 4] pixels.
     corners = boxes[:, [0, 0, 2, 2]] - (x0 + x1) / 2, boxes[:, [1, 3, 1, 3]] - (y0 + y1) / 2
     px = cx + scale * (c * corners[0] * mirror - s * corners[1])
     py = cy + scale * (s * corners[0] * mirror + c * corners[1])
     extents = np.stack([px.min(1), py.min(1), px.max(1), py.max(1)], 1).tolist()
-    for part, extent in zip(parts, extents, strict=True):
-        window = pixels_of(*extent)
+    return Pose(scale, ((x0 + x1) / 2, (y0 + y1) / 2), (cx, cy), (c, s), mirror, extents)
+
+
+def paint_object(image, cover, parts, pose, ground, rng, look=None):
+    """Paints the object at its ``Pose`` in a light of its own; otherwise as ``place_object``."""
+    rows, columns = pixel_centres(len(image))
+    (cx, cy), (c, s), mirror, scale = pose.centre, pose.tilt, pose.mirror, pose.scale
+    u = (mirror / scale * (c * (columns - cx) + s * (rows - cy)) + pose.middle[0]).astype(np.float32)
+    v = (1 / scale * (-s * (columns - cx) + c * (rows - cy)) + pose.middle[1]).astype(np.float32)
+    angle = math.radians(rng.uniform(-35, 35))  # the light: from above, and a little from a side
+    light = (math.sin(angle), -math.cos(angle))
+    strength, bevel = rng.uniform(0.15, 0.45), rng.uniform(2.0, 5.0)
+    paints, textures = draw_look(ground, rng) if look is None else look
+    for part, extent in zip(parts, pose.extents, strict=True):
+        window = pixels_of(*extent, len(image))
         if window is None:
             continue
         distance = part.shape.distance(u[window], v[window]) * scale
@@ -57,15 +98,17 @@ def draw_look(ground, rng):
     return paints, [draw_texture(rng) if rng.random() < 0.6 else None for _ in paints]
 
 
-def draw_clutter(image, rng):
-    """One to three lit things that look the same whichever way up: discs, rings, bars, stars."""
-    for _ in range(rng.integers(1, 4)):
-        x, y = rng.uniform(0, SIZE, 2)
+def draw_clutter(image, rng, most=3):
+    """One to ``most`` lit things that look the same whichever way up: discs, rings, bars, stars."""
+    size = len(image)
+    rows, columns = pixel_centres(size)
+    for _ in range(rng.integers(1, most + 1)):
+        x, y = rng.uniform(0, size, 2)
         radius = rng.uniform(4, 11)
         turn, angle = rng.uniform(0, 2 * np.pi, 2)
         c, s = math.cos(turn), math.sin(turn)
-        window = pixels_of(x - 1.5 * radius, y - 1.5 * radius, x + 1.5 * radius, y + 1.5 * radius)
-        u, v = X[window] - x, Y[window] - y
+        window = pixels_of(x - 1.5 * radius, y - 1.5 * radius, x + 1.5 * radius, y + 1.5 * radius, size)
+        u, v = columns[window] - x, rows[window] - y
         u, v = c * u + s * v, c * v - s * u
         kind = rng.integers(4)
         if kind == 0:
@@ -87,7 +130,7 @@ def paint_shape(image, window, distance, colour, texture, light, relief):
     """Blends one shape in. Edges that face the light are brighter, the others darker.
 
     Args:
-        image: float32 [64, 64, 3]; changed in ``window``.
+        image: float32 [size, size, 3]; changed in ``window``.
         window: slices of the pixels that the shape may touch, h x w of them.
         distance: float [h, w], signed distance in pixels, negative inside.
         colour: RGB float32 [3].
@@ -107,17 +150,18 @@ def paint_shape(image, window, distance, colour, texture, light, relief):
         colour = colour * shade[..., None]
     else:
         other, pattern = texture
-        blend = pattern(X[window], Y[window])[..., None]
+        rows, columns = pixel_centres(len(image))
+        blend = pattern(columns[window], rows[window])[..., None]
         colour = (colour + blend * (other - colour)) * shade[..., None]
     part = image[window]
     part += alpha[..., None] * (_clip(colour, 0, 1) - part)
     return alpha
 
 
-def pixels_of(x0, y0, x1, y1):
-    """Slices of the pixels that a box can touch, or None if it is outside of the image."""
+def pixels_of(x0, y0, x1, y1, size):
+    """Slices of the pixels that a box can touch, or None if it is outside of the image of that side."""
     left, top = max(int(x0 - 2), 0), max(int(y0 - 2), 0)
-    right, bottom = min(int(x1 + 3), SIZE), min(int(y1 + 3), SIZE)
+    right, bottom = min(int(x1 + 3), size), min(int(y1 + 3), size)
     return (slice(top, bottom), slice(left, right)) if right - left > 1 and bottom - top > 1 else None
 
 
@@ -157,19 +201,22 @@ def draw_texture(rng):
     return draw_colour(rng), pattern
 
 
-def draw_ground(rng):
-    """Neutral ground with grain, waves or tiles and a light, all at random angles: (image [64, 64, 3], its colour)."""
+def draw_ground(rng, size=SIZE):
+    """Neutral ground with grain, waves or tiles and a light, all at random angles: (image [size, size, 3], its colour).
+    """
+    rows, columns = pixel_centres(size)
+    knots = _knots(size)
     tone = draw_colour(rng, saturation=(0, 0.25), value=(0.3, 0.9))
-    field = np.zeros((SIZE, SIZE), np.float32)
-    for weights, cells in zip(_KNOTS, (3, 6, 12, 24), strict=True):
+    field = np.zeros((size, size), np.float32)
+    for weights, cells in zip(knots, _CELLS, strict=True):
         field += rng.uniform(0, 0.09) * (weights @ rng.normal(size=(cells, cells)).astype(np.float32) @ weights.T)
     for _ in range(rng.integers(0, 3)):
-        field += rng.uniform(0, 0.12) * (draw_texture(rng)[1](X, Y) - 0.3)
+        field += rng.uniform(0, 0.12) * (draw_texture(rng)[1](columns, rows) - 0.3)
     angle = rng.uniform(0, 2 * np.pi)
-    across = (math.cos(angle) * (X - SIZE / 2) + math.sin(angle) * (Y - SIZE / 2)) / SIZE
+    across = (math.cos(angle) * (columns - size / 2) + math.sin(angle) * (rows - size / 2)) / size
     field += rng.uniform(0, 0.5) * across
     tint = draw_colour(rng, saturation=(0, 0.25), value=(0.3, 0.9)) - tone
-    patches = _clip(_KNOTS[1] @ rng.uniform(-1, 1, (6, 6)).astype(np.float32) @ _KNOTS[1].T, 0, 1)
+    patches = _clip(knots[1] @ rng.uniform(-1, 1, (6, 6)).astype(np.float32) @ knots[1].T, 0, 1)
     image = (tone + rng.uniform(0, 0.8) * patches[..., None] * tint) * (1 + field[..., None])
     return image.astype(np.float32), tone
 
@@ -191,10 +238,18 @@ def _slopes(values):
     return down, right
 
 
-def _interpolation(cells):
-    """Weights of ``cells`` equally spaced knots for each pixel, [64, cells]; the same read backwards."""
-    place = np.linspace(0, cells - 1, SIZE)[:, None]
-    return np.maximum(0, 1 - np.abs(place - np.arange(cells))).astype(np.float32)
+@functools.cache
+def pixel_centres(size):
+    """(rows, columns): the coordinates y and x of all pixels, float32 [size, size] each."""
+    return tuple(np.mgrid[0:size, 0:size].astype(np.float32) + 0.5)
 
 
-_KNOTS = [_interpolation(cells) for cells in (3, 6, 12, 24)]
+@functools.cache
+def _knots(size):
+    """For each number of _CELLS the weights of as many equally spaced knots for each pixel, [size, cells]; the same
+    read backwards."""
+    weights = []
+    for cells in _CELLS:
+        place = np.linspace(0, cells - 1, size)[:, None]
+        weights.append(np.maximum(0, 1 - np.abs(place - np.arange(cells))).astype(np.float32))
+    return weights

@@ -6,7 +6,8 @@
 
 It is perfect on classes that lie apart and no better than chance on noise; the same seed gives the same numbers; what
 it reports of its choices does not depend on the labels that it is scored on; the network is the same to the bit; its
-options survive flags and recipe.json. All on a few hundred small images of one colour each.
+options survive flags and recipe.json. All on a few hundred small images of one colour each. Of one that trains a
+detector only what a few steps show is checked: the numbers of a seed, the network, the options.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ from revisit_ssl.data.queries import ONE, Queries
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.recipe import BenchSpec, Recipe, ViewSpec, to_json
+from revisit_ssl.testing.boxes import box_bench
+from revisit_ssl.testing.networks import tiny_backbone
 from revisit_ssl.training.workdir import from_json
 
 CLASSES = 6
@@ -39,6 +42,8 @@ def check_probe(name):
     """
     probe = PROBES[name](**PROBES[name].quick)
     _check_options(name)
+    if probe.labels == "boxes":
+        return _check_detector(name, probe)
     backbone = _backbone(probe.stages)
     before = [np.array(w) for w in backbone.weights]
     apart = list(probe.measure(color_bench(backbone, probe, signal=1.0)))
@@ -56,6 +61,19 @@ def check_probe(name):
         assert same, f"{name} chooses {other.hyperparameters} instead of {score.hyperparameters} by the test labels"
         chosen = {k: v for k, v in score.extra.items() if k.startswith("val_")}
         assert {k: other.extra[k] for k in chosen} == chosen, f"{name} reports another validation accuracy"
+    kept = all(np.array_equal(old, np.array(new)) for old, new in zip(before, backbone.weights, strict=True))
+    assert kept and not backbone.trainable_variables, f"{name} has changed the network"
+
+
+def _check_detector(name, probe):
+    """The part of the promises that a few steps can show: the same seed, the same numbers, an untouched network."""
+    backbone = tiny_backbone(1)
+    backbone.trainable = False
+    before = [np.array(w) for w in backbone.weights]
+    (one,), (again,) = (list(probe.measure(box_bench(backbone, {"train": 4, "test": 2}))) for _ in range(2))
+    numbers = _numbers(one)
+    assert numbers and all(0 <= value <= 100 for value in numbers), f"{name} finds {numbers}, which are no percents"
+    assert numbers == _numbers(again), f"{name} gives other numbers for the same seed"
     kept = all(np.array_equal(old, np.array(new)) for old, new in zip(before, backbone.weights, strict=True))
     assert kept and not backbone.trainable_variables, f"{name} has changed the network"
 

@@ -1,6 +1,7 @@
 """How the CLD paper measures features, with MoCo's or with InfoMin's linear classifiers on ImageNet."""
 
 from revisit_ssl.evaluators import KNN, NMI, Finetune, Linear, LinearImages, Retrieval
+from revisit_ssl.papers.detecting import VOC07, VOC0712
 
 CLD = {
     # K 200; sigma is that of the instance loss, which the recipes set.
@@ -27,4 +28,10 @@ INFOMIN = LinearImages(
 # Of the few labels: the search behind the pair above, three rates and three multipliers, greedily, on val.
 SEARCH = Finetune()
 
-PROTOCOLS = {"moco": CLD | {"linear_images": MOCO}, "infomin": CLD | {"linear_images": INFOMIN}}
+PROTOCOLS = {
+    "moco": CLD | {"linear_images": MOCO},
+    "infomin": CLD | {"linear_images": INFOMIN},
+    # Supplement 2.4: VOC 2007 and 2012 together in 24,000 steps, or VOC 2007 alone in 9,000.
+    "voc0712": {"detection": VOC0712},
+    "voc07": {"detection": VOC07},
+}

@@ -1,0 +1,101 @@
+"""toy_detection: the same scenes every time; boxes around masks, masks that share no pixel; sizes, classes, flags."""
+
+import numpy as np
+import pytest
+
+from revisit_ssl.detection.sets import DETECTION_SETS, open_detection
+from revisit_ssl.detection.toy_detection import FIRST, ToyDetection
+from revisit_ssl.errors import InputError
+from revisit_ssl.scenes import CLASSES, crowds
+from revisit_ssl.scenes.crowds import draw_crowd
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return open_detection("toy_detection_tiny")
+
+
+def test_sizes_and_what_a_scene_holds(tiny):
+    assert {s: len(tiny[s]) for s in tiny.parts} == {"train": 160, "val": 40, "trainval": 200, "test": 80}
+    assert tiny.classes == CLASSES and tiny.masks and tiny.metric == "coco"
+    train = tiny["train"]
+    counts = [len(one.boxes) for one in train]
+    assert min(counts) >= 1 and max(counts) == crowds.MOST and np.mean(counts) > 3
+    labels = np.concatenate([one.classes for one in train])
+    assert (np.bincount(labels, minlength=10) > 30).all()
+    # Several of one class in a scene, and several classes.
+    alike = [len(one.classes) > len(set(one.classes.tolist())) for one in train]
+    assert 0.3 < np.mean(alike) < 0.9
+    difficult = np.concatenate([one.difficult for one in train])
+    assert 0.01 < difficult.mean() < 0.12 and not any(one.crowd.any() for one in train)
+    assert {one.size for one in train} == {(128, 128)}
+
+
+def test_boxes_are_those_of_the_masks_and_masks_share_no_pixel(tiny):
+    for one in tiny["test"][:30]:
+        full = one.loaded()
+        assert full.image.dtype == np.uint8 and full.masks.dtype == bool
+        assert full.masks.shape == (len(one.boxes), 128, 128) and full.masks.sum(0).max() <= 1
+        for mask, box, area in zip(full.masks, one.boxes, one.areas, strict=True):
+            rows, columns = np.nonzero(mask)
+            np.testing.assert_array_equal(box, [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+            assert mask.sum() == area >= crowds.LEAST
+
+
+def test_a_mask_is_what_is_seen(monkeypatch):
+    """Drawn by itself, without those before it, an object has all of its pixels; the nearest one has them anyway."""
+    seen, alone = [], []
+    place = crowds._place
+    for number in range(15):
+        whole = draw_crowd(number)
+        for k in range(len(whole.labels)):
+            monkeypatch.setattr(crowds, "_place", lambda rng, size, k=k: place(rng, size)[: k + 1])
+            some = draw_crowd(number)
+            monkeypatch.undo()
+            if len(some.labels) != k + 1:  # one of fewer pixels than count
+                continue
+            now, then = (whole.owner == k + 1), (some.owner == k + 1)
+            assert not (now & ~then).any()
+            seen.append(now.sum())
+            alone.append(then.sum())
+        last = len(whole.labels)
+        assert last == 0 or (whole.owner == last).sum() == alone[-1]
+    assert np.less(seen, alone).mean() > 0.15  # many stand behind another
+    assert np.less(seen, np.multiply(0.5, alone)).any()
+
+
+def test_the_same_scenes_by_any_number_of_processes_and_in_any_set(tiny):
+    small, larger = ToyDetection(3, 1, 2), ToyDetection(5, 1, 2)
+    first, second = small.open("a", "", ""), larger.open("b", "", "")
+    assert [one.image_id for one in second["train"]] == [0, 1, 2, 3, 4]
+    assert len({one.image_id for split in FIRST for one in first[split]}) == 6
+    for a, b, c in zip(first["train"], second["train"], tiny["train"], strict=False):
+        np.testing.assert_array_equal(a.image, draw_crowd(a.image_id).image)
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.image, c.image)
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+    assert tiny.fingerprint("val") == open_detection("toy_detection_tiny").fingerprint("val")
+    assert tiny.fingerprint("val") != tiny.fingerprint("test")
+
+
+def test_scene_7_is_what_it_was():
+    """Numbers that were measured on it stay comparable: scenes that change belong into a set of another name.
+
+    A sine may differ in its last bit between processors, and with it a pixel at an edge.
+    """
+    crowd = draw_crowd(7)
+    assert crowd.labels.tolist() == [8, 1, 8] and not crowd.difficult.any()
+    np.testing.assert_allclose(crowd.boxes, [[1, 75, 36, 94], [77, 11, 107, 23], [69, 25, 115, 43]], atol=1)
+    np.testing.assert_allclose(np.bincount(crowd.owner.ravel()), [15092, 430, 259, 603], atol=4)
+
+
+def test_names_that_are_none():
+    with pytest.raises(InputError, match="unknown set with boxes 'toy_detectoin'.*did you mean toy_detection"):
+        open_detection("toy_detectoin")
+    with pytest.raises(InputError, match="takes nothing behind its name"):
+        open_detection("toy_detection:3")
+    with pytest.raises(InputError, match="nothing behind its colon"):
+        open_detection("toy_detection:")
+    with pytest.raises(InputError, match="has no split 'dev'; one of train, val, test, trainval"):
+        open_detection("toy_detection_tiny")["dev"]
+    assert "toy_detection" in DETECTION_SETS

@@ -4,6 +4,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 """
 
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
+from revisit_ssl.evaluators.clusters import Clusters
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
 from revisit_ssl.evaluators.instance_retrieval import InstanceRetrieval
@@ -25,6 +26,7 @@ PROBES = {
     "linear_images": LinearImages,
     "finetune": Finetune,
     "nmi": NMI,
+    "clusters": Clusters,
     "retrieval": Retrieval,
     "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,

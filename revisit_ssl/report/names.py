@@ -30,6 +30,7 @@ PROBES = {
     "mlp": "MLP",
     "knn": "kNN",
     "nmi": "NMI",
+    "clusters": "clusters",
     "retrieval": "retrieval",
     "finetune": "fine-tuning",
     "detection": "detection",

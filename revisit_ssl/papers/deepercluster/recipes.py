@@ -1,8 +1,8 @@
 """Caron, Bojanowski, Mairal, Joulin: Unsupervised Pre-Training of Image Features on Non-Curated Data (ICCV 2019,
 arXiv:1905.01278), with DeepCluster (ECCV 2018, arXiv:1807.05520) and RotNet as its authors train them.
 
-paper     VGG16 on YFCC100M: deepercluster and rotnet on 96 million images, deepcluster on 1.3 million of them. The
-          images are a folder, --dataset folder:/path.
+paper     VGG16 on YFCC100M: deepercluster and rotnet on 96 million images, deepcluster on 1.3 million of them; probed
+          on ImageNet. Another folder or zips of images: --dataset unlabelled:/path.
 imagenet  deepercluster and rotnet with VGG16; deepcluster with AlexNet, as its own paper.
 
 sample    our own: toy_scenes at 32 px, minutes on two cores.
@@ -19,6 +19,7 @@ import dataclasses
 
 from revisit_ssl.backbones import fit_options
 from revisit_ssl.evaluators import at_defaults
+from revisit_ssl.papers.deepercluster.protocols import PROTOCOLS
 from revisit_ssl.pretext import find_options
 from revisit_ssl.recipe import BenchSpec, OptimizerSpec, Recipe, ViewSpec
 
@@ -36,7 +37,7 @@ ABOUT = {
     "rotnet_sobel": "RotNet on the derivatives of Sobel.",
 }
 SOBEL = ("deepercluster", "deepcluster", "rotnet_sobel")
-YFCC = "folder:/data/yfcc100m"
+YFCC = "yfcc100m"
 CONVOLUTIONS = tuple(f"conv{i}" for i in range(1, 14))
 
 # All three: crops as torchvision, flips, nothing else. A constant rate; PyTorch's SGD decays every parameter.
@@ -47,7 +48,8 @@ SGD = OptimizerSpec(
     lr=0.05, scale_lr=False, weight_decay=1e-5, decay="all", schedule="constant", warmup_epochs=0
 )
 MIDDLE = BenchSpec(
-    method="shorter_side", resize=256, resize_by="antialias", size=224, train="trainval", endpoints=CONVOLUTIONS
+    dataset="imagenet2012", method="shorter_side", resize=256, resize_by="antialias", size=224, train="trainval",
+    endpoints=CONVOLUTIONS,
 )
 
 
@@ -78,7 +80,8 @@ def published(name, width, backbone, *, dropout, source, network=None, **fields)
         epochs=100,
         optimizer=SGD,
         bench=MIDDLE,
-        probes=at_defaults("linear_images"),
+        protocol="deepercluster",
+        probes={"linear_images": PROTOCOLS["deepercluster"]["linear_images"]},
         source=f"{source}; epochs not stated there, 100 in the released main.sh",
     )
     return dataclasses.replace(recipe, **fields)
@@ -87,7 +90,8 @@ def published(name, width, backbone, *, dropout, source, network=None, **fields)
 def rotnet_paper(name, width, backbone):
     """RotNet: batch 512, rate 0.05, dropout 0.3, colours."""
     # Disputed: dropout 0.3 in the text; the code has 0.5 written in.
-    table_4 = {"dataset": f"{YFCC}_1m", "source": "supplement, Table 4, 1 million images; published: 70.4 on VOC07"}
+    million = "supplement, Table 4, 1 million images; published: 70.4 on VOC07"
+    table_4 = {"dataset": f"{YFCC}:1000000", "source": million}
     return published(
         name, width, backbone, dropout=0.3, task=options(name), batch_size=512,
         **({"source": "supplement 5, RotNet YFCC100M; published: Table 1"} if name == "rotnet" else table_4),
@@ -99,7 +103,7 @@ def deepcluster_paper(name, width, backbone):
     # Disputed: the text calls this DeeperCluster; the recipe is DeepCluster's, and so the README calls the model.
     task = options(name, clusters=10_000, every=2, dim_pca=256)
     return published(
-        name, width, backbone, dropout=0.5, task=task, batch_size=256, dataset=f"{YFCC}_1.3m",
+        name, width, backbone, dropout=0.5, task=task, batch_size=256, dataset=f"{YFCC}:1300000",
         source="supplement 5, “DeeperCluster YFCC100M 1.3M images”; published: 57.2 and 74.6 (Table 3)",
     )
 
@@ -109,7 +113,8 @@ def deepercluster_paper(name, width, backbone):
     # Disputed: the released main.sh starts from given weights (--pretrained); the text does not say so. Ours: random.
     # Disputed: how many clusters the runs of Table 4 have on 20 million images is not stated.
     task = options(name, super_clusters=4, clusters=320_000, every=3, dim_pca=None)
-    table_4 = {"dataset": f"{YFCC}_20m", "source": "supplement, Table 4, 20 million images; published: 71.6 on VOC07"}
+    fewer = "supplement, Table 4, 20 million images; published: 71.6 on VOC07"
+    table_4 = {"dataset": f"{YFCC}:20000000", "source": fewer}
     whole = {"source": "supplement 5, DeeperCluster YFCC100M; 64 GPUs of 48 images there; published: Tables 1 to 4"}
     return published(
         name, width, backbone, dropout=0.5, task=task, batch_size=3072, optimizer=dataclasses.replace(SGD, lr=0.1),
@@ -145,6 +150,7 @@ def deepcluster_imagenet(name, width, backbone):
         name, width, backbone or "alexnet", dropout=0.5, task=options(name), batch_size=256, epochs=500, **IMAGENET,
         network={"norm": "batch", "fc_start": "normal"},
         bench=dataclasses.replace(MIDDLE, endpoints=CONVOLUTIONS[:5]),
+        protocol="deepcluster", probes={"linear_images": PROTOCOLS["deepcluster"]["linear_images"]},
         source="facebookresearch/deepcluster, main.sh; one GPU there; published: VOC07 FC68 70.4 (erratum)",
     )
 

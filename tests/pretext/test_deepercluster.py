@@ -207,7 +207,7 @@ def test_the_order_has_each_super_class_in_its_rows():
 @pytest.mark.slow
 def test_with_classes_as_clusters_it_learns_them(monkeypatch):
     """Clusters that are the classes, each in two random halves: what is told apart then are the classes, with heads
-    that start anew every epoch. Labels that had lost their images would leave chance, 1 in 20."""
+    that start anew every epoch. Labels that had lost their images would leave chance, 1 in 10."""
 
     def classes(model, source, epoch, folder=None):
         halves = np.random.default_rng(epoch).integers(2, size=source.num_examples)
@@ -218,14 +218,15 @@ def test_with_classes_as_clusters_it_learns_them(monkeypatch):
     monkeypatch.setattr(deepercluster, "recluster", classes)
     recipe = get_recipe(
         "deepercluster", "smoke", backbone="resnet18", task__super_clusters=1, task__rotations=1, task__clusters=20,
-        task__every=1, epochs=6, max_steps=None, batch_size=32,
+        task__every=1, epochs=4, max_steps=None, batch_size=32,
     )
     source = open_pretraining(recipe)
     model = build_pretext(recipe, source)
     compile_pretext(model, recipe, plan_steps(recipe, source))
     train(model, recipe, source, plan_steps(recipe, source), 0, get_strategy("none"), [])
-    # Right in both halves of a class by chance: no more than 0.5.
-    assert 0.35 < float(model.trackers["accuracy"].result()) < 0.6
+    features = model.backbone(source.images[:500] / np.float32(255) * 2 - 1)["pre_logits"]
+    found = model.sub_heads(features[:, None])[:, 0].numpy().argmax(axis=-1) // 2
+    assert np.mean(found == source.labels[:500]) > 0.6
 
 
 @pytest.mark.parametrize(("every", "due"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3])])

@@ -185,8 +185,8 @@ def colours(size, scale):
 
 # Images of a step, share of the set, epochs, rate, those of the warm-up.
 SAMPLE = {
-    "rotnet": (128, None, 10, 0.0125, 0.5), "deepcluster": (64, 0.1, 120, 0.1, 2),
-    "deepercluster": (64, 0.1, 120, 0.05, 2),
+    "rotnet": (128, None, 10, 0.0125, 0.5), "deepcluster": (64, 0.1, 60, 0.1, 2),
+    "deepercluster": (64, 0.1, 60, 0.05, 2),
 }
 
 

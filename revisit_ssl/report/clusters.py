@@ -89,11 +89,11 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     """The blocks of one run's clusters, and the colour deviations that Figure 2 draws.
 
     Args:
-        workdir: of a run with backbone.keras; its training images are clustered by its deepest endpoint, or that of a
-            vector, as its recipe's probes see them.
+        workdir: of a run with backbone.keras; images of the split that it was trained on are clustered by its deepest
+            endpoint, or that of a vector, as its recipe's probes see them.
         data_dir: where TFDS data sets lie.
         by: "purity" or "size", the order of the sheets.
-        images: how many of the training images, drawn by the recipe's seed.
+        images: how many of them, drawn by the recipe's seed.
         k: clusters; None: one for 40 images, from 10 up to 200.
 
     Returns:
@@ -104,7 +104,7 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     """
     run = Run(str(workdir), data_dir)
     recipe = run.recipe
-    whole = open_pretraining(recipe, data_dir)
+    whole = open_pretraining(override(recipe, fraction=None), data_dir)  # also of a run that had a share of them
     count = min(images, whole.num_examples)
     require(count >= 20, f"{whole.name} {whole.split} has {count} images; clusters need at least 20")
     rows = np.sort(np.random.default_rng([recipe.seed, 4]).permutation(whole.num_examples)[:count])
@@ -123,7 +123,7 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     shown = images_at(source, view, {int(i) for c in [*found[:SHOWN], *flat] for i in c.members[:MEMBERS]})
     title, stem = recipe.name or recipe.pretext, os.path.basename(os.path.normpath(str(workdir)))
     numbers = [
-        (f"{len(found)}", f"clusters of {count:,} training images of {recipe.dataset} by {endpoint}"),
+        (f"{len(found)}", f"clusters of {count:,} images of {recipe.dataset}, {recipe.split}, by {endpoint}"),
         (f"{np.median(deviations):.3f}", f"median colour deviation; {np.median(random):.3f} by chance"),
     ]
     if source.labels is not None:
@@ -153,7 +153,7 @@ def write_clusters(workdirs, folder, *, data_dir=None, by="purity", images=IMAGE
     source, view = open_pretraining(run.recipe, data_dir).first(3), EvalView.of(run.recipe)
     first = images_at(source, view, set(range(source.num_examples)))
     intro = Text(
-        "Training images in clusters of k-means on whitened features of unit length. Names and purity are of what is "
+        "Images of the training split in clusters of k-means on whitened features of unit length. Names and purity are of what is "
         "known of the images, which no clustering has seen: the share of a cluster that has its most frequent label."
     )
     after = [

@@ -153,8 +153,9 @@ def write_clusters(workdirs, folder, *, data_dir=None, by="purity", images=IMAGE
     source, view = open_pretraining(run.recipe, data_dir).first(3), EvalView.of(run.recipe)
     first = images_at(source, view, set(range(source.num_examples)))
     intro = Text(
-        "Images of the training split in clusters of k-means on whitened features of unit length. Names and purity are of what is "
-        "known of the images, which no clustering has seen: the share of a cluster that has its most frequent label."
+        "Images of the training split in clusters of k-means on whitened features of unit length. Names and purity are "
+        "of what is known of the images, which no clustering has seen: the share of a cluster that has its most "
+        "frequent label."
     )
     after = [
         Heading("Colour"),

@@ -205,7 +205,7 @@ def sample(name, width, backbone):
         epochs=epochs,
         optimizer=dataclasses.replace(SGD, lr=lr, schedule="cosine", warmup_epochs=warmup, weight_decay=5e-4),
         bench=BenchSpec(method="none", endpoints=("pre_logits",), untrained="initial"),
-        probes=at_defaults("linear", "knn"),
+        probes=at_defaults("linear", "knn", "clusters"),
         source="our own: clusters, rate and share of the images chosen on the validation split",
     )
 
@@ -226,7 +226,7 @@ def cifar10(name, width, backbone):
             weight_decay=5e-4,
         ),
         bench=BenchSpec(method="none", fraction=0.25, endpoints=("pre_logits",), untrained="initial"),
-        probes=at_defaults("linear", "knn"),
+        probes=at_defaults("linear", "knn", "clusters"),
         source="our own: as the preset sample, not tuned on this set",
     )
 

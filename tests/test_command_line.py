@@ -115,7 +115,7 @@ def test_options_of_the_network_are_flags_under_its_own(prefix):
     assert get_recipe("byol").backbone_options.zero_init_residual and not recipe.backbone_options.zero_init_residual
     recipe = parse_run(["rotation", f"{prefix}representation_size=9", f"{prefix}stem", "None"]).recipe
     assert (recipe.backbone_options.representation_size, recipe.backbone_options.stem) == (9, None)
-    for name, option in (("vgg19_bn", "stem=small"), ("resnet50_v2", "no-zero-init-residual"), ("resnet18", "sobel")):
+    for name, option in (("vgg19_bn", "stem=small"), ("resnet50_v2", "no-zero-init-residual"), ("revnet50", "sobel")):
         option_name = option.removeprefix("no-").partition("=")[0].replace("-", "_")
         with pytest.raises(InputError, match=f"{name} has no option '{option_name}'; it has norm, "):
             parse_run(["rotation", "--backbone", name, f"{prefix}{option}"])

@@ -33,6 +33,7 @@ PROBES = {
     "mlp": "MLP",
     "knn": "kNN",
     "nmi": "NMI",
+    "clusters": "clusters",
     "retrieval": "retrieval",
     "finetune": "fine-tuning",
     "detection": "detection",

@@ -96,7 +96,6 @@ def exact(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", KILLS)
 def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exact, request):
     """To the bit, and so its log, but for the speed."""

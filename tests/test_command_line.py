@@ -84,6 +84,15 @@ def test_evaluate_adds_to_the_run_and_report_merges_runs(supervised, capsys):
     assert capsys.readouterr().out.count("**supervised · tiny k=1") == 1
 
 
+def test_data_report_prints_and_ends(tmp_path, capsys):
+    arguments = [*QUICK, "--probes", "knn", "--data-report", "--workdir", str(tmp_path / "run")]
+    assert main.main(["run", "rotation", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("digits: 1,797 images (")
+    assert not (tmp_path / "run").exists()
+    assert main.main(["run", "rotation", *arguments, "--dataset", "folder:/no/such/folder"]) == 2
+    assert "/no/such/folder does not exist" in capsys.readouterr().err
+
+
 def test_random_is_a_pretext_like_any_other(tmp_path, capsys):
     workdir = str(tmp_path / "run")
     arguments = ["--preset", "smoke", "--backbone", "tiny", "--endpoints", "pre_logits", "--probes", "knn"]

@@ -19,7 +19,7 @@ from revisit_ssl.report.claims import verdicts
 from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
 
-SMALL = "--preset small --probes multi_layer --probe-fraction 0.25"
+SMALL = "--preset small --probes multi_layer --probe-fraction 0.25 --untrained initial"
 
 
 def our_blocks(results):

@@ -20,7 +20,7 @@ smoke       our own: digits, a few steps, for tests of the machinery. Its featur
 import dataclasses
 
 from revisit_ssl.backbones import fit_options
-from revisit_ssl.evaluators import KNN, MultiLayer
+from revisit_ssl.evaluators import KNN, MultiLayer, at_defaults
 from revisit_ssl.papers.maskco.protocols import PROTOCOLS
 from revisit_ssl.papers.mocos import EPOCH_COSINE, IMAGENET_PLUS
 from revisit_ssl.pretext import find_options
@@ -97,8 +97,6 @@ def coco(name, width, backbone):
 # Deviation: in these short runs of small images the target follows faster (momentum 0.99), a batch is one or two groups
 # and boxes have sides of a cell and a half of the last map or more, in proportion larger than those of 224 pixels.
 AS_THEY_ARE = BenchSpec(method="none", endpoints=("pre_logits",), untrained="initial")
-# The probe at small scale: steps are few, so they are larger.
-STAGES = MultiLayer(batch_size=64, learning_rates=(0.1,), schedule=(6, 9, 10))
 
 
 def network(backbone, width, **own):
@@ -139,7 +137,7 @@ def sample(name, width, backbone):
         epochs=8,
         optimizer=rate(0.1),
         bench=AS_THEY_ARE,
-        probes={"multi_layer": STAGES, "knn": KNN()},
+        probes=at_defaults("multi_layer", "knn"),
         source="our own",
     )
 
@@ -157,7 +155,7 @@ def cifar10(name, width, backbone):
         epochs=24,
         optimizer=rate(0.06, warmup_epochs=1),
         bench=dataclasses.replace(AS_THEY_ARE, fraction=0.25),
-        probes={"multi_layer": STAGES, "knn": KNN()},
+        probes=at_defaults("multi_layer", "knn"),
         source="our own: not tuned; data, batch, rate and length of moco_v2/small",
     )
 
@@ -174,7 +172,7 @@ def imagenette(name, width, backbone):
         epochs=20,
         optimizer=rate(0.06, warmup_epochs=1),
         bench=dataclasses.replace(AS_THEY_ARE, method="shorter_side", resize=72, resize_by="antialias", size=64),
-        probes={"multi_layer": STAGES, "knn": KNN()},
+        probes=at_defaults("multi_layer", "knn"),
         source="our own: not tuned; rate of moco_v2/small",
     )
 
@@ -192,7 +190,7 @@ def smoke(name, width, backbone):
         max_steps=12,
         optimizer=rate(0.05, warmup_epochs=0),
         bench=AS_THEY_ARE,
-        probes={"multi_layer": dataclasses.replace(STAGES, schedule=(1, 2)), "knn": KNN()},
+        probes={"multi_layer": MultiLayer(schedule=(1, 2)), "knn": KNN()},
         source="small enough for a test",
     )
 

@@ -56,16 +56,24 @@ def test_the_mask_inverts_the_top_in_the_published_numbers():
                      ("fill=none", "conv5"): 51.1}  # fmt: skip
 
 
+def test_the_rows_of_table_1_at_small_scale_share_data_network_and_probe():
+    recipes = [get_recipe(v.recipe, "stages") for v in find_paper("maskco").sweeps["maskco-table1"]]
+    assert len(recipes) == 9 and {r.pretext for r in recipes} == {
+        "random", "supervised", "relative_patch", "rotation", "npid", "moco", "simclr", "byol", "maskco",
+    }
+    same = [(r.dataset, r.split, r.fraction, r.backbone, r.width, r.backbone_options.strides, r.probes,
+             r.bench.fraction, r.bench.split, r.batch_size) for r in recipes]  # fmt: skip
+    assert all(one == same[0] for one in same)
+
+
 # --- our own runs
 
 
-def lines(name, numbers, preset="cifar10", seed=0, weights="pretrained", log=None, probe="multi_layer", **changes):
+def lines(name, numbers, preset="stages", seed=0, weights="pretrained", log=None, probe="multi_layer", **changes):
     """[Result] of a run: ``numbers`` of the five stages; ``log``: {column: number at the end}."""
     recipe = get_recipe(name, preset, seed=seed, **changes)
     place = {"split": "test", "probe_dataset": recipe.probed_dataset, "weights": weights, "probe_train": "train"}
-    shared = of_run(recipe, 100) | {"labels": 0.25 if preset == "cifar10" else 1.0}
-    # One ground: our small recipes are of different shares of the set.
-    shared["training"] = shared["training"] | {"fraction": None} if preset == "cifar10" else shared["training"]
+    shared = of_run(recipe, 100) | {"labels": 0.25 if preset == "stages" else 1.0}
     found = [Result(probe=probe, metric="top1", endpoint=stage, value=value, **shared, **place)
              for stage, value in zip(STAGES, numbers, strict=True)]  # fmt: skip
     for column, value in (log or {}).items():
@@ -122,8 +130,6 @@ def test_tables_figures_and_the_page():
 
 def test_ours_of_the_published_scale_stands_beside_its_number():
     mine = lines("maskco", (1.5, 2.5, 3.5, 4.5, 5.5), preset="paper")
-    for r in mine:
-        r.training["fraction"] = None
     mine = [dataclasses.replace(r, probe_train="trainval") for r in mine]
     short = lines("maskco", (1.5, 2.5, 3.5, 4.5, 5.5), preset="paper", epochs=3)
     for results, text in ((mine, "5.5 (1)"), (short, "")):

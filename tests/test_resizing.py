@@ -27,7 +27,7 @@ WHOLE |= {"deepercluster", "deepercluster_rgb", "deepcluster", "deepcluster_rgb"
 TENSORFLOW = {"rotation", "exemplar", "jigsaw", "relative_patch", "supervised", "random"}
 OF_PAPER = {name: "antialias" for name in TORCHVISION | WHOLE | {"byol_cld"}}
 OF_PAPER |= {name: "bilinear" for name in TENSORFLOW | {"simclr", "byol"}}
-OWN = ("sample", "small", "smoke")  # of CLD's methods: crops as large as the images
+OWN = ("sample", "small", "stages", "smoke")  # of CLD's methods: crops as large as the images
 AS_PAPER = ("paper", "imagenet", "imagenet_lt", "semi_1pct", "semi_10pct")
 
 

@@ -19,7 +19,7 @@ from revisit_ssl.report.claims import verdicts
 from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
 
-SMALL = "--preset small --probes multi_layer --probe-fraction 0.25 --untrained initial"
+SMALL = "--preset stages"
 
 
 def our_blocks(results):
@@ -50,10 +50,8 @@ def flags_for(settings):
     dataset, known = settings[0].ground.dataset, presets_of("maskco")
     used = [s.run.preset for s in settings if s.run.preset in known]
     preset = next(iter([*used, *(p for p in known if get_recipe("maskco", p).dataset == dataset)]), "sample")
-    if preset in ("small", "cifar10"):
-        return SMALL
     other = get_recipe("maskco", preset).dataset != dataset
-    return f"--preset {preset} --probes multi_layer" + (f" --dataset {shlex.quote(dataset)}" if other else "")
+    return f"--preset {preset}" + (f" --dataset {shlex.quote(dataset)}" if other else "")
 
 
 def command_of(family, flags):

@@ -13,6 +13,7 @@ coco                 the same on COCO.
 
 imagenette  our own: 4,500 images at 64 px with ResNet18 of 16 channels, minutes on two cores.
 cifar10     our own: 10,000 images of CIFAR-10 with the same network. Called small, too.
+stages      our own: the nine methods of Table 1 on the same 10,000 images of CIFAR-10, with one network and one probe.
 sample      our own: toy_scenes at 64 px on a laptop, minutes.
 smoke       our own: digits, a few steps, for tests of the machinery. Its features are worth nothing.
 """
@@ -160,6 +161,37 @@ def cifar10(name, width, backbone):
     )
 
 
+# Epochs of 10,000 images: ten minutes or less on two cores.
+STAGES = {
+    "random": 0, "supervised": 20, "relative_patch": 12, "rotation": 12, "npid": 20, "moco_v2": 16, "simclr": 20,
+    "byol": 16, "maskco": 20, "maskco_in": 20,
+}  # fmt: skip
+
+
+def stages(name, width, backbone):
+    """A row of Table 1: each method's small recipe, but for the data, their length, the last map and the probe."""
+    from revisit_ssl.papers import get_recipe  # here, for it imports this file
+
+    if name in PRETEXT_OF:
+        recipe = cifar10(name, width, backbone)
+    else:
+        recipe = get_recipe(name, "small", width=width, backbone=backbone)
+    # MaskCo's boxes need a map of 4 x 4 cells; networks of patches keep their own stem.
+    network = fit_options(recipe.backbone, **vars(recipe.backbone_options) | {"strides": (2, 2, 1)})
+    seen = {"fraction": 0.25, "endpoints": ("pre_logits",), "untrained": "initial", "train": "train"}
+    return dataclasses.replace(
+        recipe,
+        backbone_options=network,
+        fraction=2 / 9,
+        epochs=STAGES[name],
+        views=dataclasses.replace(recipe.views, resize="bilinear"),  # crops of 32 pixels never shrink
+        bench=dataclasses.replace(recipe.bench, **seen),
+        probes=at_defaults("multi_layer"),
+        protocol="select",
+        source=f"our own: {name}/small with a shorter length; not tuned",
+    )
+
+
 def imagenette(name, width, backbone):
     """4,500 images at 64 px of a shorter side of 72."""
     return Recipe(
@@ -196,6 +228,8 @@ def smoke(name, width, backbone):
 
 
 RECIPES = {
+    f"{name}/stages": (lambda width=None, backbone=None, name=name: stages(name, width, backbone)) for name in STAGES
+} | {
     f"{name}/{preset}": (lambda width=None, backbone=None, make=make, name=name: make(name, width, backbone))
     for preset, make in (
         ("sample", sample),

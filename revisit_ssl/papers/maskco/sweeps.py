@@ -2,7 +2,7 @@
 
 from revisit_ssl.papers.spec import Variant
 
-# Supplement, Table 1, in its order. At small scale every method has its own small recipe, of one network.
+# Supplement, Table 1, in its order. At small scale: preset stages.
 TABLE_1 = ("random", "supervised", "relative_patch", "rotation", "npid", "moco_v2", "simclr", "byol", "maskco")
 # Supplement, Table 2, whose rows have no MPH, and the two cells that it does not have.
 MASK = {"zero": "mask", "none": "nomask"}

@@ -43,7 +43,7 @@ class MaskCo(Pretext):
 
     Options = MaskCoOptions
     # One group of all images, which two replicas share; few negatives, since an image of digits has little in it.
-    contract_changes = {"task__group": 8, "task__negatives": 4}
+    contract_changes = {"task__group": 8, "task__negatives": 4, "task__mph_depth": 1}
     kept_columns = ("loss", "accuracy", "cosine_before_mph", "cosine_after_mph")
 
     def __init__(self, backbone, *, options=None, parts=None, views=None, seed=0):

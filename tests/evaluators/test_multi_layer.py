@@ -12,6 +12,7 @@ from revisit_ssl.backbones import get_backbone
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import LastLayer, MultiLayer, augment, heads
 from revisit_ssl.evaluators.heads import Heads
+from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.features.stages import STAGES, StagePool, staged, stages
 from revisit_ssl.papers import PROTOCOLS
 from revisit_ssl.views.color import pca_lighting
@@ -131,14 +132,16 @@ def test_steps_equal_numpy(monkeypatch):
         assert not found.norms[stage].trainable_variables  # no scale, no offset
 
 
-def test_scores_are_of_the_five_stages_whatever_the_endpoints():
-    probe = MultiLayer(**MultiLayer.quick)
+def test_scores_are_of_the_five_stages_whatever_the_endpoints(monkeypatch):
+    probe = MultiLayer(batch_size=48, schedule=(1, 1, 1))
     scores = {s.endpoint: s for s in probe.measure(bench_of(five_stages()))}
-    assert tuple(scores) == STAGES and all(s.top1 > 60 for s in scores.values())
+    assert tuple(scores) == STAGES
     told = scores["conv3"].hyperparameters
-    assert (told["lr"], told["nesterov"], told["jitter"]) == (1.0, True, (0.0, 0.0, 0.0)) and "pooling" not in told
-    last = list(LastLayer(**LastLayer.quick).measure(bench_of(five_stages(), endpoints=("block1",))))
-    assert [s.endpoint for s in last] == ["pre_logits"] and last[0].top1 > 60
+    assert (told["lr"], told["nesterov"], told["jitter"]) == (0.1, True, (0.4, 0.4, 0.4)) and "pooling" not in told
+    seen = []
+    monkeypatch.setattr(LinearImages, "measure", lambda self, bench: seen.append(bench) or iter(()))
+    assert list(LastLayer().measure(bench_of(five_stages(), endpoints=("block1",)))) == []
+    assert seen[0].endpoints == ("pre_logits",)
 
 
 def test_lighting_is_the_principal_colours():

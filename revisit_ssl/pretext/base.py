@@ -180,10 +180,14 @@ class Pretext(keras.Model):
         """One optimiser step on the mean of ``loss`` over the replicas.
 
         Keras adds up the gradients of the replicas; each therefore differentiates its loss divided by their number.
+
+        Returns:
+            [gradient or None] of ``trainable_variables``: this replica's share.
         """
         share = tf.ones_like(loss) / replicas()
         gradients = tape.gradient(loss, self.trainable_variables, output_gradients=share)
         self.optimizer.apply(gradients, self.trainable_variables)
+        return gradients
 
     def report(self, **scalars):
         """Adds to the running means since the last log line and returns them."""

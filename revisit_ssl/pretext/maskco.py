@@ -10,7 +10,7 @@ import tensorflow as tf
 from revisit_ssl.backbones import find_backbone
 from revisit_ssl.backbones.parts import Parts
 from revisit_ssl.detection.roi_align import roi_align
-from revisit_ssl.distribute import gather_replicas, replica_id
+from revisit_ssl.distribute import gather_replicas, replica_id, replicas
 from revisit_ssl.errors import require
 from revisit_ssl.features.checks import check_endpoints
 from revisit_ssl.pretext.base import Pretext
@@ -31,7 +31,7 @@ class MaskCo(Pretext):
     Reports the loss (log(497) or log(513) in nats where all similarities are equal), the accuracy in [0, 1] (how often
     the positive is the most similar of all), the mean cosines of the queries with their positives and with their
     negatives, and the cosine of the masked region with the same region of the whole view, as the target sees it, before
-    and after MPH, both before the projection.
+    and after MPH, both before the projection; the norm of the gradient, of a replica's own loss.
 
     Args:
         options: MaskCoOptions.
@@ -63,7 +63,7 @@ class MaskCo(Pretext):
         if o.fill == "token":
             self.token = self.add_weight(shape=(3,), initializer="zeros", name="mask_token")
         predicted = ("cosine_after_mph",) if self.mph is not None else ()
-        self.ready("loss", "accuracy", "positive", "negative", "cosine_before_mph", *predicted)
+        self.ready("loss", "accuracy", "positive", "negative", "gradient_norm", "cosine_before_mph", *predicted)
 
     @classmethod
     def from_recipe(cls, recipe, backbone, source):
@@ -77,9 +77,9 @@ class MaskCo(Pretext):
 
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
-        group, replicas = self.options.group, self.distribute_strategy.num_replicas_in_sync
-        fits = images % group == 0 or (group % images == 0 and images * replicas % group == 0)
-        told = f"task.group {group} does not fit into {images} images on each of {replicas} devices"
+        group, devices = self.options.group, self.distribute_strategy.num_replicas_in_sync
+        fits = images % group == 0 or (group % images == 0 and images * devices % group == 0)
+        told = f"task.group {group} does not fit into {images} images on each of {devices} devices"
         require(fits, f"{told}: take a batch of whole groups, or change the group and with it the number of negatives")
 
     def train_step(self, batch):
@@ -90,7 +90,7 @@ class MaskCo(Pretext):
             maps = self.backbone(self.mask(query, masked, fold(seed, 330)), training=True)[o.endpoint]
             predicted = self.regions(self.mph(maps, training=True) if self.mph else maps, masked)  # [B, m, c]
             loss, scalars = self.objective(self.head(predicted)[0], keys)
-        self.minimize(loss, tape)
+        scalars["gradient_norm"] = tf.linalg.global_norm(self.minimize(loss, tape)) * replicas()
         self.update_target()  # once the optimiser has stepped
         scalars["cosine_before_mph"] = cosine(self.regions(maps, masked), whole)
         if self.mph:

@@ -36,11 +36,11 @@ def table_of(results):
 
 def test_published_numbers_with_none_of_ours():
     table = table_of([])
-    assert table.heads == (("", 2), ("VOC07+12, AP50", 2), ("VOC07+12, AP", 2), ("VOC07+12, AP75", 2))
+    assert table.heads == (("", 2), ("VOC07+12, AP", 2), ("VOC07+12, AP50", 2), ("VOC07+12, AP75", 2))
     assert table.rows == [
-        ["Supervised", "", "81.3", "", "53.5", "", "58.8", ""],
-        ["MoCo", "200", "81.5", "", "55.9", "", "62.6", ""],
-        ["MoCo v2", "200", "82.4", "", "57.0", "", "63.6", ""],
+        ["Supervised", "", "53.5", "", "81.3", "", "58.8", ""],
+        ["MoCo", "200", "55.9", "", "81.5", "", "62.6", ""],
+        ["MoCo v2", "200", "57.0", "", "82.4", "", "63.6", ""],
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from revisit_ssl.report.names import dataset_name
 from revisit_ssl.report.pivots import options_of, pivot
 from revisit_ssl.report.scale import SCALE, at_scale, probed_as
-from revisit_ssl.report.settings import counted
+from revisit_ssl.report.settings import counted, unique
 
 METRICS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 WHAT = {"box": "boxes", "mask": "masks"}
@@ -36,6 +36,9 @@ def detection_table(rows, results, recipes, protocols, title, notes=()):
         for (dataset, metric), seeds in found.items():
             mine[((title(name), f"{recipe.epochs:g}"), (dataset, metric))] = counted(tuple(seeds.values()))
             columns.setdefault((dataset, metric), heading(dataset, metric))
+    datasets = unique(dataset for dataset, _ in columns)
+    order = [f"{kind}{metric}" for kind in ("", "box_", "mask_") for metric in METRICS]
+    columns = {key: columns[key] for key in sorted(columns, key=lambda k: (datasets.index(k[0]), order.index(k[1])))}
     said = f"Percent: AP is the mean over an IoU of 0.5 to 0.95. Ours: mean ± standard deviation (seeds). {SCALE}"
     return pivot(("method", "epochs"), theirs, mine, notes=(said, *notes), columns=columns)
 

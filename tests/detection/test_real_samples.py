@@ -19,6 +19,12 @@ def samples(real_data):
     return pathlib.Path(real_data).parent
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    yield
+    open_detection.cache_clear()
+
+
 def from_truth(images, masks=False):
     """Detections that are the truth, but for crowds and difficult objects, which nobody has to find."""
     found = []
@@ -82,6 +88,7 @@ def test_both_years(samples, tmp_path):
     with pytest.raises(InputError, match="it is PASCAL|is PASCAL VOC 2007; name it voc07:"):
         open_detection(f"voc:{tmp_path}")
     (tmp_path / "VOC2012").unlink()
+    open_detection.cache_clear()
     with pytest.raises(InputError, match="no VOC 2012 at .*; unpack the archives of .*voc2012 there"):
         open_detection(f"voc0712:{tmp_path}")
 

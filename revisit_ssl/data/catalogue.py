@@ -6,6 +6,7 @@ Or from outside: ``DATASETS["mine"] = Mine()``, Mine being a ``Dataset``; ``test
 import functools
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import splits
@@ -191,6 +192,29 @@ def about_source(name, data_dir=None):
     """[str]: what a run says of a data set before it begins; arguments as of ``open_source``."""
     dataset, _ = find_dataset(name)
     return dataset.about(_place(name, data_dir))
+
+
+def data_report(name, data_dir=None):
+    """[str]: what --data-report says of a data set: images, sides, classes, the smallest one, duplicates where it is a
+    folder; arguments and errors as of ``open_source``."""
+    dataset, _ = find_dataset(name)
+    if lines := dataset.report(_place(name, data_dir)):
+        return lines
+    names = [split for split in ("train", "val", "test") if split in dataset.splits]
+    parts = {split: open_source(name, split, data_dir=data_dir) for split in names}
+    sizes = ", ".join(f"{part.num_examples:,} {split}" for split, part in parts.items())
+    train, total = parts["train"], sum(part.num_examples for part in parts.values())
+    sides = "" if train.image_shape is None else f", all of {train.image_shape[1]}x{train.image_shape[0]} pixels"
+    lines = [f"{total:,} images ({sizes}){sides}"]
+    if train.multi_label_names:
+        return [*lines, f"{len(train.multi_label_names):,} classes, of which an image may show several"]
+    if train.class_names is None:
+        return [*lines, "no classes"]
+    least = ""
+    if train.kind != "stream":  # whose labels would take reading all of it
+        counts = np.bincount(train.labels, minlength=train.num_classes)
+        least = f"; the smallest is {train.class_names[counts.argmin()]} with {counts.min():,} train images"
+    return [*lines, f"{train.num_classes:,} classes{least}"]
 
 
 def _place(name, data_dir):

@@ -4,6 +4,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 """
 
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
+from revisit_ssl.evaluators.clusters import Clusters
 from revisit_ssl.evaluators.detection import Detection, Segmentation
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
@@ -13,6 +14,7 @@ from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.evaluators.mlp import MLP
+from revisit_ssl.evaluators.multi_layer import LastLayer, MultiLayer
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.retrieval import Retrieval
 from revisit_ssl.evaluators.voc_classification import VOCFC68, VOCAll
@@ -24,8 +26,11 @@ PROBES = {
     "mlp": MLP,
     "knn": KNN,
     "linear_images": LinearImages,
+    "multi_layer": MultiLayer,
+    "last_layer": LastLayer,
     "finetune": Finetune,
     "nmi": NMI,
+    "clusters": Clusters,
     "retrieval": Retrieval,
     "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,

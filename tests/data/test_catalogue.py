@@ -16,7 +16,7 @@ MADE_HERE = ("digits", "toy_scenes_tiny")
 CHECKED = sorted(set(DATASETS) - {"toy_scenes", "cifar10_lt", "cifar100_lt"})
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "cifar10" else n for n in CHECKED])
+@pytest.mark.parametrize("name", CHECKED)
 def test_contract(name, request, toy_dir):
     data_dir = toy_dir if name in MADE_HERE else request.getfixturevalue("real_data")
     try:

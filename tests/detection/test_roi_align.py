@@ -133,7 +133,8 @@ def test_bfloat16_maps_stay_close_and_boxes_get_no_gradient(regions, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_of_any_size(regions, form):
     signature = [tf.TensorSpec([None, 7, 9, 3]), tf.TensorSpec([None, None, 4])]
-    of = tf.function(lambda maps, boxes: roi_align(maps, boxes, (2, 3), stride=8, form=form), signature, autograph=False)
+    align = lambda maps, boxes: roi_align(maps, boxes, (2, 3), stride=8, form=form)  # noqa: E731
+    of = tf.function(align, signature, autograph=False)
     found = of(tf.constant(regions[0], tf.float32), tf.constant(regions[1], tf.float32))
     assert found.shape == (2, regions[1].shape[1], 2, 3, 3)
 

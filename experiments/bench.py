@@ -23,6 +23,7 @@ with quiet_import():
     from benches.measuring import shown
     from benches.memory import bench_memory
     from benches.methods import bench_methods
+    from benches.regions import bench_regions
     from benches.table2 import bench_table2
     from benches.torch_rivals import bench_torch
 
@@ -34,7 +35,7 @@ with quiet_import():
 BENCHES = {
     "memory": bench_memory, "table2": bench_table2, "startup": bench_startup, "step": bench_step,
     "views": bench_views, "lbfgs": bench_lbfgs, "methods": bench_methods, "torch": bench_torch,
-    "clustering": bench_clustering, "detection": bench_detection,
+    "clustering": bench_clustering, "regions": bench_regions, "detection": bench_detection,
 }
 
 
@@ -44,7 +45,8 @@ class Bench:
 
     what: tuple[
         Literal[
-            "memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "detection"
+            "memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "regions",
+            "detection",
         ], ...
     ] = tuple(BENCHES)
     """Which comparisons to run."""

@@ -37,7 +37,8 @@ def test_the_engine_knows_no_paper_and_no_method():
     ("name", "cells"),
     [("revisiting-table1", 66), ("revisiting-suppl2", 66), ("revisiting-suppl3", 66), ("revisiting-suppl4", 66),
      ("revisiting-table2", 4), ("revisiting-suppl1", 6), ("revisiting-figure1", 4), ("cld", 11), ("cld-a1", 8),
-     ("cld-a2", 4), ("cld-a3", 12), ("cld-a4", 6), ("cld-figure-a2", 9), ("obow", 4), ("obow-vocabulary", 4)],
+     ("cld-a2", 4), ("cld-a3", 12), ("cld-a4", 6), ("cld-figure-a2", 9), ("obow", 4), ("obow-vocabulary", 4),
+     ("maskco-table1", 9), ("maskco-mask", 4), ("maskco-negatives", 2)],
 )
 def test_a_sweep_has_the_cells_of_its_table(name, cells):
     assert len(sweeps()[name]) == cells

@@ -100,7 +100,7 @@ def test_one_line_per_number():
 
 
 def test_an_unknown_paper_gets_one_line():
-    papers = "cld, deepercluster, obow, revisiting"
+    papers = "cld, deepercluster, maskco, obow, revisiting"
     with pytest.raises(InputError, match=f"no published numbers for 'revisitng'; one of {papers}"):
         load_published("revisitng")
 

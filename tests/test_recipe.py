@@ -17,6 +17,7 @@ from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import PROTOCOLS, RECIPES, get_recipe
 from revisit_ssl.papers.cld import recipes as cld
 from revisit_ssl.papers.deepercluster import recipes as deepercluster
+from revisit_ssl.papers.maskco import recipes as maskco
 from revisit_ssl.papers.obow import recipes as obow
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
@@ -29,7 +30,8 @@ from revisit_ssl.training.workdir import from_json
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_registered_recipe_survives_json_and_names_its_source(name):
     recipe, own = RECIPES[name](), name.partition("/")[0]
-    assert recipe.pretext == {**cld.PRETEXT_OF, **obow.PRETEXT_OF, **deepercluster.PRETEXT_OF}.get(own, own)
+    known = (cld, obow, deepercluster, maskco)
+    assert recipe.pretext == {n: p for paper in known for n, p in paper.PRETEXT_OF.items()}.get(own, own)
     assert recipe.source
     assert from_json(to_json(recipe), kinds=PROBES) == recipe
 
@@ -259,7 +261,8 @@ def test_disputed_values_say_their_flags():
     for name, kind in PROBES.items():
         known |= {f"{name}.{part.name}".replace("_", "-") for part in dataclasses.fields(kind)}
     presets = dict.fromkeys(("exemplar", "jigsaw", "npid_cld", "moco_cld", "byol_cld", "infomin_cld", "obow"), "paper")
-    for pretext, preset in (presets | {"bownet": "cifar10", "deepercluster": "paper", "rotnet": "paper"}).items():
+    presets |= {"bownet": "cifar10", "deepercluster": "paper", "rotnet": "paper", "maskco": "paper"}
+    for pretext, preset in presets.items():
         fields = flatten(get_recipe(pretext, preset))
         known |= {name.replace("task.cld.", "cld.").replace("_", "-") for name in fields}
     known |= {part.name.replace("_", "-") for part in dataclasses.fields(BackboneOptions)}

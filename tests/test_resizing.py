@@ -21,6 +21,7 @@ from revisit_ssl.training.workdir import from_json
 
 # Code that crops PIL images with torchvision antialiases; TensorFlow's, for SimCLR and BYOL the authors' own, does not.
 TORCHVISION = {"npid", "npid_cld", "moco", "moco_cld", "moco_v2", "moco_v2_cld", "infomin", "infomin_cld"}
+TORCHVISION |= {"maskco", "maskco_in"}
 WHOLE = {"obow", "obow_vanilla", "bownet", "moco_v2_multicrop", "moco_v2_plain"}
 WHOLE |= {"deepercluster", "deepercluster_rgb", "deepcluster", "deepcluster_rgb", "rotnet", "rotnet_sobel"}
 TENSORFLOW = {"rotation", "exemplar", "jigsaw", "relative_patch", "supervised", "random"}

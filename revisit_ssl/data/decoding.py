@@ -12,7 +12,6 @@ import tensorflow as tf
 from revisit_ssl.data.viewing import decode, is_upright_jpeg
 from revisit_ssl.errors import InputError, check_choice
 from revisit_ssl.views import draws
-from revisit_ssl.views.crops import sample_boxes
 from revisit_ssl.views.resample import FILTERS, resize_on_host, shorter_side_size
 
 
@@ -76,27 +75,34 @@ def decode_crops(contents, crops, seed):
         seed: of this image and visit, anything ``draws.as_seed`` takes; every name gets its own fold.
 
     Returns:
-        {name: uint8 [count, size, size, 3]}.
+        {name: uint8 [count, size, size, 3]}, and {name_boxes: float32 [n, 4]} of those whose crops come with boxes, as
+        of ``CropSpec.draw``.
     """
 
     def boxes_for(height, width):
-        return [sample_boxes(spec, height, width, draws.fold(seed, i)) for i, spec in enumerate(crops.values())]
+        drawn = [spec.draw(1, height, width, draws.fold(seed, i)) for i, spec in enumerate(crops.values())]
+        regions = zip(crops.items(), drawn, strict=True)
+        return [boxes[0] for boxes, _ in drawn], {
+            f"{name}_boxes": tf.ensure_shape(found[0], [spec.regions, 4]) for (name, spec), (_, found) in regions
+            if spec.regions
+        }
 
     def cut_all(image, boxes):
         return {name: _cut(image, b, spec) for (name, spec), b in zip(crops.items(), boxes, strict=True)}
 
     def whole():
         image = decode(contents)
-        return cut_all(image, boxes_for(tf.shape(image)[0], tf.shape(image)[1]))
+        boxes, regions = boxes_for(tf.shape(image)[0], tf.shape(image)[1])
+        return cut_all(image, boxes) | regions
 
     def part():
         shape = tf.io.extract_jpeg_shape(contents)
-        boxes = boxes_for(shape[0], shape[1])
+        boxes, regions = boxes_for(shape[0], shape[1])
         every = tf.concat(boxes, 0)
         corner = tf.reduce_min(every[:, :2], 0)
         sides = tf.reduce_max(every[:, :2] + every[:, 2:], 0) - corner
         image = tf.io.decode_and_crop_jpeg(contents, tf.concat([corner, sides], 0), channels=3)
-        return cut_all(image, [b - tf.concat([corner, [0, 0]], 0) for b in boxes])
+        return cut_all(image, [b - tf.concat([corner, [0, 0]], 0) for b in boxes]) | regions
 
     if any(spec.resize_to for spec in crops.values()):
         return whole()

@@ -13,6 +13,7 @@ from revisit_ssl.evaluators.lbfgs import LBFGS
 from revisit_ssl.evaluators.linear import Linear
 from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.evaluators.mlp import MLP
+from revisit_ssl.evaluators.multi_layer import LastLayer, MultiLayer
 from revisit_ssl.evaluators.nmi import NMI
 from revisit_ssl.evaluators.retrieval import Retrieval
 from revisit_ssl.evaluators.voc_classification import VOCFC68, VOCAll
@@ -24,6 +25,8 @@ PROBES = {
     "mlp": MLP,
     "knn": KNN,
     "linear_images": LinearImages,
+    "multi_layer": MultiLayer,
+    "last_layer": LastLayer,
     "finetune": Finetune,
     "nmi": NMI,
     "retrieval": Retrieval,

@@ -81,6 +81,8 @@ class Probe(ProbeOptions):
     """Whether training images are looked at; only one with ``labels`` "queries" may do without."""
     reads_features = True
     """Whether it asks the bench for features, which are then extracted and stored, or only for images."""
+    stages = False
+    """Whether it wants a network of five stages (``features.stages``), whatever the endpoints."""
     quick = {}
     """Fields that make it fit for a few small images, where the defaults would take long."""
 

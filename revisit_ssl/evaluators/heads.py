@@ -13,6 +13,7 @@ from revisit_ssl.evaluators.sgd import bottou_rate, descend, glorot, normal
 from revisit_ssl.features.extract import compile_frozen, padded_batches
 from revisit_ssl.features.representation import check_input, feature_widths, images_at_once, represent
 from revisit_ssl.views import draws
+from revisit_ssl.views.color import color_jitter, pca_lighting
 from revisit_ssl.views.crops import CropSpec, ten_crops
 from revisit_ssl.views.pixels import to_float
 from revisit_ssl.views.randaugment import rand_augment
@@ -52,7 +53,8 @@ class Heads:
             norm = {"center": False, "scale": False, "momentum": 0.9, "epsilon": 1e-5}
             self.norms = {name: BatchNorm(**norm) for name in self.variables}
             for name, (kernels, _) in self.variables.items():
-                self.norms[name].build((None, kernels.shape[1]))
+                width = bench.backbone.output[name].shape[-1] if options.per_channel else kernels.shape[1]
+                self.norms[name].build((None, width))
         self.features = features_on(bench, options.squares)
         self._logits = self._compiled_logits()
         self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
@@ -109,7 +111,12 @@ class Heads:
         return logits
 
     def _normalised(self, features, training):
-        return features | {name: norm(features[name], training=training) for name, norm in self.norms.items()}
+        found = dict(features)
+        for name, norm in self.norms.items():
+            # Of values that lie channel by channel within each cell: all cells of a channel are one column.
+            rows = tf.reshape(features[name], [-1, norm.moving_mean.shape[0]])
+            found[name] = tf.reshape(norm(rows, training=training), features[name].shape)
+        return found
 
     def _compiled_step(self):
         """Function (images, labels, step int64, what the rates are multiplied with): one step, in place."""
@@ -123,6 +130,7 @@ class Heads:
             if options.randaugment_layers:
                 strength = {"layers": options.randaugment_layers, "magnitude": options.randaugment_magnitude}
                 images = rand_augment(images, draws.fold(draws.fold(seed, 4), number), **strength)
+            images = self._recolored(images, number)
             # The trunk is outside the tape: it cannot get a gradient, and its activations need not be kept.
             features = self._normalised(self.features(images), training=True)
             for name, variables in self.variables.items():
@@ -136,9 +144,20 @@ class Heads:
                 if options.decay == "bottou":
                     lr = bottou_rate(rates[name], options.weight_decay, tf.cast(number, tf.float32))
                 gradients, each = tape.gradient(loss, variables), [lr] * 2
-                descend(variables, velocities[name], gradients, each, options.momentum, options.weight_decay)
+                law = options.momentum, options.weight_decay, options.nesterov
+                descend(variables, velocities[name], gradients, each, *law)
 
         return step
+
+    def _recolored(self, images, number):
+        """Training crops as the options change their colours; those that have none stay."""
+        seed, options = self.bench.seed, self.options
+        if any(options.jitter):
+            names = zip(("brightness", "contrast", "saturation"), options.jitter, strict=True)
+            images = color_jitter(images, draws.fold(draws.fold(seed, 6), number), **dict(names))
+        if options.lighting:
+            images = pca_lighting(images, draws.fold(draws.fold(seed, 7), number), options.lighting)
+        return images
 
 
 def features_on(bench, pools=None):

@@ -25,6 +25,10 @@ class LinearImages(Probe):
 
     reads_features = False
     quick = {"batch_size": 48, "learning_rates": (20.0,), "schedule": (4, 5, 6)}
+    per_channel = False
+    """Whether ``batch_norm`` takes all cells of a channel together, not each value by itself."""
+    jitter, lighting, nesterov = (0.0, 0.0, 0.0), 0.0, False
+    """Fields of ``multi_layer``."""
 
     resize: int | None = None
     """random: shorter side of the image before the crop. None: 256 for crops of 224, in that proportion; of patches

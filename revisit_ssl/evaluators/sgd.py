@@ -94,10 +94,10 @@ def train_candidates(features, labels, standardizer, variables, loss, descent, *
             watch(epoch + 1)
 
 
-def descend(variables, velocities, gradients, rates, momentum, weight_decay=0.0):
+def descend(variables, velocities, gradients, rates, momentum, weight_decay=0.0, nesterov=False):
     """One step of momentum SGD, in place; ``rates``: one for each variable. See ``optimizers.momentum_sgd``."""
     for w, m, g, rate in zip(variables, velocities, gradients, rates, strict=True):
-        velocity, step = momentum_sgd(w, m, g, momentum, weight_decay)
+        velocity, step = momentum_sgd(w, m, g, momentum, weight_decay, nesterov)
         m.assign(velocity)
         w.assign_sub(rate * step)
 

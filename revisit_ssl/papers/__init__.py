@@ -22,11 +22,12 @@ PAPERS = {
     "cld": "revisit_ssl.papers.cld",
     "obow": "revisit_ssl.papers.obow",
     "deepercluster": "revisit_ssl.papers.deepercluster",
+    "maskco": "revisit_ssl.papers.maskco",
 }
 PRESETS = (
     "sample", "small", "imagenette", "cifar10", "cifar10-first", "supplement", "demo", "cifar100", "cifar10_lt",
     "cifar100_lt", "stl10", "kitchen_hc", "imagenet100", "imagenet20", "imagenet_lt", "imagenet", "paper",
-    "semi_1pct", "semi_10pct", "openselfsup", "v3-8", "gpu", "smoke",
+    "conceptual_captions", "coco", "semi_1pct", "semi_10pct", "openselfsup", "v3-8", "gpu", "smoke",
 )
 
 

@@ -17,6 +17,8 @@ METHODS = {
     "deepercluster": "DeeperCluster",
     "obow": "OBoW",
     "bownet": "BoWNet",
+    "maskco": "MaskCo",
+    "maskco_in": "MaskCo(+in)",
 }
 
 

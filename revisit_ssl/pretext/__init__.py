@@ -4,7 +4,7 @@ import ast
 import importlib
 from pathlib import Path
 
-from revisit_ssl.pretext import cluster_options, multicrop_options, options
+from revisit_ssl.pretext import cluster_options, mask_options, multicrop_options, options
 from revisit_ssl.recipe import TaskOptions
 from revisit_ssl.registry import Registry
 
@@ -25,6 +25,7 @@ HOMES = {
     "deepercluster": ("deepercluster.DeeperCluster", cluster_options.DeeperClusterOptions),
     "deepcluster": ("deepcluster.DeepCluster", cluster_options.DeepClusterOptions),
     "rotnet": ("rotnet.RotNet", cluster_options.RotNetOptions),
+    "maskco": ("maskco.MaskCo", mask_options.MaskCoOptions),
     "supervised": ("supervised.Supervised", TaskOptions),
     "random": ("supervised.RandomInit", TaskOptions),
 }

@@ -11,7 +11,7 @@ from revisit_ssl.errors import require
 from revisit_ssl.recipe import TaskOptions, ViewSpec
 from revisit_ssl.views.blur import random_gaussian_blur
 from revisit_ssl.views.color import color_jitter, inception_color, random_grayscale, random_solarize
-from revisit_ssl.views.crops import CropSpec, cut
+from revisit_ssl.views.crops import CropSpec, cut_with_boxes
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import random_erasing, random_flip
 from revisit_ssl.views.pixels import normalize_input, to_float
@@ -107,14 +107,21 @@ class Pretext(keras.Model):
         return step_seed(self.seed, self.optimizer.iterations)
 
     def cut(self, batch, seed):
-        """{name: float32 [B, n, s, s, 3] in [0, 1]}: crops made on the host, or cut here from whole images.
+        """{name: float32 [B, n, s, s, 3] in [0, 1]}: crops made on the host, or cut here from whole images; the boxes
+        that come with some, float32 [B, n, 4], under name_boxes.
 
         Sets of one image size kept in memory arrive as {"image": uint8 [B, H, W, 3]}: cutting on the device is
         cheaper than sending crops. Encoded sets arrive already cut: uint8 [B, n, s, s, 3].
         """
-        if "image" in batch and batch["image"].shape.rank == 4:
-            return {name: cut(batch["image"], spec, fold(seed, i)) for i, (name, spec) in enumerate(self.crops.items())}
-        return {name: to_float(batch[name]) for name in self.crops}
+        found = {}
+        whole = "image" in batch and batch["image"].shape.rank == 4
+        for i, (name, spec) in enumerate(self.crops.items()):
+            if whole:
+                found[name], boxes = cut_with_boxes(batch["image"], spec, fold(seed, i))
+            else:
+                found[name], boxes = to_float(batch[name]), batch.get(f"{name}_boxes")
+            found |= {f"{name}_boxes": boxes} if spec.regions else {}
+        return found
 
     def augment(self, images, seed, view=0, **changes):
         """The ViewSpec's operations in its order, its input range, its erased box; float32 [B, H, W, 3] -> same.

@@ -25,6 +25,8 @@ DATASETS = {
 PROBES = {
     "linear": "linear",
     "linear_images": "SGD linear on crops",
+    "multi_layer": "linear on five stages",
+    "last_layer": "linear on the last layer",
     "lbfgs": "L-BFGS",
     "lbfgs_paper": "L-BFGS with the paper's λ",
     "mlp": "MLP",

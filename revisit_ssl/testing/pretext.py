@@ -140,7 +140,8 @@ class PretextContract:
         model, _, _ = self.on_one_device()
         whole = {"image": tf.TensorSpec([IMAGES, *self.source.images.shape[1:]], tf.uint8)}
         crops = {n: tf.TensorSpec([IMAGES, c.count, c.size, c.size, 3], tf.uint8) for n, c in model.crops.items()}
-        for images in (whole, crops):
+        boxes = {f"{n}_boxes": tf.TensorSpec([IMAGES, c.regions, 4]) for n, c in model.crops.items() if c.regions}
+        for images in (whole, crops | boxes):
             spec = {**images, "label": tf.TensorSpec([IMAGES], tf.int64), "index": tf.TensorSpec([IMAGES], tf.int64)}
             tensors = floats_of(tf.function(model.train_step).get_concrete_function(spec).graph)
             dynamic = [t.name for t in tensors if not t.shape.is_fully_defined()]

@@ -44,7 +44,7 @@ def check_probe(name):
     _check_options(name)
     if probe.labels == "boxes":
         return _check_detector(name, probe)
-    backbone = _backbone()
+    backbone = _backbone(probe.stages)
     before = [np.array(w) for w in backbone.weights]
     apart = list(probe.measure(color_bench(backbone, probe, signal=1.0)))
     assert apart and all(score.hyperparameters and score.seconds >= 0 for score in apart), f"{name} measures nothing"
@@ -126,12 +126,16 @@ def _with_queries(database, labels):
     return dataclasses.replace(database, queries=asked)
 
 
-def _backbone():
+def _backbone(stages=False):
     image = keras.Input((None, None, 3), name="image")
     mean = keras.layers.GlobalAveragePooling2D(name="pool")(image)
     # Few values that are spread unevenly, and weights that a probe could change.
     spread = keras.layers.Dense(8, kernel_initializer=keras.initializers.Orthogonal(seed=0), name="spread")(mean)
-    model = keras.Model(image, {"pre_logits": spread})
+    outputs = {"pre_logits": spread}
+    if stages:
+        maps = [keras.layers.Conv2D(4, 3, 1 if i < 2 else 2, "same", name=f"stage{i}")(image) for i in range(5)]
+        outputs = dict(zip(("after_root", "block1", "block2", "block3", "block4"), maps, strict=True)) | outputs
+    model = keras.Model(image, outputs)
     model.trainable = False
     return model
 

@@ -174,6 +174,28 @@ def random_solarize(images, seed, *, probability, threshold=0.5):
     return draws.select(chosen, solarize(images, threshold), images)
 
 
+# AlexNet's (Krizhevsky et al., 2012): how ImageNet's colours in [0, 1] vary along their principal directions, and
+# these, in columns, of red, green and blue.
+PCA_VALUES = (0.2175, 0.0188, 0.0045)
+PCA_DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+def pca_lighting(images, seed, deviation=0.1):
+    """Adds to every pixel of an image one colour along the principal directions of ImageNet's colours.
+
+    Args:
+        images: float32 [B, H, W, 3] in [0, 1].
+        seed: anything ``draws.as_seed`` takes.
+        deviation: of the three normal factors.
+
+    Returns:
+        As ``images``, not clipped: some values may lie outside of [0, 1], as in the original.
+    """
+    factors = draws.normal(seed, [draws.batch_size(images), 3], stddev=deviation)
+    shift = tf.matmul(factors * tf.constant(PCA_VALUES), tf.constant(PCA_DIRECTIONS), transpose_b=True)
+    return images + shift[:, None, None, :]
+
+
 def inception_color(images, seed, *, brightness=32 / 255, saturation=(0.5, 1.5), order="fixed"):
     """Fast colour mode of the Inception preprocessing: shift by U[+-32/255], then HSV saturation by U[.5, 1.5], clip.
 

@@ -47,6 +47,21 @@ class CropSpec:
     keep_ratio: bool = False
     kernel: str = "bilinear"
 
+    regions = 0
+    """How many boxes come with the crops of an image."""
+
+    def draw(self, batch, height, width, seed):
+        """What is cut from images of one size.
+
+        Args:
+            batch, height, width, seed: as for ``batch_boxes``.
+
+        Returns:
+            (crops int32 [batch, count, 4]: top, left, height, width in the image; boxes in these, as the class says,
+            float32 [batch, regions, 4], or None where there are none).
+        """
+        return batch_boxes(self, batch, height, width, seed), None
+
     def resized(self, height, width):
         """(height, width) in pixels of the image that is cropped; ints or integer scalar tensors, as given."""
         if self.resize_to is None:
@@ -60,8 +75,8 @@ class CropSpec:
         check_choice("resampling kernel", self.kernel, FILTERS)
         if self.size < 1 or self.count < 1:
             raise InputError(f"Crop size and count are at least 1; got size={self.size}, count={self.count}.")
-        _check_range("scale", self.scale, high=1.0)
-        _check_range("ratio", self.ratio)
+        check_range("scale", self.scale, high=1.0)
+        check_range("ratio", self.ratio)
         if self.resize_to is not None:
             if self.resize_to < 1:
                 raise InputError(f"resize_to is at least 1 pixel or None; got {self.resize_to}.")
@@ -83,9 +98,20 @@ def cut(images, spec, seed):
     Raises:
         InputError: a crop that is not scaled ("center", "random") does not fit into the images.
     """
+    return cut_with_boxes(images, spec, seed)[0]
+
+
+def cut_with_boxes(images, spec, seed):
+    """(the crops as of ``cut``, the boxes that come with them as of ``CropSpec.draw``, or None); arguments as of
+    ``cut``."""
     images = tf.convert_to_tensor(images)
     batch, height, width = static_shape(images)
-    boxes = batch_boxes(spec, batch, height, width, seed)
+    boxes, regions = spec.draw(batch, height, width, seed)
+    return _crops_at(images, boxes, spec), regions
+
+
+def _crops_at(images, boxes, spec):
+    _, height, width = static_shape(images)
     size = (spec.size, spec.size)
     if spec.method in ("center", "random") and spec.resize_to is None:
         check_fit(spec.size, height, width)
@@ -116,10 +142,11 @@ def sample_boxes(spec, height, width, seed):
     return batch_boxes(spec, 1, height, width, seed)[0]
 
 
-def batch_boxes(spec, batch, height, width, seed):
-    """As ``sample_boxes`` for ``batch`` images of equal size: int32 [batch, spec.count, 4]."""
+def batch_boxes(spec, batch, height, width, seed, count=None):
+    """As ``sample_boxes`` for ``batch`` images of equal size: int32 [batch, spec.count, 4]; ``count``: instead of the
+    spec's."""
     height, width = spec.resized(height, width)
-    shape = [batch, spec.count]
+    shape = [batch, count or spec.count]
     if spec.method == "resized":
         return random_resized_boxes(shape, height, width, seed, scale=spec.scale, ratio=spec.ratio)
     if spec.method == "inception":
@@ -133,8 +160,8 @@ def batch_boxes(spec, batch, height, width, seed):
 
 def random_resized_crop(images, seed, *, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     """One random-resized crop per image (torchvision's law): float [B, H, W, C] -> float32 [B, size, size, C]."""
-    _check_range("scale", scale, high=1.0)
-    _check_range("ratio", ratio)
+    check_range("scale", scale, high=1.0)
+    check_range("ratio", ratio)
     batch, height, width = static_shape(images)
     boxes = random_resized_boxes([batch, 1], height, width, seed, scale=scale, ratio=ratio)
     return resample(images, boxes, (size, size))[:, 0]
@@ -142,8 +169,8 @@ def random_resized_crop(images, seed, *, size, scale=(0.08, 1.0), ratio=(3 / 4, 
 
 def inception_crop(images, seed, *, size, area=(0.05, 1.0), ratio=(3 / 4, 4 / 3)):
     """One Inception crop per image: float [B, H, W, C] -> float32 [B, size, size, C], aspect ratio not kept."""
-    _check_range("area", area, high=1.0)
-    _check_range("ratio", ratio)
+    check_range("area", area, high=1.0)
+    check_range("ratio", ratio)
     batch, height, width = static_shape(images)
     boxes = inception_boxes([batch, 1], height, width, seed, area=area, ratio=ratio)
     return resample(images, boxes, (size, size))[:, 0]
@@ -157,7 +184,8 @@ def random_crop(images, seed, *, size):
     return slice_boxes(images, boxes[..., :2], (size, size))[:, 0]
 
 
-def _check_range(name, values, high=None):
+def check_range(name, values, high=None):
+    """InputError unless ``values`` are a pair 0 < low <= high, at most ``high``."""
     if len(values) != 2 or not 0 < values[0] <= values[1] or (high is not None and values[1] > high):
         top = f" <= {high:g}" if high is not None else ""
         raise InputError(f"{name} is a pair 0 < low <= high{top}; got {tuple(values)}.")

@@ -1,0 +1,112 @@
+"""The MaskCo paper: its numbers, recipes and sweeps; the page's own part: stages, claims, training, MPH."""
+
+import dataclasses
+import shlex
+
+from revisit_ssl.papers import get_recipe, presets_of
+from revisit_ssl.papers.maskco import prediction
+from revisit_ssl.papers.maskco.claims import RULE, maskco_claims
+from revisit_ssl.papers.maskco.figures import FOLDER, stages_figure, training_figure
+from revisit_ssl.papers.maskco.methods import method_name, methods_of, methods_table, name_of, options_of, settings_of
+from revisit_ssl.papers.maskco.protocols import PROTOCOLS
+from revisit_ssl.papers.maskco.recipes import ABOUT, RECIPES
+from revisit_ssl.papers.maskco.sweeps import SWEEPS
+from revisit_ssl.papers.maskco.tables import paper_tables
+from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.spec import Gallery, Paper
+from revisit_ssl.report.blocks import Heading, Table, Text
+from revisit_ssl.report.claims import verdicts
+from revisit_ssl.report.pages import drawn, settings_table
+from revisit_ssl.report.settings import by_ground
+
+SMALL = "--preset small --probes multi_layer --probe-fraction 0.25"
+
+
+def our_blocks(results):
+    """[block]: of each ground the methods stage by stage, the claims, MaskCo over training."""
+    blocks = []
+    for i, (ground, mine) in enumerate(by_ground(settings_of(results)).items()):
+        suffix = f"_{i + 1}" if i else ""
+        blocks += [Heading(f"Stages: {ground.text}")]
+        blocks += [methods_table(mine)] if methods_of(mine) else []
+        blocks += drawn(stages_figure, mine, f"stages{suffix}")
+        blocks += [Text("**The paper's claims, by these runs**"), *verdicts(claims_of(mine, suffix), RULE)]
+        blocks += drawn(training_figure, mine, f"training{suffix}")
+    return blocks
+
+
+def claims_of(settings, suffix):
+    """[Claim], each with the path of its picture and the command of its runs."""
+    flags = flags_for(settings)
+    return [
+        dataclasses.replace(c, drawn=f"{FOLDER}/{c.drawn}{suffix}.png", sweep=command_of(c.sweep, flags))
+        for c in maskco_claims(settings)
+    ]
+
+
+def flags_for(settings):
+    """--preset sample …: the preset of the runs, or one that has their data set, else the smallest; and the data set
+    where the preset has another."""
+    dataset, known = settings[0].ground.dataset, presets_of("maskco")
+    used = [s.run.preset for s in settings if s.run.preset in known]
+    preset = next(iter([*used, *(p for p in known if get_recipe("maskco", p).dataset == dataset)]), "sample")
+    if preset in ("small", "cifar10"):
+        return SMALL
+    other = get_recipe("maskco", preset).dataset != dataset
+    return f"--preset {preset} --probes multi_layer" + (f" --dataset {shlex.quote(dataset)}" if other else "")
+
+
+def command_of(family, flags):
+    """The command line of a sweep, three seeds."""
+    return f"python experiments/sweep.py {family} {flags} --seeds 0 1 2"
+
+
+def commands(results):
+    """How each table is run."""
+    found = settings_of(results)
+    flags = flags_for(found) if found else SMALL
+    rows = [
+        ["methods of Table 1, claims 3, 5 and 6", f"{len(SWEEPS['maskco-table1'])}",
+         f"`{command_of('maskco-table1', flags)}`"],
+        ["mask and MPH, claims 2 and 4", f"{len(SWEEPS['maskco-mask'])}", f"`{command_of('maskco-mask', flags)}`"],
+        ["negatives of the same image, claim 1", f"{len(SWEEPS['maskco-negatives'])}",
+         f"`{command_of('maskco-negatives', flags)}`"],
+        ["Table 2 at the published scale", f"{len(SWEEPS['maskco-mask'])}",
+         f"`{command_of('maskco-mask', '--preset coco')}`"],
+        ["Table 1 at the published scale, MaskCo's row", "1", "`python experiments/run.py maskco --preset paper`"],
+        ["what MPH predicts", "",
+         "`python experiments/report.py --paper maskco --gallery prediction RUN --out-dir experiments/results`"],
+        ["this page", "", "`python experiments/report.py RUNS --paper maskco --out-dir experiments/results`"],
+    ]
+    note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
+    return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
+
+
+PAPER = Paper(
+    name="maskco",
+    title="MaskCo: the paper's numbers and ours",
+    arxiv="2108.07954",
+    published=load_published("maskco"),
+    recipes=RECIPES,
+    about=ABOUT,
+    sweeps=SWEEPS,
+    protocols=PROTOCOLS,
+    method=method_name,
+    printed=("Table 1", "Table 2"),
+    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows),
+    ours=our_blocks,
+    commands=commands,
+    runs=lambda results: settings_table(settings_of(results), name_of, options_of),
+    reading=(
+        "the tables are those of the supplement; the main text is not here: no source that we hold says its numbers",
+        "no code was published: what the supplement does not say is reconstructed, and so marked where it is set",
+        "conv1 to conv5 are the stem and the blocks of a network, each averaged to about 9,000 values",
+    ),
+    galleries=(
+        Gallery(
+            "prediction", "RUN", prediction.write_gallery,
+            {"prediction/rows.png": "What MPH predicts: image, masked view, and how similar each cell is to the masked "
+             "region as the target sees it, before and after MPH."},
+        ),
+    ),
+)

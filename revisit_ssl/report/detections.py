@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from revisit_ssl.detection.examples import RIGHT, matched, read_examples
 from revisit_ssl.errors import InputError
 from revisit_ssl.report.blocks import Picture, Table, Text
+from revisit_ssl.report.names import dataset_name, network_name
 from revisit_ssl.report.pictures import BLUE, DARK, GREEN, RED, SOFT, STYLE, curves, photographs, png, show
 from revisit_ssl.report.settings import RANDOM, spread, unique
 
@@ -24,20 +25,27 @@ PANELS = 20  # classes whose curves are drawn
 
 
 def average_precisions(results):
-    """Table: AP, AP50 and AP75 of each probe, by weights; mean ± sample standard deviation of the seeds. None where
-    there is no detector's number."""
+    """Table: AP, AP50 and AP75 of each probe, by weights, network and set; mean ± sample standard deviation of the
+    seeds. None where there is no detector's number."""
     mine = [r for r in results if r.probe in ("detection", "segmentation")]
     columns = [p + m for p in KINDS for m in METRICS if any(r.metric == p + m for r in mine)]
     if not columns:
         return None
+    found = {}
+    for r in mine:
+        trained = r.weights not in RANDOM
+        steps = r.hyperparameters.get("iterations")
+        # Untrained networks are the same whatever would have been trained on them.
+        key = r.probe, _called(r), network_name(r.backbone, r.width), dataset_name(r.probe_dataset), steps
+        found.setdefault((*key, r.setting if trained else ""), {}).setdefault(r.metric, {})[r.seed] = r.value
     rows = []
-    for probe, name, weights in unique((r.probe, _called(r), r.weights) for r in mine):
-        own = [r for r in mine if (r.probe, _called(r), r.weights) == (probe, name, weights)]
-        cells = [spread(r.value for r in own if r.metric == column) for column in columns]
-        rows.append([probe, name, f"{len({r.seed for r in own})}", *cells])
+    for (*labels, steps, _), numbers in found.items():
+        seeds = {seed for values in numbers.values() for seed in values}
+        cells = [spread(numbers.get(column, {}).values()) for column in columns]
+        rows.append([*labels, "" if steps is None else f"{steps:,}", f"{len(seeds)}", *cells])
     titles = [KINDS[c.removesuffix(_metric(c))] + METRICS[_metric(c)] for c in columns]
     note = "Percent. AP: the mean over an IoU of 0.5 to 0.95; AP50, AP75: at one of 0.5, of 0.75."
-    return Table(["probe", "network", "seeds", *titles], rows, labels=2, notes=(note,))
+    return Table(["probe", "weights", "network", "set", "steps", "seeds", *titles], rows, labels=4, notes=(note,))
 
 
 def _metric(column):

@@ -1,7 +1,9 @@
 """Annotations that cannot be: one line each that says which, or the rule of the paper's code. A case is one line."""
 
+import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from PIL import Image
 from revisit_ssl.detection.annotations import Annotated, for_training
 from revisit_ssl.detection.metrics_voc import voc_ap
 from revisit_ssl.detection.sets import open_detection
+from revisit_ssl.detection.sources import BoxSource
 from revisit_ssl.errors import DataNotHere, InputError
+from revisit_ssl.evaluators import Detection
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
@@ -113,6 +117,9 @@ def test_files_that_are_not_there(tmp_path):
     root = voc_folder(tmp_path / "own", train="abxd", test="ef")
     with pytest.raises(InputError, match="x.xml cannot be read"):
         open_detection(f"voc:{root}")["trainval"]
+    root = voc_folder(tmp_path / "empty", train=["", ""], test="ef")
+    with pytest.raises(InputError, match="train.txt names no image; write one a line, without its ending"):
+        open_detection(f"voc:{root}")
     root = voc_folder(tmp_path / "lost")
     (root / "JPEGImages" / "a.png").unlink()
     with pytest.raises(InputError, match="a.xml has no image a; put it beside the others, or leave the annotation out"):
@@ -296,6 +303,31 @@ def test_own_coco_folder(tmp_path, capsys):
     boxes = coco_folder(tmp_path / "boxes", lambda said: [one.pop("segmentation") for one in said["annotations"]])
     plain = open_detection(f"coco:{boxes}")
     assert not plain.masks and plain["trainval"][0].masks is None
+
+
+def test_of_two_years_the_later_counts(tmp_path):
+    root = coco_folder(tmp_path / "own")
+    annotations = root / "annotations"
+    for year in (2014, 2017):
+        shutil.copy(annotations / "instances_train.json", annotations / f"instances_train{year}.json")
+        shutil.copytree(root / "train", root / f"train{year}")
+    (annotations / "instances_train.json").unlink()
+    shutil.rmtree(root / "train2014")
+    found = open_detection(f"coco:{root}")
+    assert len(found["trainval"]) + len(found["test"]) == 4
+
+
+def test_without_the_library_it_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    found = open_detection(f"coco:{coco_folder(tmp_path / 'own')}")
+    with pytest.raises(InputError, match=r"masks .* need pycocotools; install it with: .*revisit_ssl\[detection\]"):
+        found["trainval"][0].loaded()
+    source = BoxSource(
+        name="a", split="train", images=found["trainval"], class_names=found.classes, metric="coco", masks=True
+    )
+    with pytest.raises(InputError, match="need pycocotools"):
+        Detection().check({"train": source})
+    Detection().check({"train": dataclasses.replace(source, metric="voc12")})
 
 
 def test_some_have_masks(tmp_path):

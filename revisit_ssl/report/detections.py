@@ -164,9 +164,7 @@ def beside_truth(found):
                 one = _as_drawn(example if k == 0 else found[kind].images[i])
                 _draw_objects(panel, one, first.classes) if k == 0 else _draw_found(panel, one, first.classes)
                 if column == 0:
-                    middle = 1 - (row + 0.5) / (len(kinds) * blocks)
-                    text = "\n".join(textwrap.wrap(kind, 26))
-                    figure.text(strip / width / 2, middle, text, rotation=90, ha="center", va="center", fontsize=9)
+                    panel.set_ylabel("\n".join(textwrap.wrap(kind, 26)), fontsize=9, color="black")
         return photographs(figure)
 
 

@@ -21,6 +21,7 @@ from revisit_ssl.report.settings import RANDOM, spread, unique
 METRICS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 KINDS = {"": "", "box_": "boxes, ", "mask_": "masks, "}  # what a metric's name begins with
 ACROSS = 4  # images of a row
+NAMED = 8  # boxes of an image that bear a name
 PANELS = 20  # classes whose curves are drawn
 
 
@@ -106,6 +107,9 @@ def _precision_recall(probe, found):
         f"Precision over recall on the whole test set, boxes at an IoU of {RIGHT:g}, by class; in brackets the AP50 of "
         "each network in percent. All: the mean over the classes."
     )
+    count = len({c for each in found.values() for c in each.curves})
+    if count >= PANELS:
+        caption += f" Of {count} classes the first {PANELS - 1} are drawn."
     return Picture(f"{probe}_curves", precision_recall(found), caption)
 
 
@@ -147,14 +151,16 @@ def beside_truth(found):
     """
     first = next(iter(found.values()))
     kinds = ["objects", *found]
-    blocks = math.ceil(len(first.images) / ACROSS)
+    parts = [first.images[i : i + ACROSS] for i in range(0, len(first.images), ACROSS)]
+    # A row is as high as its highest image, but no higher than wide: no white between those of landscape format.
+    ratios = [max(min(one.image.shape[0] / one.image.shape[1], 1.0) for one in part) for part in parts for _ in kinds]
     side, strip = 2.3, 0.32
-    width, height = side * ACROSS + strip, side * len(kinds) * blocks
+    width, height = side * ACROSS + strip, side * sum(ratios)
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         grid = figure.add_gridspec(
-            len(kinds) * blocks, ACROSS, left=strip / width, right=0.998, top=0.998, bottom=0.002, wspace=0.03,
-            hspace=0.03,
+            len(ratios), ACROSS, left=strip / width, right=0.998, top=0.998, bottom=0.002, wspace=0.03, hspace=0.03,
+            height_ratios=ratios,
         )
         for i, example in enumerate(first.images):
             block, column = divmod(i, ACROSS)
@@ -169,23 +175,28 @@ def beside_truth(found):
 
 
 def _draw_objects(panel, example, classes):
-    truth = example.truth
+    truth, large = example.truth, _largest(example.truth["boxes"])
     for k, box in enumerate(truth["boxes"]):
         name, line = classes[truth["classes"][k]], "-"
         if truth["crowd"][k]:
             name, line = f"{name}, crowd", ":"
         elif truth["difficult"][k]:
             name, line = f"{name}, difficult", ":"
-        _draw(panel, box, name, BLUE, line, truth["masks"][k] if "masks" in truth else None)
+        _draw(panel, box, name if k in large else "", BLUE, line, truth["masks"][k] if "masks" in truth else None)
 
 
 def _draw_found(panel, example, classes):
-    found = example.found
+    found, large = example.found, _largest(example.found["boxes"])
     for k, (right, box) in enumerate(zip(matched(example), found["boxes"], strict=True)):
         mark = "\N{CHECK MARK}" if right else "\N{BALLOT X}"
-        name = f"{mark} {classes[found['classes'][k]]} {found['scores'][k]:.2f}"
+        name = f"{mark} {classes[found['classes'][k]]} {found['scores'][k]:.2f}" if k in large else mark
         mask = found["masks"][k] if "masks" in found else None
         _draw(panel, box, name, GREEN if right else RED, "-" if right else "--", mask)
+
+
+def _largest(boxes):
+    """The NAMED largest of boxes [n, 4], whose names there is room for: a set of their numbers."""
+    return set(np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))[:NAMED].tolist())
 
 
 def _draw(panel, box, name, color, line, mask):
@@ -200,6 +211,9 @@ def _draw(panel, box, name, color, line, mask):
         panel.imshow(veil, interpolation="nearest")
         panel.contour(mask, [0.5], colors="white", linewidths=0.7)
     height, width = panel.images[0].get_array().shape[:2]
+    panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))  # whatever reaches over the border
+    if not name:
+        return
     low = y1 < 0.09 * height  # there the name stands inside
     text = {"va": "top" if low else "bottom", "ha": "left" if x1 < 0.6 * width else "right", "fontsize": 6.2}
     box_style = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none", "alpha": 0.92}

@@ -1,5 +1,7 @@
 """toy_detection: the same scenes every time; boxes around masks, masks that share no pixel; sizes, classes, flags."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from revisit_ssl.detection.toy_detection import COUNTS, FIRST, ToyDetection
 from revisit_ssl.errors import DataNotHere, InputError
 from revisit_ssl.scenes import CLASSES, crowds
 from revisit_ssl.scenes.crowds import draw_crowd
+from revisit_ssl.testing import check_detection_set
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,39 @@ def test_sizes_and_what_a_scene_holds(tiny):
     difficult = np.concatenate([one.difficult for one in train])
     assert 0.01 < difficult.mean() < 0.12 and not any(one.crowd.any() for one in train)
     assert {one.size for one in train} == {(128, 128)}
+
+
+def test_the_promise_of_a_set(monkeypatch):
+    check_detection_set("toy_detection_tiny")
+
+    class Broken:
+        """The tiny set with a change in its test images."""
+
+        argument = ""
+
+        def __init__(self, change):
+            self.change = change
+
+        def open(self, name, argument, place):
+            whole = ToyDetection(160, 40, 80).open(name, argument, place)
+            return dataclasses.replace(whole, parts=whole.parts | {"test": lambda: self.change(whole)})
+
+    def shifted(found):
+        first, *rest = found["test"]
+        return [dataclasses.replace(first, masks=np.roll(first.masks(), 40, axis=2)), *rest]
+
+    cases = {
+        "train are in test too": lambda found: found["train"],
+        "has no images": lambda found: (),
+        "two images of one image_id": lambda found: found["test"] + found["test"][:1],
+        "a mask that leaves its box": shifted,
+        "a class that has no name": lambda found: [dataclasses.replace(x, classes=x.classes + 9) for x in found["val"]],
+    }
+    for says, change in cases.items():
+        monkeypatch.setitem(DETECTION_SETS, "broken", Broken(change))
+        with pytest.raises(AssertionError, match=says):
+            check_detection_set("broken")
+        open_detection.cache_clear()
 
 
 def test_boxes_are_those_of_the_masks_and_masks_share_no_pixel(tiny):

@@ -47,7 +47,8 @@ class Bench:
         Literal[
             "memory", "table2", "startup", "step", "views", "lbfgs", "methods", "torch", "clustering", "regions",
             "detection",
-        ], ...
+        ],
+        ...,
     ] = tuple(BENCHES)
     """Which comparisons to run."""
     torch_python: str | None = None

@@ -1,5 +1,6 @@
 """How the tests run: in two processes, on two logical CPU devices; where real test data may lie."""
 
+import collections
 import ctypes
 import gc
 import os
@@ -15,7 +16,10 @@ import pytest
 
 import revisit_ssl  # noqa: F401  before TensorFlow, which reads the environment once
 
+# Tests that take a second or more: seconds of the longest case, of all; `python -m pytest --write-slow`.
+SLOW = pathlib.Path(__file__).parent / "slow.tsv"
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
+SECONDS = collections.Counter()
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -33,14 +37,47 @@ def pytest_configure(config):
         two_devices()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write-slow", action="store_true", help="write anew which tests take a second or more: slow.tsv")
+
+
+def known_slow():
+    """{test: seconds of its longest case, seconds of all} of slow.tsv."""
+    rows = (line.split("\t") for line in SLOW.read_text().splitlines())
+    return {test: (float(longest), float(together)) for test, longest, together in rows}
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """A file's tests run in one process, a pretext's contract too; files with slow tests come first."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """A file's tests run in one process, a pretext's contract too; the files that take longest come first."""
+    slow, of_file = known_slow(), collections.Counter()
+    for test, (_, together) in slow.items():
+        of_file[test.split("::")[0]] += together
     for item in items:
+        if test_of(item.nodeid) in slow:
+            item.add_marker("slow")
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: -of_file[item.nodeid.split("::")[0]])
+
+
+def pytest_runtest_logreport(report):
+    SECONDS[report.nodeid] += report.duration
+
+
+def pytest_sessionfinish(session):
+    """The process that has heard of all tests writes down the slow ones."""
+    if session.config.option.write_slow and not hasattr(session.config, "workerinput"):
+        cases = collections.defaultdict(list)
+        for case, seconds in SECONDS.items():
+            cases[test_of(case)].append(seconds)
+        slow = sorted((test, max(each), sum(each)) for test, each in cases.items() if max(each) >= 1)
+        SLOW.write_text("".join(f"{test}\t{longest:.1f}\t{together:.1f}\n" for test, longest, together in slow))
+
+
+def test_of(case):
+    """Name of a test without the values of its case."""
+    return case.split("[")[0].split("@")[0]  # xdist adds @group
 
 
 def give_memory_back():

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from revisit_ssl.clustering.agreement import colour_deviation
+from revisit_ssl.clustering.flat import flat_clusters
 from revisit_ssl.commands import report, run
 from revisit_ssl.data.sources import Source
 from revisit_ssl.errors import InputError
-from revisit_ssl.report.clusters import clusters_of, colour_deviation, find_clusters, ranked, sobel_pictures, words_of
+from revisit_ssl.report.clusters import clusters_of, ranked, sobel_pictures, words_of
 
 
 def test_colour_deviation_by_hand():
@@ -35,7 +37,7 @@ def test_purity_and_order():
 def test_groups_that_lie_apart_are_found():
     draw = np.random.default_rng(0)
     groups = draw.integers(0, 4, 200)
-    labels, near = find_clusters(5 * np.eye(4, 12)[groups] + 0.1 * draw.normal(size=(200, 12)), 4)
+    labels, near = flat_clusters(5 * np.eye(4, 12)[groups] + 0.1 * draw.normal(size=(200, 12)), 4)
     assert len({(g, l) for g, l in zip(groups, labels, strict=True)}) == 4 and near.shape == (200,)
 
 

@@ -84,6 +84,15 @@ def test_evaluate_adds_to_the_run_and_report_merges_runs(supervised, capsys):
     assert capsys.readouterr().out.count("**supervised · tiny k=1") == 1
 
 
+def test_data_report_prints_and_ends(tmp_path, capsys):
+    arguments = [*QUICK, "--probes", "knn", "--data-report", "--workdir", str(tmp_path / "run")]
+    assert main.main(["run", "rotation", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("digits: 1,797 images (")
+    assert not (tmp_path / "run").exists()
+    assert main.main(["run", "rotation", *arguments, "--dataset", "folder:/no/such/folder"]) == 2
+    assert "/no/such/folder does not exist" in capsys.readouterr().err
+
+
 def test_random_is_a_pretext_like_any_other(tmp_path, capsys):
     workdir = str(tmp_path / "run")
     arguments = ["--preset", "smoke", "--backbone", "tiny", "--endpoints", "pre_logits", "--probes", "knn"]
@@ -115,7 +124,7 @@ def test_options_of_the_network_are_flags_under_its_own(prefix):
     assert get_recipe("byol").backbone_options.zero_init_residual and not recipe.backbone_options.zero_init_residual
     recipe = parse_run(["rotation", f"{prefix}representation_size=9", f"{prefix}stem", "None"]).recipe
     assert (recipe.backbone_options.representation_size, recipe.backbone_options.stem) == (9, None)
-    for name, option in (("vgg19_bn", "stem=small"), ("resnet50_v2", "no-zero-init-residual"), ("resnet18", "sobel")):
+    for name, option in (("vgg19_bn", "stem=small"), ("resnet50_v2", "no-zero-init-residual"), ("revnet50", "sobel")):
         option_name = option.removeprefix("no-").partition("=")[0].replace("-", "_")
         with pytest.raises(InputError, match=f"{name} has no option '{option_name}'; it has norm, "):
             parse_run(["rotation", "--backbone", name, f"{prefix}{option}"])

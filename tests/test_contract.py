@@ -101,7 +101,6 @@ def registered(monkeypatch):
         monkeypatch.setitem(PRETEXTS, name, pretext)
 
 
-@pytest.mark.slow
 def test_a_pretext_of_ones_own_passes(registered):
     check_pretext("brightness")
 

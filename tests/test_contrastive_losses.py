@@ -116,7 +116,7 @@ def on_two_replicas(loss, first, second):
     strategy = get_strategy("mirrored")
     views = tf.reshape(first, [2, -1, first.shape[1]]), tf.reshape(second, [2, -1, second.shape[1]])
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         mine = [tf.ensure_shape(tf.gather(v, replica), v.shape[1:]) for v in views]

@@ -19,7 +19,7 @@ BATCHES = (
 
 
 def loss_and_gradient(x, labels, margin, distance="squared_l2", jit=False):
-    @tf.function(jit_compile=jit)
+    @tf.function(autograph=False, jit_compile=jit)
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -99,7 +99,7 @@ def test_no_positive_pair_costs_nothing_and_is_said():
 
 def test_triplet_keeps_numbers_finite_and_small():
     labels = np.repeat(np.arange(8), 8)
-    run = tf.function(lambda x: tf.gradients(triplet_semihard(x, labels, 0.5, "l2"), x)[0])
+    run = tf.function(lambda x: tf.gradients(triplet_semihard(x, labels, 0.5, "l2"), x)[0], autograph=False)
     graph = run.get_concrete_function(tf.TensorSpec([64, 16])).graph
     constants = [op.get_attr("value") for op in graph.get_operations() if op.type == "Const"]
     assert all(np.isfinite(tf.make_ndarray(value)).all() for value in constants if value.dtype == 1)

@@ -47,7 +47,6 @@ def executed(name, **parameters):
     return [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
 
 
-@pytest.mark.slow
 def test_first_run(tmp_path):
     shown = executed("00_first_run", PRESET="smoke", WORKDIR=str(tmp_path / "run"))
     assert sum("image/png" in data for data in shown) == 4
@@ -56,7 +55,6 @@ def test_first_run(tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
-@pytest.mark.slow
 def test_pretext_tasks(tmp_path):
     shown = executed("01_pretext_tasks", PRESET="smoke", WORKDIR=str(tmp_path / "run"), SHOWN=32)
     # Views and curves of four pretexts; answers and confusions of rotation, neighbours, places, puzzles.
@@ -64,7 +62,6 @@ def test_pretext_tasks(tmp_path):
     assert not any("has no picture" in data.get("text/markdown", "") for data in shown)
 
 
-@pytest.mark.slow
 def test_probes_and_width(tmp_path):
     shown = executed("02_probes_and_width", PRESET="smoke", WORKDIR=str(tmp_path / "run"), FEW_LABELS=0.5)
     assert sum("image/png" in data for data in shown) == 2
@@ -73,7 +70,6 @@ def test_probes_and_width(tmp_path):
     assert "| 50% |" in tables[-1] and "| k = 1 | k = 2 |" in tables[-1]
 
 
-@pytest.mark.slow
 def test_paper_vs_ours():
     shown = executed("03_paper_vs_ours")
     tables = [data["text/markdown"] for data in shown if "text/markdown" in data]

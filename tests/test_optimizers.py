@@ -76,7 +76,7 @@ def test_a_linear_model_trains_as_in_the_official_trainer(jit):
     kernel, bias = variable(g["trainer__initial_kernel"]), variable(np.zeros(2), "bias")
     optimizer.build([kernel, bias])
 
-    @tf.function(jit_compile=jit)
+    @tf.function(autograph=False, jit_compile=jit)
     def step():
         with tf.GradientTape() as tape:
             error = g["trainer__inputs"] @ kernel.value + bias.value - g["trainer__targets"]
@@ -226,7 +226,7 @@ def test_lars(case, jit):
         nesterov=case.endswith("nesterov"),
     )
     optimizer.build(variables)
-    apply = tf.function(lambda *gradients: optimizer.apply(gradients, variables), jit_compile=jit)
+    apply = tf.function(lambda *gradients: optimizer.apply(gradients, variables), jit_compile=jit, autograph=False)
     for step in range(3):
         apply(*[tf.constant(g[f"grads_{n}"][step]) for n in names])
         for n, v in zip(names, variables, strict=True):
@@ -381,7 +381,7 @@ def test_constant_and_the_ends_of_a_schedule():
 )
 def test_schedules_take_many_steps_at_once_and_compile(schedule):
     steps = np.arange(12)
-    compiled = tf.function(schedule, jit_compile=True)
+    compiled = tf.function(schedule, jit_compile=True, autograph=False)
     np.testing.assert_allclose(compiled(tf.constant(steps)), rates_of(schedule, steps), rtol=1e-6)
 
 
@@ -451,7 +451,7 @@ def test_two_replicas_equal_one_device(make):
             optimizer.build(model.trainable_variables)
         count = strategy.num_replicas_in_sync
 
-        @tf.function
+        @tf.function(autograph=False)
         def step():
             def on_replica(images):
                 with tf.GradientTape() as tape:

@@ -46,7 +46,6 @@ def built(tmp_path_factory):
     return wheel_of(checkout, first), wheel_of(sdist, second), package
 
 
-@pytest.mark.slow
 def test_wheel_and_sdist_hold_every_file_of_the_package(built):
     *wheels, package = built
     for wheel in wheels:
@@ -54,7 +53,6 @@ def test_wheel_and_sdist_hold_every_file_of_the_package(built):
         assert held == package, f"missing {package - held}, too much {held - package}"
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_runs_by_its_name(built, tmp_path):
     venv.create(tmp_path / "venv", with_pip=False)
     scripts = tmp_path / "venv" / "bin"

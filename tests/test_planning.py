@@ -38,7 +38,6 @@ def test_a_published_setting_without_its_set(tmp_path, capsys):
     assert "1 new; 1 left to run: hours unknown" in lines[4]
 
 
-@pytest.mark.slow
 def test_all_of_table_1_without_imagenet(tmp_path, capsys):
     lines = plan("revisiting-table1", tmp_path, capsys, "--preset", "paper")
     assert lines[0].startswith("sweep of 66 runs") and "66 new; 66 left to run" in "\n".join(lines)

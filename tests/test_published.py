@@ -154,7 +154,7 @@ def test_rows_of_cld_speak_the_vocabulary_of_this_package():
     from revisit_ssl.backbones import BACKBONES
     from revisit_ssl.data import DATASETS
 
-    others = {"places205", "voc"}
+    others = {"places205", "voc0712"}
     for row in CLD:
         assert None not in row and None not in row.values()
         assert 0 < row["value"] < 100 and row["width"] == 4 and row["labels"] in (1.0, 0.1, 0.01)
@@ -233,7 +233,7 @@ def test_rows_of_obow_speak_the_vocabulary_of_this_package():
     for row in OBOW:
         assert None not in row and None not in row.values() and row["value"] > 0 and row["width"] == 4
         assert row["value"] < 100 or row["probe"] == "bench"
-        assert row["backbone"] in BACKBONES and row["dataset"] in ("imagenet2012", "places205", "voc")
+        assert row["backbone"] in BACKBONES and row["dataset"] in ("imagenet2012", "places205", "voc", "voc0712")
         assert row["source"] and row["table"]
         assert all(pair.count("=") == 1 for pair in row["setting"].split())
 

@@ -118,7 +118,6 @@ def test_good_lines_outlive_a_bad_one(tmp_path, capsys):
     assert read_json(tmp_path / "nothing.json") == {}
 
 
-@pytest.mark.slow
 def test_a_flipped_byte_is_harmless_or_one_line(finished, tmp_path, capsys):
     """200 random flips over every file of a run, each read as the package reads that file, if it does."""
     original, recipe = finished

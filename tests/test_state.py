@@ -190,6 +190,51 @@ def test_a_checkpoint_of_another_run_is_refused(change, copy, model):
     assert FOREIGN[change] in str(caught.value)
 
 
+def flipped(data):
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 255]) + data[len(data) // 2 + 1 :]
+
+
+# what was done to its bytes
+SPOILED = {
+    "a flipped byte": flipped, "cut": lambda data: data[: len(data) // 3], "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)), "no directory": lambda data: data[:-64],
+}
+
+
+@pytest.mark.parametrize("damage", SPOILED)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(damage, copy, model, capsys):
+    recipe, folder = get_recipe("rotation", "smoke", **TINY), copy / "checkpoints"
+    restore(model, str(copy), recipe)
+    for step in (1, 2):
+        save_checkpoint(folder, model, step, about={"log": {"steps": step}}, keep=3)
+    for step in (3, 2, 1):
+        path = folder / f"step-{step:09d}.npz"
+        spoiled = SPOILED[damage](path.read_bytes())
+        path.write_bytes(spoiled)
+        if step > 1:
+            assert restore(model, str(copy), recipe) == (step - 1, {"steps": step - 1})
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"warning: {path} is damaged (") and line.endswith(f"set aside as {path}.damaged")
+            assert pathlib.Path(f"{path}.damaged").read_bytes() == spoiled and not path.exists()
+    (folder / "step-000000002.npz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"2.npz is damaged \(.*\), and so is the 1 before it; put a copy of it"):
+        restore(model, str(copy), recipe)
+    assert len(list_checkpoints(folder)) == 2, "nothing is set aside where none is good"
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, capsys):
+    recipe = get_recipe("rotation", "smoke", **TINY)
+    whole = pretrain(recipe, tmp_path, save_every=1, quiet=True)
+    newest(tmp_path).write_bytes(newest(tmp_path).read_bytes()[:1000])
+    (tmp_path / "backbone.keras").unlink()
+    again = pretrain(recipe, tmp_path, resume=True, save_every=1, quiet=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "step-000000003.npz is damaged (" in line
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2, 3]
+    for mine, its in zip(again.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-6)
+
+
 def test_a_checkpoint_of_an_older_version_is_read(copy, model):
     """It says nothing of its recipe; a field that its recipe had not is not compared either."""
     recipe = get_recipe("rotation", "smoke", **TINY)

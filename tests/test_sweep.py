@@ -493,7 +493,6 @@ def test_one_sweep_in_a_folder(tmp_path, capsys):
     assert stage.sweep() == 0
 
 
-@pytest.mark.slow
 def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatch):
     flags = ["--backbones", "resnet18", "--preset", "smoke", "--no-timing", *QUICK]
     stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
@@ -581,7 +580,6 @@ def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path
 # The real run.py.
 
 
-@pytest.mark.slow
 def test_a_sweep_of_real_runs(tmp_path, capsys):
     arguments = ["revisiting", "--pretexts", "rotation", "--preset", "smoke", *QUICK, "--skip-random"]
     arguments += ["--workdir", str(tmp_path)]

@@ -18,7 +18,6 @@ from revisit_ssl.training.checkpoints import list_checkpoints
 from revisit_ssl.training.pretrain import pretrain
 from revisit_ssl.training.progress import read_log
 
-pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = dict(backbone="tiny", bench__endpoints=("pre_logits",), batch_size=16, epochs=1.0, max_steps=4)
 TINY |= {"backbone_options__norm": "none"}

@@ -82,7 +82,7 @@ def bench_views(batch=64, size=224):
     ]
     rows = []
     for what, data, ours, theirs, rival in pairs:
-        ours, theirs = (tf.function(lambda x, f=f: tf.reduce_sum(f(x))) for f in (ours, theirs))
+        ours, theirs = (tf.function(lambda x, f=f: tf.reduce_sum(f(x)), autograph=False) for f in (ours, theirs))
         seconds = alternate(timed(lambda f=ours, x=data: float(f(x))), timed(lambda f=theirs, x=data: float(f(x))), 3)
         cores = os.cpu_count()
         rates = [batch / s / cores for s in seconds]

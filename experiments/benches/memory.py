@@ -15,7 +15,7 @@ options = {"recompute": True} if sys.argv[5:] else {}
 model = BACKBONES[name](width, input_shape=(side, side, 3), stem="paper" if gpu else "small", **options)
 images = tf.random.stateless_uniform([batch, side, side, 3], [0, 1])
 
-@tf.function(jit_compile=gpu)
+@tf.function(autograph=False, jit_compile=gpu)
 def step():
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(model(images, training=True)["pre_logits"]))

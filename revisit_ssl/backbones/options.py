@@ -43,6 +43,8 @@ class ResidualOptions(StemOptions):
     zero_init_residual: bool = False
     """The scale of the last BN of each unit starts at 0, so that the untrained network is its shortcuts: in the
     official SimCLR, and in Haiku's ResNet50, which the official BYOL is made of."""
+    sobel: bool = False
+    """Put `Sobel` before the root, which then has two input channels; zeros around keep the size of the image."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,12 +1,16 @@
 """What the networks are made of: symmetric convolutions, normalisation, the three stems; and checks of arguments."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
 
 from revisit_ssl.backbones.normalisation import BatchNorm
 from revisit_ssl.errors import InputError
+
+# PyTorch's layer default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+TORCH_UNIFORM = functools.partial(keras.initializers.VarianceScaling, 1 / 3, "fan_in", "uniform")
 
 
 def check_width(width):

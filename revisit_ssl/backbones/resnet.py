@@ -7,10 +7,11 @@ import keras
 
 from revisit_ssl.backbones.network import Network
 from revisit_ssl.backbones.options import BasicOptions, ResidualOptions, ResNet18Options, StemOptions
+from revisit_ssl.backbones.parts import TORCH_UNIFORM
+from revisit_ssl.backbones.sobel import seen
 
 RESNET18, RESNET50 = (2, 2, 2, 2), (3, 4, 6, 3)
-# PyTorch's layer default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and "Kaiming normal, fan_out".
-TORCH_UNIFORM = functools.partial(keras.initializers.VarianceScaling, 1 / 3, "fan_in", "uniform")
+# "Kaiming normal, fan_out".
 KAIMING_FAN_OUT = functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_out", "untruncated_normal")
 
 
@@ -48,6 +49,7 @@ class ResNet(Network):
     def endpoints(self, image, width, options):
         parts = self.parts(options)
         stem = options.stem or self.stem
+        image = seen(image, True, 1) if getattr(options, "sobel", False) else image
         x = parts.root(image, 16 * width, stem, options.root_stride, activate=not self.preactivation)
         endpoints = {"after_root": x}
         last = "zeros" if getattr(options, "zero_init_residual", False) else "ones"

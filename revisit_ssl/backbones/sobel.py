@@ -1,11 +1,11 @@
-"""What DeepCluster's networks share: the fixed Sobel layer and its fold, fully connected layers, dropout."""
+"""What DeepCluster's networks have: the fixed Sobel layer and its fold, fully connected layers, dropout."""
 
 import random
 
 import keras
 import numpy as np
 
-from revisit_ssl.backbones.resnet import TORCH_UNIFORM
+from revisit_ssl.backbones.parts import TORCH_UNIFORM
 from revisit_ssl.distribute import step_seed
 from revisit_ssl.errors import require
 from revisit_ssl.views.draws import dropout

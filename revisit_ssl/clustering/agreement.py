@@ -1,4 +1,4 @@
-"""How much two labellings of the same images tell of each other, and how large clusters are: for the log alone."""
+"""How much two labellings of the same images tell of each other, how large clusters are and how much of one colour."""
 
 import numpy as np
 
@@ -34,3 +34,22 @@ def cluster_sizes(clusters, k):
     """
     counts = np.bincount(clusters, minlength=k)
     return {"used": float((counts > 0).mean()), "largest": float(counts.max() / max(counts.sum(), 1))}
+
+
+def colour_deviation(colours, labels):
+    """How far images' colours lie from the mean colour of their cluster: the standard deviation in Figure 2 of
+    DeeperCluster's supplement, taken as the root of the mean squared distance in RGB.
+
+    Args:
+        colours: float [N, 3], the mean RGB of each image in [0, 1].
+        labels: int [N], clusters.
+
+    Returns:
+        float64 [clusters that have images], by ascending label.
+    """
+    colours, labels = np.asarray(colours, np.float64), np.asarray(labels)
+    found = []
+    for label in np.unique(labels):
+        mine = colours[labels == label]
+        found.append(np.sqrt(np.mean(np.sum((mine - mine.mean(axis=0)) ** 2, axis=1))))
+    return np.array(found)

@@ -120,10 +120,9 @@ class Pass:
             self.sums = tf.Variable(tf.zeros([k, d], tf.float64), trainable=False)
             self.points = tf.Variable(tf.zeros([k, d]), trainable=False)
             self.middle = tf.Variable(tf.zeros([d]), trainable=False)
-        signature = tf.TensorSpec([None, d], tf.float32)
+        options = {"input_signature": [tf.TensorSpec([None, d], tf.float32)], "autograph": False}
         self._assign = {
-            moves: tf.function(lambda x, moves=moves: self._nearest(x, moves), input_signature=[signature])
-            for moves in (False, True)
+            moves: tf.function(lambda x, moves=moves: self._nearest(x, moves), **options) for moves in (False, True)
         }
 
     def begin(self, points, middle):

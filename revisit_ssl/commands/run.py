@@ -60,6 +60,9 @@ class Run:
     """Do not probe the untrained network (the row to beat)."""
     features_dir: str | None = None
     """Folder of extracted features, which several runs may share; default WORKDIR/features."""
+    data_report: bool = False
+    """Say what --dataset and --probe-dataset hold, and end: images, classes, the smallest one, sizes, what is skipped,
+    what is held out, duplicates. Nothing is written."""
 
 
 def main(arguments=None, *, form="revisit-ssl run"):
@@ -75,8 +78,8 @@ def main(arguments=None, *, form="revisit-ssl run"):
         options = parse_run(arguments, form)
         begin_drawing(options)
         with quiet_import():
-            from revisit_ssl.commands.work import run  # after the flags: help needs no TensorFlow
-        return run(options)
+            from revisit_ssl.commands.work import report_data, run  # after the flags: help needs no TensorFlow
+        return report_data(options) if options.data_report else run(options)
 
     return guarded(work, form, arguments, resume=True)
 

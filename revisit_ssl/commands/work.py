@@ -8,7 +8,7 @@ import time
 
 from revisit_ssl.backbones import load_backbone
 from revisit_ssl.commands.presets import promise
-from revisit_ssl.data import EvalView, about_source, known_source
+from revisit_ssl.data import EvalView, about_source, data_report, known_source
 from revisit_ssl.detection.sources import only_boxes
 from revisit_ssl.distribute import XLA, agree, get_strategy, is_chief
 from revisit_ssl.errors import DataNotHere
@@ -69,6 +69,13 @@ def run(options):
             untrained = not (options.skip_random and find_pretext(recipe.pretext).trains)
             mark_finished(workdir, untrained=untrained, seconds=seconds)
             print(f"{seconds:.0f} s in all")
+
+
+def report_data(options):
+    """Prints what the sets of a run hold; see ``data.data_report``."""
+    recipe = options.recipe
+    for name in dict.fromkeys([recipe.dataset, *([recipe.probed_dataset] if recipe.probes else [])]):
+        print(f"{name}: " + "\n  ".join(data_report(name, options.data_dir)), flush=True)
 
 
 def say_of_images(*names, data_dir):

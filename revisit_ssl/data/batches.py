@@ -16,7 +16,7 @@ SHUFFLE_BUFFER = 16384  # encoded images of a stream; 1.8 GB for ImageNet
 _ORDER, _CROPS = 1, 2  # folds of the seed
 _FOREVER = tf.int64.max
 
-_plain = tf.autograph.experimental.do_not_convert  # these functions branch on Python values only
+_plain = tf.autograph.experimental.do_not_convert  # what is mapped here branches on Python values only
 
 
 def steps_per_epoch(source, batch_size):
@@ -30,6 +30,7 @@ def steps_per_epoch(source, batch_size):
     return steps
 
 
+@_plain
 def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, replica_ids=None, order=None):
     """Endless training batches from global step ``start_step`` on.
 
@@ -80,7 +81,6 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
         examples = units.flat_map(_one_by_one)
     read = _reader(source)
 
-    @_plain
     def cut(epoch, place, index, *carried):
         image_key = draws.fold(draws.fold(draws.fold(key, _CROPS), epoch), place)
         images, label = read(lambda contents: decoding.decode_crops(contents, crops, image_key), index, *carried)
@@ -90,6 +90,7 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+@_plain
 def eval_batches(source, batch_size, *, view):
     """One pass over all images in their order; the last batch may be smaller.
 
@@ -106,7 +107,6 @@ def eval_batches(source, batch_size, *, view):
         data = tf.data.Dataset.range(source.num_examples).batch(batch_size).map(pick)
         if source.image_shape[:2] != (view.size, view.size) or not view.keeps_own_size:
 
-            @_plain
             def scale(batch):
                 return batch | {"image": decoding.apply_view(batch["image"], view)}
 
@@ -116,7 +116,6 @@ def eval_batches(source, batch_size, *, view):
     data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
     read = _reader(source)
 
-    @_plain
     def whole(index, *carried):
         decode = lambda contents: decoding.apply_view(decoding.decode(contents), view)  # noqa: E731
         image, label = read(decode, index, *carried)
@@ -126,6 +125,7 @@ def eval_batches(source, batch_size, *, view):
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+@_plain
 def eval_crops(source, batch_size, *, crops, seed):
     """One pass over all images in their order, with random crops of each; the last batch may be smaller.
 
@@ -144,7 +144,6 @@ def eval_crops(source, batch_size, *, crops, seed):
     data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
     read, key = _reader(source), draws.fold(draws.as_seed(seed).key, _CROPS)
 
-    @_plain
     def cut(index, *carried):
         decode = lambda contents: decoding.decode_crops(contents, crops, draws.fold(key, index))  # noqa: E731
         images, label = read(decode, index, *carried)
@@ -154,6 +153,7 @@ def eval_crops(source, batch_size, *, crops, seed):
     return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+@_plain
 def whole_images(source):
     """One pass over all images in their order, each in its own size.
 
@@ -165,7 +165,6 @@ def whole_images(source):
         return data.map(_from_memory(source)).prefetch(tf.data.AUTOTUNE).with_options(_options())
     read = _reader(source)
 
-    @_plain
     def decoded(index, *carried):
         image, label = read(decoding.decode, index, *carried)
         return {"image": image, "label": label, "index": index}
@@ -181,7 +180,6 @@ def _units(source, steps, local, replicas, replica_ids, start_step, key, given=N
         with tf.device("CPU"):
             given = tf.constant(given, tf.int64)
 
-    @_plain
     def unit(step, replica):
         epoch, batch = step // steps, step % steps
         places = (batch * replicas + replica) * local + tf.range(local, dtype=tf.int64)

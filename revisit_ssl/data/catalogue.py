@@ -6,6 +6,7 @@ Or from outside: ``DATASETS["mine"] = Mine()``, Mine being a ``Dataset``; ``test
 import functools
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import splits
@@ -21,6 +22,7 @@ from revisit_ssl.data.places import Places205
 from revisit_ssl.data.retrieval_sets import Buildings, RetrievalFolder
 from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.data.tfds_sets import TfdsSet, divided
+from revisit_ssl.data.toy_crowds import ToyCrowds
 from revisit_ssl.data.toy_instances import ToyInstances
 from revisit_ssl.data.voc import VOC
 from revisit_ssl.errors import require, unknown
@@ -53,6 +55,7 @@ DATASETS = {
     ),
     "digits": Digits(),
     "toy_instances": ToyInstances(),
+    "toy_detection": ToyCrowds(),
     "cifar10": TfdsSet("cifar10", _CIFAR, _CIFAR_SIZES, 10, _CIFAR_SHAPE),
     "cifar100": TfdsSet("cifar100", _CIFAR, _CIFAR_SIZES, 100, _CIFAR_SHAPE),
     "cifar10_lt": LongTail("cifar10", 5_000, 10_000, 10, _CIFAR_SHAPE),
@@ -191,6 +194,29 @@ def about_source(name, data_dir=None):
     """[str]: what a run says of a data set before it begins; arguments as of ``open_source``."""
     dataset, _ = find_dataset(name)
     return dataset.about(_place(name, data_dir))
+
+
+def data_report(name, data_dir=None):
+    """[str]: what --data-report says of a data set: images, sides, classes, the smallest one, duplicates where it is a
+    folder; arguments and errors as of ``open_source``."""
+    dataset, _ = find_dataset(name)
+    if lines := dataset.report(_place(name, data_dir)):
+        return lines
+    names = [split for split in ("train", "val", "test") if split in dataset.splits]
+    parts = {split: open_source(name, split, data_dir=data_dir) for split in names}
+    sizes = ", ".join(f"{part.num_examples:,} {split}" for split, part in parts.items())
+    train, total = parts["train"], sum(part.num_examples for part in parts.values())
+    sides = "" if train.image_shape is None else f", all of {train.image_shape[1]}x{train.image_shape[0]} pixels"
+    lines = [f"{total:,} images ({sizes}){sides}"]
+    if train.multi_label_names:
+        return [*lines, f"{len(train.multi_label_names):,} classes, of which an image may show several"]
+    if train.class_names is None:
+        return [*lines, "no classes"]
+    least = ""
+    if train.kind != "stream":  # whose labels would take reading all of it
+        counts = np.bincount(train.labels, minlength=train.num_classes)
+        least = f"; the smallest is {train.class_names[counts.argmin()]} with {counts.min():,} train images"
+    return [*lines, f"{train.num_classes:,} classes{least}"]
 
 
 def _place(name, data_dir):

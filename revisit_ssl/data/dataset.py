@@ -88,6 +88,10 @@ class Dataset:
         """[str] for the beginning of a run: what was found and taken for what. [] of a set that is always the same."""
         return []
 
+    def report(self, place):
+        """[str] for --data-report: what ``about`` says and more; [] where ``catalogue.data_report`` finds it itself."""
+        return []
+
     def known_sizes(self, argument=""):
         """``sizes`` with that argument behind the name: {} where they are then not known."""
         return {} if argument else self.sizes

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from revisit_ssl.data.looking import shown, some
+from revisit_ssl.data.looking import CHECK_ALL, shown, some
 
 _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d?){0,2}(\D.*)?")
 
@@ -72,6 +72,30 @@ def about(root, layout, parts, sides, skipped):
         if 2 * len(dated) > len(names):
             lines.append(f"warning: folders that look like dates are taken for classes ({some(dated)})")
     return [*lines, _held(layout)]
+
+
+def doubles(root, parts, digests):
+    """The line on images that hold what another one holds, byte for byte.
+
+    Args:
+        root, parts: see ``warn_of``.
+        digests: {name: digest of what the file holds}, as ``looking.read_contents`` makes them: of many files in a
+            bucket all are 0.
+    """
+    names = {split: [path[len(root) :].lstrip("/") for path in parts[split].paths] for split in ("trainval", "test")}
+    if not any(digests.values()):
+        return f"duplicates: not looked for in a bucket of more than {CHECK_ALL:,} images"
+    first, again = {}, []
+    for name in sorted(names["trainval"]) + sorted(names["test"]):
+        other = first.setdefault(digests[name], name)
+        if other != name:
+            again.append(f"{name} = {other}")
+    if not again:
+        return "duplicates: none"
+    both = {digests[name] for name in names["trainval"]} & {digests[name] for name in names["test"]}
+    leak = f"; {_count(both, 'picture')} in test and in train or val alike" if both else ""
+    by = ", by size and both ends of the files" if len(digests) > CHECK_ALL else ""
+    return f"duplicates{by}: {_count(again, 'image')} that another one equals ({some(again)}){leak}"
 
 
 def _held(layout):

@@ -40,6 +40,9 @@ class Folder(Dataset):
     def about(self, place):
         return divide(place).about
 
+    def report(self, place):
+        return [*divide(place).about, divide(place).doubles]
+
 
 def listed_source(request, listing):
     """The Source of a ``Listing``, for the ``Request`` that asked for it."""
@@ -95,10 +98,11 @@ def take(listing, rows, name):
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """parts: {split: Listing} of all four splits; about: the lines of ``folder_report.about``."""
+    """parts: {split: Listing} of all four splits; about and doubles: what ``folder_report`` says of them."""
 
     parts: dict
     about: list
+    doubles: str
 
 
 @functools.lru_cache(maxsize=8)
@@ -122,7 +126,8 @@ def divide(root):
     parts = _parts(listings)
     seen = [name for names in [digests, *layout.left_out.values()] for name in names]
     folder_report.warn_of(root, found.skipped, layout.left_out, _empty(found.folders, seen), parts)
-    return Division(parts, folder_report.about(root, layout, parts, sides, found.skipped))
+    about = folder_report.about(root, layout, parts, sides, found.skipped)
+    return Division(parts, about, folder_report.doubles(root, parts, digests))
 
 
 def scan(root, class_names):

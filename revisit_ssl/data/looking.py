@@ -199,6 +199,7 @@ def _decoded(paths):
         return
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), [as_bytes(path) for path in paths]))
 
+    @tf.autograph.experimental.do_not_convert
     def look(i, path):
         contents = tf.io.read_file(path)
         # FarmHash, the same on all machines, of one bit less.

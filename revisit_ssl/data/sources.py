@@ -202,6 +202,7 @@ class Records:
         image, label = self.parser(example)
         return image, label if self.new_labels is None else tf.gather(self._new_labels, label)
 
+    @tf.autograph.experimental.do_not_convert
     def in_order(self):
         """All examples from the first to the last: dataset of (index, encoded image, label)."""
         data = tf.data.Dataset.from_tensor_slices(self.columns()).flat_map(self.read)

@@ -22,7 +22,7 @@ SIDES = ("ymin", "xmin", "ymax", "xmax")
 _TFDS = {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class VOCSet:
     """VOC of some years: from VOCdevkit where that is named or there, else from TFDS. Tested on 2007.
 

@@ -4,6 +4,7 @@ See base.Probe for the interface. Nothing here imports TensorFlow before it meas
 """
 
 from revisit_ssl.evaluators.base import FeatureSplit, Probe, Score
+from revisit_ssl.evaluators.clusters import Clusters
 from revisit_ssl.evaluators.detection import Detection, Segmentation
 from revisit_ssl.evaluators.few_shot import FewShot
 from revisit_ssl.evaluators.finetune import Finetune
@@ -29,6 +30,7 @@ PROBES = {
     "last_layer": LastLayer,
     "finetune": Finetune,
     "nmi": NMI,
+    "clusters": Clusters,
     "retrieval": Retrieval,
     "instance_retrieval": InstanceRetrieval,
     "few_shot": FewShot,

@@ -45,6 +45,7 @@ class Detection(Probe, DetectorOptions):
 
     def measure(self, bench):
         """See Probe; one score."""
+        from revisit_ssl.detection.examples import write_examples
         from revisit_ssl.detection.measuring import measure
         from revisit_ssl.evaluators.detecting import DetectorTraining  # TensorFlow
 
@@ -58,6 +59,8 @@ class Detection(Probe, DetectorOptions):
         found = training.detections(test.images, quiet=bench.quiet)
         names = train.class_names
         judged = measure(test.metric, found, test.images, len(names), absent=test.absent)
+        if bench.folder:  # for the pictures of a report
+            write_examples(os.path.join(bench.folder, f"{self.title}.npz"), names, test.images, found, judged)
         by_class = dict(zip(names, judged["extra"]["box"]["per_class"]["AP50"], strict=True))
         yield Score(
             metrics=self.named(judged["metrics"]),

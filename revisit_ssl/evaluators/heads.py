@@ -99,7 +99,7 @@ class Heads:
             heads = self.variables.items()
             return {name: tf.matmul(features[name][None], kernel) + bias for name, (kernel, bias) in heads}
 
-        @tf.function(jit_compile=compile_frozen())
+        @tf.function(autograph=False, jit_compile=compile_frozen())
         def logits(images):
             if self.options.test_crops == "one":
                 return of_crop(to_float(images))
@@ -124,7 +124,7 @@ class Heads:
         rates = {n: tf.reshape(tf.constant(options.rates(self.batch_size, n)), [-1, 1, 1]) for n in self.variables}
         velocities = {name: [tf.Variable(tf.zeros_like(v)) for v in head] for name, head in self.variables.items()}
 
-        @tf.function(jit_compile=compile_frozen())
+        @tf.function(autograph=False, jit_compile=compile_frozen())
         def step(images, labels, number, decay):
             images = crop_and_flip(images, self.crop, seed, number, options.flip)
             if options.randaugment_layers:

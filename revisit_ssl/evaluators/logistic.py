@@ -115,7 +115,7 @@ class LogisticFit:
         return np.concatenate([self.standardizer(block) @ weights + bias for _, block in blocks(features)])
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _loss_and_gradient(x, labels, weights, bias):
     """Summed cross entropy (float64), its gradients for weights [d, C] and bias [C]."""
     log_probabilities = tf.nn.log_softmax(tf.matmul(x, weights) + bias)

@@ -59,7 +59,8 @@ class MultiLabel:
         self.variables = (self.network.trunk + self.network.head)[frozen:]
         self.velocities = self.network.velocities[frozen:]
         self._step = self._compiled_step()
-        self._summed = tf.function(self._logits_of_crops, jit_compile=compile_frozen(), reduce_retracing=True)
+        compiled = {"autograph": False, "jit_compile": compile_frozen(), "reduce_retracing": True}
+        self._summed = tf.function(self._logits_of_crops, **compiled)
         self._at_once = max(1, images_at_once(bench.backbone, self.size, bench.network_input) // options.crops)
 
     def train(self, source, lr):
@@ -108,7 +109,7 @@ class MultiLabel:
         """Function (images, labels int32 [B, C], step int64, learning rate): one step, in place."""
         network, options, trunk = self.network, self.options, self.options.trunk
 
-        @tf.function(jit_compile=compile_frozen())
+        @tf.function(autograph=False, jit_compile=compile_frozen())
         def step(images, labels, number, lr):
             images = crop_and_flip(images, self.crop, self.seed, number)
             values = None if trunk else network.features(images, training=False)  # no gradient, so outside of the tape

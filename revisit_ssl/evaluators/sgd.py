@@ -61,10 +61,10 @@ def train_candidates(features, labels, standardizer, variables, loss, descent, *
     rates, width = tf.constant(descent.rates, tf.float32), features.shape[1]
     mean, scale = tf.constant(standardizer.mean), tf.constant(standardizer.scale)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(x, y, first_step, factor):
         # x [S * B, d], y [S * B]: S whole batches.
-        for i in tf.range(tf.shape(x)[0] // batch_size):
+        def step(i):
             batch = (tf.slice(x, [i * batch_size, 0], [batch_size, width]) - mean) * scale
             target = tf.slice(y, [i * batch_size], [batch_size])
             with tf.GradientTape() as tape:
@@ -73,6 +73,9 @@ def train_candidates(features, labels, standardizer, variables, loss, descent, *
             gradients = tape.gradient(total, variables)
             each = [tf.reshape(rates * factor, [-1] + [1] * (len(w.shape) - 1)) for w in variables]
             descend(variables, velocities, gradients, each, descent.momentum, descent.weight_decay)
+            return i + 1
+
+        tf.while_loop(lambda i: i < tf.shape(x)[0] // batch_size, step, [0], parallel_iterations=1)
 
     # One trace for blocks of all lengths.
     run = run.get_concrete_function(

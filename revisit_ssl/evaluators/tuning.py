@@ -43,7 +43,7 @@ class Tuning:
         self._step = self._compiled_step()
         self._eval_batch_size = min(options.eval_batch_size, bench.images("val").num_examples)
 
-        @tf.function(jit_compile=compile_frozen())
+        @tf.function(autograph=False, jit_compile=compile_frozen())
         def logits(images):
             return self.network.logits(to_float(images), training=False)
 
@@ -70,7 +70,7 @@ class Tuning:
         """Function (images, labels, step int64, lr of the trunk, lr of the head): one step, in place."""
         network, options = self.network, self.options
 
-        @tf.function(jit_compile=compile_frozen())
+        @tf.function(autograph=False, jit_compile=compile_frozen())
         def step(images, labels, number, lr, head_lr):
             images = crop_and_flip(images, self.crop, self.seed, number)
             with tf.GradientTape() as tape:

@@ -55,7 +55,7 @@ def nearest(queries, gallery, neighbours):
     return similarities, indices
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _top(queries, gallery, k):
     """(cosines [q, k], rows [q, k]) of float32 [q, d] against unit rows [n, d]; lower rows first among equals."""
     queries = tf.math.l2_normalize(queries, axis=1, epsilon=1e-24)

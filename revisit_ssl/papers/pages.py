@@ -174,4 +174,5 @@ def summary(paper, results, theirs):
 def elsewhere(paper, published=None):
     """[row] of the published numbers that no table of the page holds: of other authors, or read off a figure."""
     published = paper.published if published is None else published
-    return [r for r in published if r["paper"] != paper.name or r["table"] not in paper.printed]
+    shown = {(paper.name, table) if isinstance(table, str) else table for table in paper.printed}
+    return [r for r in published if (r["paper"], r["table"]) not in shown]

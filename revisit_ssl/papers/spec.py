@@ -97,7 +97,8 @@ class Paper:
         sweeps: {name: [Variant]}; each runs the cells of one table or figure.
         protocols: {name: {probe: options}}, how it measures features.
         method: function, what a recipe is called in tables.
-        printed: tables of its own in ``published`` that ``tables`` shows; all other numbers stand in one list.
+        printed: tables of its own in ``published`` that ``tables`` shows, and pairs (source, table) of other authors';
+            all other numbers stand in one list.
         tables: function of ([Result], [row], folder or None): [(title, Table)], every table of the paper with the
             published numbers and ours in columns of their own.
         ours: function of [Result]: [block], what our own runs say; may be [].

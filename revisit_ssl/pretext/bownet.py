@@ -168,7 +168,7 @@ class BoWNet(MultiCrop):
 
         o, begun = self.options, time.monotonic()
         chosen = source.sample(o.vocabulary_images, self.seed)
-        look = tf.function(lambda images: self.vocabulary.inner(self.teacher_map(to_float(images))))
+        look = tf.function(lambda images: self.vocabulary.inner(self.teacher_map(to_float(images))), autograph=False)
         maps = [look(batch["image"]).numpy() for batch in eval_batches(chosen, 64, view=self.whole_view)]
         features = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
         few = f"{len(features)} local features of {chosen.num_examples} images for task.words {o.words}; fewer words"

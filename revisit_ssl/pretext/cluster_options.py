@@ -28,6 +28,9 @@ class ClusterOptions(TaskOptions):
     init: Literal["all", "first_shard"] = "all"
     """First centroids of a super-cluster are drawn from all of its images, or from its first sixteenth. Disputed: of
     the code's 16 workers on a super-cluster the first draws, from its own images."""
+    sampling: Literal["uniform", "natural"] = "uniform"
+    """How often an image is drawn. uniform: so that all clusters of a super-class come alike, as in the codes; natural:
+    all of its images alike."""
     resize: int | None = 256
     """Shorter side that images are scaled to before the middle is cut, for features to cluster; None: whole images,
     squashed to the size of a crop."""

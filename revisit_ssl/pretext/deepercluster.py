@@ -12,7 +12,7 @@ from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cluster_options import DeeperClusterOptions
 from revisit_ssl.pretext.reclustering import Clusters, recluster
-from revisit_ssl.pretext.sub_heads import SubHeads, new_values, super_class_loss, uniform_order
+from revisit_ssl.pretext.sub_heads import SubHeads, natural_order, new_values, super_class_loss, uniform_order
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.geometry import quarter_turns
 
@@ -102,13 +102,14 @@ class DeeperCluster(Pretext):
     def epoch_order(self, epoch, count):
         """int64 [count]: the images of an epoch; the one at place i is of super-class i % S, which is r + R c."""
         o = self.options
+        drawn = uniform_order if o.sampling == "uniform" else natural_order
         upper, lower = self.clustering.labels.value.numpy().T
         order = np.empty([count // o.super_classes, o.super_classes], np.int64)
         for s in range(o.super_classes):
             members = np.where(upper == s // o.rotations, lower, -1)
             # Anew for every rotation, as each of the authors' groups of workers draws.
             random = np.random.Generator(np.random.Philox(key=[self.seed, epoch * o.super_classes + s]))
-            order[:, s] = uniform_order(members, len(order), random)
+            order[:, s] = drawn(members, len(order), random)
         return order.reshape(-1)
 
     def train_step(self, batch):

@@ -121,3 +121,12 @@ def uniform_order(members, total, random):
         for cluster in np.split(order, starts[1:])
     ]
     return random.permutation(np.concatenate(drawn))[:total]
+
+
+def natural_order(members, total, random):
+    """Images of one super-class for an epoch, each as often as the others; arguments and result of ``uniform_order``.
+    Where there are fewer than ``total``, one permutation of them follows another."""
+    places = np.flatnonzero(members >= 0)
+    require(len(places) > 0, "a super-cluster holds no image: the features hardly differ; use fewer super-clusters")
+    passes = -(-total // len(places))
+    return np.concatenate([random.permutation(places) for _ in range(passes)])[:total]

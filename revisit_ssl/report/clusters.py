@@ -13,11 +13,12 @@ import tensorflow as tf
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from revisit_ssl.data import EvalView, eval_batches
+from revisit_ssl.clustering.agreement import colour_deviation, nmi
+from revisit_ssl.clustering.flat import flat_clusters
+from revisit_ssl.data import EvalView
 from revisit_ssl.errors import check_choice, require
 from revisit_ssl.evaluation.evaluate import features_of
-from revisit_ssl.evaluators.nmi import cluster, nmi
-from revisit_ssl.features.rmac import Whitening
+from revisit_ssl.evaluators.clusters import mean_colours
 from revisit_ssl.recipe import override
 from revisit_ssl.report import pictures
 from revisit_ssl.report.blocks import Heading, KeyNumbers, Picture, Text
@@ -50,40 +51,11 @@ class Cluster:
     deviation: float
 
 
-def colour_deviation(colours, labels):
-    """How far images' colours lie from the mean colour of their cluster: Figure 2's standard deviation.
-
-    Args:
-        colours: float [N, 3], the mean RGB of each image in [0, 1].
-        labels: int [N], clusters.
-
-    Returns:
-        float64 [clusters that have images], sqrt(mean of the squared Euclidean distance), by ascending label.
-    """
-    colours, labels = np.asarray(colours, np.float64), np.asarray(labels)
-    found = []
-    for label in np.unique(labels):
-        mine = colours[labels == label]
-        found.append(np.sqrt(np.mean(np.sum((mine - mine.mean(axis=0)) ** 2, axis=1))))
-    return np.array(found)
-
-
-def find_clusters(features, k, seed=0):
-    """(int [N] clusters, float [N] similarity of each image to the middle of its cluster) by k-means on PCA-whitened
-    rows of unit length (arXiv:1807.05520); at most 256 directions and a tenth of the images."""
-    rows = np.asarray(features, np.float32)
-    rows = Whitening.fit(rows, max(1, min(rows.shape[1], 256, len(rows) // 10)))(rows)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    labels = cluster(rows, k, restarts=1, seed=seed)
-    middles = np.stack([rows[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
-    return labels, np.einsum("nd,nd->n", rows, middles[labels])
-
-
 def clusters_of(labels, near, colours, said=None):
     """[Cluster] of a labelling.
 
     Args:
-        labels, near: of ``find_clusters``.
+        labels, near: of ``flat_clusters``.
         colours: float [N, 3].
         said: [N] of sets of str, what is known of each image: its class, its tags; None: nothing.
     """
@@ -117,11 +89,11 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     """The blocks of one run's clusters, and the colour deviations that Figure 2 draws.
 
     Args:
-        workdir: of a run with backbone.keras; its training images are clustered by its deepest endpoint, or that of a
-            vector, as its recipe's probes see them.
+        workdir: of a run with backbone.keras; images of the split that it was trained on are clustered by its deepest
+            endpoint, or that of a vector, as its recipe's probes see them.
         data_dir: where TFDS data sets lie.
         by: "purity" or "size", the order of the sheets.
-        images: how many of the training images, drawn by the recipe's seed.
+        images: how many of them, drawn by the recipe's seed.
         k: clusters; None: one for 40 images, from 10 up to 200.
 
     Returns:
@@ -132,7 +104,7 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     """
     run = Run(str(workdir), data_dir)
     recipe = run.recipe
-    whole = open_pretraining(recipe, data_dir)
+    whole = open_pretraining(override(recipe, fraction=None), data_dir)  # also of a run that had a share of them
     count = min(images, whole.num_examples)
     require(count >= 20, f"{whole.name} {whole.split} has {count} images; clusters need at least 20")
     rows = np.sort(np.random.default_rng([recipe.seed, 4]).permutation(whole.num_examples)[:count])
@@ -140,7 +112,7 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     k = k or int(np.clip(count // 40, 10, 200))
     endpoint = next(name for name in reversed(run.backbone.output) if name != "projection")
     features = features_of(run.backbone, override(recipe, bench__endpoints=(endpoint,)), source, run.workdir)[endpoint]
-    labels, near = find_clusters(features, k, recipe.seed)
+    labels, near = flat_clusters(features, k, seed=recipe.seed)
     view = EvalView.of(recipe)
     colours = mean_colours(source, view)
     said = words_of(whole, rows)
@@ -151,11 +123,11 @@ def cluster_blocks(workdir, *, data_dir=None, by="purity", images=IMAGES, k=None
     shown = images_at(source, view, {int(i) for c in [*found[:SHOWN], *flat] for i in c.members[:MEMBERS]})
     title, stem = recipe.name or recipe.pretext, os.path.basename(os.path.normpath(str(workdir)))
     numbers = [
-        (f"{len(found)}", f"clusters of {count:,} training images of {recipe.dataset} by {endpoint}"),
+        (f"{len(found)}", f"clusters of {count:,} images of {recipe.dataset}, {recipe.split}, by {endpoint}"),
         (f"{np.median(deviations):.3f}", f"median colour deviation; {np.median(random):.3f} by chance"),
     ]
     if source.labels is not None:
-        same = 100 * nmi(source.labels, labels, "geometric")
+        same = 100 * nmi(source.labels, labels)
         pure = 100 * sum(c.purity * len(c.members) for c in found) / count
         numbers += [(f"{same:.1f}", "NMI with the classes, in percent"), (f"{pure:.0f} %", "of images in their class")]
     order = by if any(c.name for c in found) else "size"
@@ -181,8 +153,9 @@ def write_clusters(workdirs, folder, *, data_dir=None, by="purity", images=IMAGE
     source, view = open_pretraining(run.recipe, data_dir).first(3), EvalView.of(run.recipe)
     first = images_at(source, view, set(range(source.num_examples)))
     intro = Text(
-        "Training images in clusters of k-means on whitened features of unit length. Names and purity are of what is "
-        "known of the images, which no clustering has seen: the share of a cluster that has its most frequent label."
+        "Images of the training split in clusters of k-means on whitened features of unit length. Names and purity are "
+        "of what is known of the images, which no clustering has seen: the share of a cluster that has its most "
+        "frequent label."
     )
     after = [
         Heading("Colour"),
@@ -198,12 +171,6 @@ def write_clusters(workdirs, folder, *, data_dir=None, by="purity", images=IMAGE
         ),
     ]
     return write_page("Clusters", [intro, *blocks, *after], folder, "clusters")
-
-
-def mean_colours(source, view):
-    """float64 [N, 3]: the mean RGB in [0, 1] of each image as it is seen."""
-    batches = eval_batches(source, 256, view=view)
-    return np.concatenate([np.asarray(batch["image"], np.float64).mean(axis=(1, 2)) / 255 for batch in batches])
 
 
 def words_of(source, rows):

@@ -21,6 +21,7 @@ DATASETS = {
     "imagenet100": "ImageNet-100", "imagenet2012": "ImageNet", "toy_scenes": "toy scenes", "voc": "VOC",
     "places205": "Places205", "oxford5k": "Oxford5k", "paris6k": "Paris6k", "roxford5k": "ROxford5k",
     "rparis6k": "RParis6k", "yfcc100m": "YFCC100M", "toy_instances": "toy instances",
+    "voc07": "VOC07", "voc12": "VOC12", "voc0712": "VOC07+12", "coco": "COCO", "toy_detection": "toy detection",
 }
 PROBES = {
     "linear": "linear",
@@ -32,9 +33,11 @@ PROBES = {
     "mlp": "MLP",
     "knn": "kNN",
     "nmi": "NMI",
+    "clusters": "clusters",
     "retrieval": "retrieval",
     "finetune": "fine-tuning",
     "detection": "detection",
+    "segmentation": "segmentation",
     "few_shot": "few-shot",
     "voc_svm": "VOC07 SVM",
     "voc_fc68": "VOC07 FC68",

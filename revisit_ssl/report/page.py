@@ -17,6 +17,7 @@ from revisit_ssl.evaluation.evaluate import features_of
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.report import pictures, tables
 from revisit_ssl.report.blocks import Bullets, Facts, Folded, Heading, KeyNumbers, Picture, Table, Text
+from revisit_ssl.report.detections import detection_blocks
 from revisit_ssl.report.neighbours import choose_queries, cosine_neighbours, images_at
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
@@ -52,7 +53,8 @@ def write_report(workdir, *, data_dir=None, beside=None):
     missing = []
     for name, section in SECTIONS.items():
         try:
-            blocks += [Heading(name), *section(run)]
+            found = section(run)
+            blocks += [Heading(name), *found] if found else []
         except InputError as reason:
             missing.append(f"{name}: {reason}")
     blocks += provenance(run)
@@ -323,6 +325,11 @@ def pretext_views(run):
     return blocks
 
 
+def detections(run):
+    """What detectors found that were trained on the network; [] where none was."""
+    return detection_blocks(run.results, run.workdir)
+
+
 def provenance(run):
     """Versions and the whole recipe."""
     environment = run.environment
@@ -354,6 +361,7 @@ def short(value):
 SECTIONS = {
     "Accuracy of the frozen features": accuracy,
     "Beside the published numbers": published,
+    "Detection": detections,
     "Training": training_curves,
     "Features during training": monitor_curves,
     "Nearest neighbours": nearest,

@@ -21,6 +21,7 @@ PROBES = {"lbfgs": "L-BFGS", "linear": "SGD linear"}  # what the papers call the
 # Probes that measure no top-1 accuracy: the metric that stands for them in a table, and what it is called.
 OTHERS = {
     "nmi": ("nmi", "mutual information"),
+    "clusters": ("nmi", "mutual information of many clusters"),
     "retrieval": ("recall1", "recall at 1"),
     "few_shot": ("5shot", "accuracy of 5-shot episodes"),  # few_shot_5way_5shot, for any number of ways
     "voc_svm": ("map", "mean average precision"),

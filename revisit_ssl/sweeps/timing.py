@@ -110,7 +110,8 @@ class _Watch(keras.callbacks.Callback):
 def _image_seconds(backbone, recipe):
     size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
     images = tf.zeros([images_at_once(backbone, size, known, limit=64), size, size, 3], tf.uint8)
-    forward = tf.function(lambda images: represent(backbone, images, known), jit_compile=compile_frozen())
+    compiled = {"autograph": False, "jit_compile": compile_frozen()}
+    forward = tf.function(lambda images: represent(backbone, images, known), **compiled)
     forward(images)
     begun = time.perf_counter()
     forward(images)["pre_logits"].numpy()

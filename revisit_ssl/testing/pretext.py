@@ -141,11 +141,16 @@ class PretextContract:
         whole = {"image": tf.TensorSpec([IMAGES, *self.source.images.shape[1:]], tf.uint8)}
         crops = {n: tf.TensorSpec([IMAGES, c.count, c.size, c.size, 3], tf.uint8) for n, c in model.crops.items()}
         boxes = {f"{n}_boxes": tf.TensorSpec([IMAGES, c.regions, 4]) for n, c in model.crops.items() if c.regions}
-        for images in (whole, crops | boxes):
-            spec = {**images, "label": tf.TensorSpec([IMAGES], tf.int64), "index": tf.TensorSpec([IMAGES], tf.int64)}
-            tensors = floats_of(tf.function(model.train_step).get_concrete_function(spec).graph)
-            dynamic = [t.name for t in tensors if not t.shape.is_fully_defined()]
-            expect(tensors and not dynamic, f"shapes that are not static: {dynamic[:5]}")
+        known = {name: tf.TensorSpec([IMAGES], tf.int64) for name in ("label", "index")}
+        step = tf.function(model.train_step, autograph=False).get_concrete_function(whole | known)
+        # After the crops one step is like the other.
+        cut = tf.function(lambda batch: model.cut(batch, (0, 1)), autograph=False)
+        cuts = [cut.get_concrete_function(images | known) for images in (whole, crops | boxes)]
+        tensors = [tensor for traced in (step, *cuts) for tensor in floats_of(traced.graph)]
+        dynamic = [t.name for t in tensors if not t.shape.is_fully_defined()]
+        expect(tensors and not dynamic, f"shapes that are not static: {dynamic[:5]}")
+        shapes = [{name: each.shape for name, each in traced.structured_outputs.items()} for traced in cuts]
+        expect(shapes[0] == shapes[1], f"crops cut on the device and on the host differ: {shapes[0]} and {shapes[1]}")
 
     def check_views(self):
         """Steps see new views, and the same seed sees the same."""

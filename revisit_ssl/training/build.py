@@ -14,7 +14,7 @@ from revisit_ssl.features.checks import check_endpoints
 from revisit_ssl.features.representation import NetworkInput, check_input
 from revisit_ssl.pretext import find_pretext
 from revisit_ssl.runs.identity import trained_values
-from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint, read_about
+from revisit_ssl.training.checkpoints import load_newest
 from revisit_ssl.training.optimizers import build_optimizer
 from revisit_ssl.training.workdir import LENGTH, can_grow, read_recipe
 
@@ -126,7 +126,7 @@ def try_views(model, source):
 
 
 def load_pretext(workdir, *, data_dir=None):
-    """The whole pretext of a run, heads included, as its newest checkpoint has it: to look at what it learned.
+    """The whole pretext of a run, heads included, as its newest good checkpoint has it: to look at what it learned.
 
     Args:
         workdir: of a run that has trained.
@@ -136,7 +136,7 @@ def load_pretext(workdir, *, data_dir=None):
         Pretext; what it exports has the BatchNorm statistics of backbone.keras where the run has finished.
 
     Raises:
-        InputError: no run there, no checkpoint, or a damaged one.
+        InputError: no run there, no checkpoint, or none that can be read.
     """
     recipe = read_recipe(workdir)
     source = open_pretraining(recipe, data_dir)
@@ -152,16 +152,14 @@ def load_pretext(workdir, *, data_dir=None):
 
 
 def restore(model, workdir, recipe):
-    """Loads the newest checkpoint.
+    """Loads the newest checkpoint that can be read.
 
     Returns:
         (its step, the open window of its log); (0, {}) where there is none yet.
     """
-    paths = list_checkpoints(os.path.join(workdir, "checkpoints"))
-    if not paths:
-        return 0, {}
-    step = load_checkpoint(paths[-1], model, trained_values(recipe), but=LENGTH if can_grow(recipe) else ())
-    return step, read_about(paths[-1]).get("log", {})
+    but = LENGTH if can_grow(recipe) else ()
+    step, about = load_newest(os.path.join(workdir, "checkpoints"), model, trained_values(recipe), but=but)
+    return step, about.get("log", {})
 
 
 def freeze(backbone):

@@ -9,12 +9,22 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from revisit_ssl.distribute import to_numpy
+from revisit_ssl.distribute import is_chief, to_numpy
 from revisit_ssl.errors import InputError, reason, require
+from revisit_ssl.runs.damage import set_aside
 from revisit_ssl.runs.files import discard, put_in_place
 from revisit_ssl.runs.identity import differing
 
 _NAME = re.compile(r"step-(\d{9,})\.npz")
+
+
+class DamagedCheckpoint(InputError):
+    """A checkpoint that cannot be read; ``why``: what reading it said."""
+
+    def __init__(self, path, why, others="", advice="put a copy of it back, or start anew in another --workdir"):
+        super().__init__(f"checkpoint {path} is damaged ({why}){others}; {advice}")
+        self.path, self.why = path, why
+
 
 def save_checkpoint(folder, model, step, *, about=None, keep=2, write=True):
     """Writes ``folder``/step-000000123.npz and removes all but the newest ``keep``.
@@ -61,6 +71,39 @@ def save_checkpoint(folder, model, step, *, about=None, keep=2, write=True):
     return path
 
 
+def load_newest(folder, model, trained=None, *, but=()):
+    """Restores ``model`` from the newest checkpoint that can be read.
+
+    Damaged ones that are newer are set aside under another name, each with a line that says so, once a good one is
+    found: the first worker does that, and all others pass them over.
+
+    Args:
+        folder: of checkpoints.
+        model, trained, but: as of ``load_checkpoint``.
+
+    Returns:
+        (its step, what was saved ``about`` it); (0, {}) where there is no checkpoint.
+
+    Raises:
+        InputError: all are damaged, and stay where they are; or the newest that can be read is of another network,
+            recipe or step.
+    """
+    unread = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            step, about = load_checkpoint(path, model, trained, but=but), read_about(path)
+        except DamagedCheckpoint as error:
+            unread.append(error)
+            continue
+        for error in unread if is_chief() else ():
+            set_aside(error.path, error.why)
+        return step, about
+    if unread:
+        others = f", and so {'are' if len(unread) > 2 else 'is'} the {len(unread) - 1} before it" if unread[1:] else ""
+        raise DamagedCheckpoint(unread[0].path, unread[0].why, others)
+    return 0, {}
+
+
 def load_checkpoint(path, model, trained=None, *, but=()):
     """Restores ``model`` to the bit and returns its step.
 
@@ -71,7 +114,8 @@ def load_checkpoint(path, model, trained=None, *, but=()):
         but: fields that may differ.
 
     Raises:
-        InputError: damaged (every array carries a CRC), of another network, recipe or step than its name says.
+        DamagedCheckpoint: every array carries a CRC.
+        InputError: of another network, recipe or step than its name says.
     """
     state = _state(model)
     try:
@@ -79,7 +123,7 @@ def load_checkpoint(path, model, trained=None, *, but=()):
             arrays = [stored[f"{i:05d}"] for i in range(sum(name.isdigit() for name in stored.files))]
             step = int(stored["step"])
     except Exception as error:  # zip, zlib and NumPy each have errors of their own for a damaged file
-        raise damaged(path, error) from None
+        raise DamagedCheckpoint(path, reason(error)) from None
     named = _NAME.fullmatch(os.path.basename(str(path)))
     other = "it was renamed or copied: delete it and --resume from the one before"
     own = named is not None and int(named.group(1)) == step
@@ -101,18 +145,13 @@ def read_about(path):
     """What ``save_checkpoint`` was given as ``about``; {} of an older file.
 
     Raises:
-        InputError: a damaged one.
+        DamagedCheckpoint: it cannot be read.
     """
     try:
         with tf.io.gfile.GFile(str(path), "rb") as file, np.load(file, allow_pickle=False) as stored:
             return json.loads(str(stored["about"])) if "about" in stored.files else {}
     except Exception as error:  # zip, zlib and NumPy each have errors of their own for a damaged file
-        raise damaged(path, error) from None
-
-
-def damaged(path, error):
-    """The InputError for a checkpoint that cannot be read."""
-    return InputError(f"checkpoint {path} is damaged ({reason(error)}); delete it and --resume from the one before")
+        raise DamagedCheckpoint(path, reason(error)) from None
 
 
 def list_checkpoints(folder):

@@ -50,6 +50,7 @@ def test_contract(name):
 
 @pytest.mark.parametrize(("name", "option"), [
     ("revnet50", {"recompute": True}), ("vgg16_bn", {"sobel": True, "fc": 16}), ("alexnet", {"sobel": True, "fc": 16}),
+    ("resnet18", {"sobel": True}),
 ])
 def test_contract_with_an_option_of_the_family(name, option):
     check_backbone(name, options=BACKBONES[name].options(**option))
@@ -324,7 +325,8 @@ def test_bfloat16(small_models, tmp_path):
         ("vgg19_bn", 1, {"strides": (2, 2, 1)}, "vgg19_bn has no option 'strides'; it has norm, .*; leave it out"),
         ("resnet18", 1, {"options": RevNetOptions()}, "resnet18 takes ResNet18Options, not RevNetOptions"),
         ("vgg16_bn", 1, {"sobel": True, "input_shape": (32, 32, 1)}, "three channels"),
-        ("resnet18", 1, {"sobel": True}, "no option 'sobel'"),
+        ("resnet18", 1, {"sobel": True, "input_shape": (32, 32, 1)}, "three channels"),
+        ("revnet50", 1, {"sobel": True}, "no option 'sobel'"),
         ("vgg16_bn", 1, {"fc": -1}, "or 0 for none"),
         ("vgg16_bn", 1, {"fc": 8, "input_shape": (24, 24, 3)}, "at least 32 pixels"),
         ("vgg16_bn", 1, {"image_pad": 3}, "None, 0, 1, 2"),

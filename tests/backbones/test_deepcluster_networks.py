@@ -72,6 +72,20 @@ def test_parameters_are_those_of_the_paper():
     assert round(trunk / 1e6, 2) == 14.72
 
 
+def test_a_resnet_with_sobel_is_one_of_two_channels_on_derivatives():
+    whole = get_backbone("resnet18", 1, sobel=True, stem="small", input_shape=(16, 16, 3))
+    alone = get_backbone("resnet18", 1, stem="small", input_shape=(16, 16, 2))
+    alone.set_weights(whole.get_weights())
+    x = np.asarray(images(4, 16))
+    # HORIZONTAL of Sobel's table, cross-correlated; zeros around.
+    gray, kernel = np.pad(x.mean(axis=-1), ((0, 0), (1, 1), (1, 1))), np.outer([1, 2, 1], [1, 0, -1])
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    both = [sum(k[i, j] * gray[:, i : i + 16, j : j + 16] for i, j in taps) for k in (kernel, kernel.T)]
+    derivatives = np.stack(both, axis=-1)
+    for name, values in alone(derivatives.astype(np.float32)).items():
+        np.testing.assert_allclose(whole(x)[name], values, atol=1e-4)
+
+
 @pytest.mark.parametrize(("name", "side"), [("vgg16_bn", 32), ("alexnet", 64)])
 def test_fc7_is_before_its_relu_and_pre_logits_after_it(name, side):
     model = get_backbone(name, 1, fc=16, sobel=True, input_shape=(side, side, 3))

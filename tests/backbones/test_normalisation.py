@@ -30,7 +30,7 @@ def layer_for(x, **options):
 def test_moving_statistics_are_unbiased_and_outputs_are_not(shape, xla):
     mean, variance = np.zeros(5), np.ones(5)
     layer = layer_for(np.empty(shape))
-    step = tf.function(layer, jit_compile=True) if xla else layer
+    step = tf.function(layer, jit_compile=True, autograph=False) if xla else layer
     for seed in range(2):
         x = batch(shape, seed)
         rows = x.reshape(-1, 5).astype(np.float64)
@@ -89,7 +89,7 @@ def test_synchronised_over_two_replicas_equals_one_device():
     with strategy.scope():
         layer = layer_for(x, synchronized=True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def replica():
             rows = tf.distribute.get_replica_context().replica_id_in_sync_group * 4
@@ -115,7 +115,7 @@ def test_a_ghost_batch_is_a_batch_of_its_own(shape, xla):
             outputs = layer(x, training=True)
         return outputs, *tape.gradient(outputs, [x, layer.gamma.value, layer.beta.value], output_gradients=weights)
 
-    run = tf.function(gradients, jit_compile=xla)
+    run = tf.function(gradients, jit_compile=xla, autograph=False)
     outputs, dx, dgamma, dbeta = run(ghost, x, weights)
     parts, moved = [], []
     for i in (0, 2, 4):
@@ -153,10 +153,11 @@ def test_interleaved_ghost_batches_are_those_of_moco_s_demo():
 
 def test_ghost_batches_of_a_graph_have_static_shapes_and_whole_groups():
     layer = layer_for(np.empty((6, 2, 2, 3)), group=2)
-    call = tf.function(lambda x: layer(x, training=True))
+    call = tf.function(lambda x: layer(x, training=True), autograph=False)
     assert call.get_concrete_function(tf.TensorSpec([6, 2, 2, 3])).output_shapes == (6, 2, 2, 3)
     x = batch((6, 2, 2, 3))
-    anywhere = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec([None, None, None, 3])])
+    anywhere = [tf.TensorSpec([None, None, None, 3])]
+    anywhere = tf.function(lambda x: layer(x, training=True), input_signature=anywhere, autograph=False)
     np.testing.assert_allclose(anywhere(x), call(tf.constant(x)), atol=1e-6)
     with pytest.raises(InputError, match="bn_group 2 does not divide the 5 rows"):
         layer(batch((5, 2, 2, 3)), training=True)

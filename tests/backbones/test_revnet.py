@@ -60,7 +60,7 @@ def test_recomputation_equals_plain_backpropagation(plain_and_recomputing, graph
     results = []
     for model in (plain, recomputing):
         model.set_weights(weights)
-        step = tf.function(loss_and_gradients) if graph else loss_and_gradients
+        step = tf.function(loss_and_gradients, autograph=False) if graph else loss_and_gradients
         loss, gradients = step(model, images(), [v.value for v in model.trainable_variables])
         results.append((loss, gradients, [v.numpy() for v in model.non_trainable_variables]))
     (loss, gradients, statistics), (loss2, gradients2, statistics2) = results
@@ -102,7 +102,7 @@ def test_recomputation_under_xla():
     for recompute in (False, True):
         block = small_block(recompute)
 
-        @tf.function(jit_compile=True)
+        @tf.function(autograph=False, jit_compile=True)
         def step(x, block=block):
             variables = [v.value for v in block.trainable_variables]
             with tf.GradientTape() as tape:
@@ -120,7 +120,7 @@ def count_convolutions(recompute, xla):
     """(convolutions after all optimisation, forward ones among them that wait for the gradient)."""
     block, x = small_block(recompute), block_input()
 
-    @tf.function(jit_compile=xla)
+    @tf.function(autograph=False, jit_compile=xla)
     def step(x, upstream):
         variables = [v.value for v in block.trainable_variables]
         with tf.GradientTape() as tape:
@@ -178,7 +178,7 @@ def test_recomputation_on_two_replicas_equals_one_device():
     with strategy.scope():
         mirrored = small_block(True, norm="sync")
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def replica():
             context = tf.distribute.get_replica_context()

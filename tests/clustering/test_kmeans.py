@@ -188,7 +188,6 @@ np.savez(sys.argv[2], start=start, centroids=found.centroids, labels=found.label
 """
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     x = blobs(601)  # shares of 300 and 301 rows
     np.save(tmp_path / "x.npy", x)

@@ -1,13 +1,14 @@
 """Image folders as people have them: layouts, links, names, strays; what is left out is said with names."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from revisit_ssl.data import SPLITS, about_source, folders, looking, open_source
+from revisit_ssl.data import SPLITS, about_source, data_report, folder_report, folders, looking, open_source
 from revisit_ssl.errors import InputError
 
 
@@ -268,3 +269,28 @@ def test_about_says_what_is_taken_for_what(tmp_path):
     assert "3 folders" in named and "(ant, bee, wasp); the smallest is wasp with 9 to learn from" in named
     assert "--probe-dataset" in named and "10 % of each class for validation and 10 % for test" in held
     assert about_source("digits") == []
+
+
+def test_data_report_names_files_that_equal_another_one(tmp_path, monkeypatch):
+    put(str(tmp_path), "train/a", "train/b", "test/a", "test/b", count=10)
+    name = f"folder:{tmp_path}"
+    assert data_report(name) == [*about_source(name), "duplicates: none"]
+    copies = {"train/a/copy.png": "train/a/003.png", "train/b/copy.png": "train/a/003.png",
+              "test/a/copy.png": "train/b/001.png", "test/b/copy.png": "test/b/000.png"}
+    for copy, of in copies.items():
+        shutil.copy(tmp_path / of, tmp_path / copy)
+    named = "train/a/copy.png = train/a/003.png, train/b/copy.png = train/a/003.png, test/a/copy.png = train/b/001.png"
+    said = f"4 images that another one equals ({named} and 1 more); 1 picture in test and in train or val alike"
+    for check_all, how in ((5000, ""), (0, ", by size and both ends of the files")):
+        monkeypatch.setattr(looking, "CHECK_ALL", check_all)
+        monkeypatch.setattr(folder_report, "CHECK_ALL", check_all)
+        open_source.cache_clear()
+        assert data_report(name)[-1] == f"duplicates{how}: {said}"
+
+
+def test_data_report_of_a_set_by_name():
+    images, named = data_report("digits")
+    sizes = [open_source("digits", split).num_examples for split in ("train", "val", "test")]
+    assert images.startswith(f"{sum(sizes):,} images ({sizes[0]:,} train, {sizes[1]:,} val, {sizes[2]:,} test), all of")
+    counts = np.unique(open_source("digits", "train").labels, return_counts=True)[1]
+    assert named == f"10 classes; the smallest is {counts.argmin()} with {counts.min()} train images"

@@ -16,6 +16,12 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bnd
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    yield
+    open_detection.cache_clear()
+
+
 def xml(*objects, size=SIZE):
     return f"<annotation>{size}{''.join(objects)}</annotation>"
 
@@ -60,6 +66,14 @@ def test_xml(tmp_path, what, said, line):
     with pytest.raises(InputError, match=line) as caught:
         open_detection(f"voc:{root}")["trainval"] + open_detection(f"voc:{root}")["test"]
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_is_read_once(tmp_path):
+    name = f"voc:{voc_folder(tmp_path / 'own')}"
+    found = open_detection(name)
+    assert open_detection(name) is found and found["train"] is found["train"]
+    open_detection.cache_clear()
+    assert open_detection(name) is not found
 
 
 def test_own_voc_folder(tmp_path):
@@ -140,9 +154,10 @@ def test_a_turned_photograph(tmp_path):
     Image.fromarray(pixels).save(root / "JPEGImages" / "a.png", exif=exif)
     image = open_detection(f"voc:{root}")["train"][0].loaded().image  # 30 x 40 is how it is looked at
     assert image.shape == (30, 40, 3) and image[:, 20:].min() == 255 and image[:, :20].max() == 0
+    open_detection.cache_clear()
     turned = xml(thing(y2=30), size="<size><width>30</width><height>40</height></size>")
     (root / "Annotations" / "a.xml").write_text(turned)
-    image = open_detection(f"voc:{root}")["train"][0].loaded().image
+    image = open_detection(f"voc:{root}")["train"][0].loaded().image  # as it lies in its file
     assert image.shape == (40, 30, 3) and image[:20].min() == 255 and image[20:].max() == 0
 
 
@@ -228,7 +243,7 @@ def test_json_that_is_none(tmp_path):
     path.write_text(path.read_text()[:100])
     with pytest.raises(InputError, match="instances_train.json is no COCO JSON"):
         open_detection(f"coco:{root}")
-    path.write_text("[]")
+    path.write_text("[]")  # what failed is not remembered
     with pytest.raises(InputError, match="instances_train.json is no COCO JSON"):
         open_detection(f"coco:{root}")
     path.write_text('{"images": [1], "annotations": [], "categories": []}')

@@ -150,7 +150,7 @@ def test_suppression_equals_a_loop_under_xla_too(threshold):
     boxes[100:], scores[140:] = boxes[:50] + 1, -np.inf
     expected = nms_loop(boxes, scores, threshold)[:40]
     for xla in (False, True):
-        run = tf.function(lambda b, s: suppress(b, s, 40, threshold), jit_compile=xla)
+        run = tf.function(lambda b, s: suppress(b, s, 40, threshold), jit_compile=xla, autograph=False)
         kept, count = run(boxes, scores)
         assert kept.numpy()[: int(count)].tolist() == expected and kept.shape == (40,)
 
@@ -163,7 +163,7 @@ def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
     extents = np.array([[64, 64], [40, 30]], np.float32)
     run = lambda *a: propose(*a, every, extents, before=20, after=8, threshold=0.5)  # noqa: E731
     for xla in (False, True):
-        found, present = tf.function(run, jit_compile=xla)(logits, deltas)
+        found, present = tf.function(run, jit_compile=xla, autograph=False)(logits, deltas)
         for b in range(2):
             top = np.argsort(-logits[b], kind="stable")[:20]
             moved = np.asarray(box.decode(deltas[b][top], every[top]))
@@ -193,7 +193,7 @@ def test_selection_suppresses_class_by_class_and_orders_by_score():
     present = np.ones((2, 30), bool)
     present[1, 20:] = False
     for xla in (False, True):
-        run = tf.function(lambda *a: select(*a, 0.05, 0.5, 25), jit_compile=xla)
+        run = tf.function(lambda *a: select(*a, 0.05, 0.5, 25), jit_compile=xla, autograph=False)
         found = {k: v.numpy() for k, v in run(scores, boxes, present).items()}
         for b in range(2):
             expected = []

@@ -19,6 +19,12 @@ def samples(real_data):
     return pathlib.Path(real_data).parent
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    yield
+    open_detection.cache_clear()
+
+
 def from_truth(images, masks=False):
     """Detections that are the truth, but for crowds and difficult objects, which nobody has to find."""
     found = []
@@ -63,7 +69,7 @@ def test_voc_folder_and_tfds_and_the_files_themselves(samples, real_data, monkey
             boxes += len(said)
     assert boxes == 123 and any(one.difficult.any() for one in raw["test"])
     assert len(for_training(raw["trainval"])) == 20
-    found = measure(raw, from_truth(raw["test"]), raw["test"])
+    found = measure(raw.metric, from_truth(raw["test"]), raw["test"], 20)
     there = {int(c) for one in raw["test"] for c in one.classes[~one.difficult]}
     assert found["metrics"]["box_ap"] == pytest.approx(100 * len(there) / 20) and set(found["curves"]) == there
     assert found["extra"]["box"]["per_class"]["AP75"] == [100.0 if c in there else 0.0 for c in range(20)]
@@ -82,6 +88,7 @@ def test_both_years(samples, tmp_path):
     with pytest.raises(InputError, match="it is PASCAL|is PASCAL VOC 2007; name it voc07:"):
         open_detection(f"voc:{tmp_path}")
     (tmp_path / "VOC2012").unlink()
+    open_detection.cache_clear()
     with pytest.raises(InputError, match="no VOC 2012 at .*; unpack the archives of .*voc2012 there"):
         open_detection(f"voc0712:{tmp_path}")
 
@@ -115,7 +122,7 @@ def test_coco_against_pycocotools_on_its_own_file(samples):
         keep = draw.random(len(one["boxes"])) < 0.8
         one.update({name: one[name][keep] for name in ("boxes", "scores", "classes", "masks")})
         one["boxes"] = one["boxes"] + draw.normal(0, 2, one["boxes"].shape)
-    ours = measure(found, detections, found["test"])["metrics"]
+    ours = measure(found.metric, detections, found["test"], 80)["metrics"]
     for what, name in (("bbox", "box"), ("segm", "mask")):
         stats = official_stats(official, detections, found["test"], kinds, what)
         expected = dict(zip(("ap", "ap50", "ap75"), 100 * stats[:3], strict=True))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from revisit_ssl.data import DATASETS, SPLITS, Request, known_size, toy_crowds
 from revisit_ssl.detection.sets import DETECTION_SETS, open_detection
 from revisit_ssl.detection.toy_detection import FIRST, ToyDetection
-from revisit_ssl.errors import InputError
+from revisit_ssl.errors import DataNotHere, InputError
 from revisit_ssl.scenes import CLASSES, crowds
 from revisit_ssl.scenes.crowds import draw_crowd
 
@@ -87,6 +88,25 @@ def test_scene_7_is_what_it_was():
     assert crowd.labels.tolist() == [8, 1, 8] and not crowd.difficult.any()
     np.testing.assert_allclose(crowd.boxes, [[1, 75, 36, 94], [77, 11, 107, 23], [69, 25, 115, 43]], atol=1)
     np.testing.assert_allclose(np.bincount(crowd.owner.ravel()), [15092, 430, 259, 603], atol=4)
+
+
+def test_images_for_a_pretext_are_the_same_scenes(monkeypatch):
+    """As a set of images: several labels each, -1 where every object of a class is hardly seen."""
+    monkeypatch.setattr(toy_crowds, "COUNTS", {"train": 160, "val": 40, "test": 80})
+    boxes = open_detection("toy_detection_tiny")
+    for split, count in (("trainval", 200), ("test", 80)):
+        source = DATASETS["toy_detection"].open(Request(name="toy_detection", split=split, place="", other=None))
+        assert source.num_examples == count and source.labels is None and source.images.shape == (count, 128, 128, 3)
+        for image, row, one in zip(source.images, source.multi_labels, boxes[split], strict=True):
+            np.testing.assert_array_equal(image, one.image)
+            expected = [
+                0 if c not in one.classes else -1 if one.difficult[one.classes == c].all() else 1 for c in range(10)
+            ]
+            assert row.tolist() == expected
+    with pytest.raises(DataNotHere, match="it is drawn where it is used"):
+        plan = Request(name="toy_detection", split="test", place="", other=None, make=False)
+        DATASETS["toy_detection"].open(plan)
+    assert [known_size("toy_detection", split) for split in SPLITS] == [1600, 200, 1800, 400]
 
 
 def test_names_that_are_none():

@@ -11,7 +11,9 @@ import tensorflow as tf
 from revisit_ssl.data import open_source, train_batches
 from revisit_ssl.distribute import get_strategy, to_numpy
 from revisit_ssl.errors import InputError
-from revisit_ssl.pretext.sub_heads import SubHeads, new_values, super_class_loss, uniform_order
+from revisit_ssl.papers import get_recipe
+from revisit_ssl.pretext import deepercluster
+from revisit_ssl.pretext.sub_heads import SubHeads, natural_order, new_values, super_class_loss, uniform_order
 from revisit_ssl.testing.pretext import small_recipe
 from revisit_ssl.training.build import build_pretext, compile_pretext, open_pretraining, plan_steps
 from revisit_ssl.training.loop import segments, train
@@ -115,6 +117,17 @@ def test_images_without_a_label_are_never_drawn():
         uniform_order(np.array([-1, -1]), 4, np.random.default_rng(1))
 
 
+def test_sampling_that_leaves_frequencies_as_they_are():
+    members = np.array([0, -1, 0, 0, 5, 0, -1, 0, 0])
+    found = natural_order(members, 16, np.random.default_rng(0))
+    counts = np.bincount(found, minlength=9)
+    assert len(found) == 16 and not counts[members < 0].any()
+    assert set(counts[members >= 0]) == {2, 3}, "7 images, 16 draws"
+    assert len(set(natural_order(members, 7, np.random.default_rng(1)))) == 7
+    with pytest.raises(InputError, match="holds no image"):
+        natural_order(np.array([-1]), 2, np.random.default_rng(0))
+
+
 def test_quarter_turns_are_rows_of_all_rotations():
     images = tf.random.stateless_uniform([8, 5, 5, 3], [0, 1])
     np.testing.assert_array_equal(quarter_turns(images), rotations(images).numpy()[[4 * i + i % 4 for i in range(8)]])
@@ -189,6 +202,31 @@ def test_the_order_has_each_super_class_in_its_rows():
     np.testing.assert_array_equal(upper[order].reshape(-1, 8), np.tile([0] * 4 + [1] * 4, (80, 1)))
     np.testing.assert_array_equal(order, model.epoch_order(0, 640))
     assert (order != model.epoch_order(1, 640)).any()
+
+
+@pytest.mark.slow
+def test_with_classes_as_clusters_it_learns_them(monkeypatch):
+    """Clusters that are the classes, each in two random halves: what is told apart then are the classes, with heads
+    that start anew every epoch. Labels that had lost their images would leave chance, 1 in 10."""
+
+    def classes(model, source, epoch, folder=None):
+        halves = np.random.default_rng(epoch).integers(2, size=source.num_examples)
+        labels = np.stack([np.zeros_like(halves), 2 * source.labels + halves], axis=1)
+        model.clustering.labels.assign(labels.astype(np.int64))
+        model.clustering.epoch.assign(epoch + 1)
+
+    monkeypatch.setattr(deepercluster, "recluster", classes)
+    recipe = get_recipe(
+        "deepercluster", "smoke", backbone="resnet18", task__super_clusters=1, task__rotations=1, task__clusters=20,
+        task__every=1, epochs=4, max_steps=None, batch_size=32,
+    )
+    source = open_pretraining(recipe)
+    model = build_pretext(recipe, source)
+    compile_pretext(model, recipe, plan_steps(recipe, source))
+    train(model, recipe, source, plan_steps(recipe, source), 0, get_strategy("none"), [])
+    features = model.backbone(source.images[:500] / np.float32(255) * 2 - 1)["pre_logits"]
+    found = model.sub_heads(features[:, None])[:, 0].numpy().argmax(axis=-1) // 2
+    assert np.mean(found == source.labels[:500]) > 0.6
 
 
 @pytest.mark.parametrize(("every", "due"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3])])

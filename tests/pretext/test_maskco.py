@@ -193,7 +193,7 @@ def test_one_batch_is_learnt():
     model, batch = build(make=resnet, units=32, hidden=64, momentum=0.99, rate=0.03), photos()
     views = model.views(batch, (1, 2))  # one draw of crops and boxes for all steps
     model.views = lambda *_, **__: views
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     for _ in range(60):
         model.reset_metrics()
         logs = step(batch)

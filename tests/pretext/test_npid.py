@@ -40,7 +40,7 @@ def npid(backbone, bank, **options):
 def step(model, features, groups, index, jit=False):
     """(loss, scalars, gradients of each view's features, of each view's groups); then the bank is updated."""
 
-    @tf.function(jit_compile=jit)
+    @tf.function(autograph=False, jit_compile=jit)
     def run(features, groups):
         with tf.GradientTape() as tape:
             tape.watch((features, groups))
@@ -200,7 +200,7 @@ def test_two_replicas_equal_one_device(options):
         with strategy.scope():
             model = npid(get_backbone("tiny", 1, input_shape=(16, 16, 3)), bank, **options)
 
-        @tf.function
+        @tf.function(autograph=False)
         def run(features, groups, index, i, model=model, own=8 // n):
             first = replica_id() * own
             mine = [tf.ensure_shape(x[:, first : first + own], [2, own, 6]) for x in (features, groups)]

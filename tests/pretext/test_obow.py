@@ -309,7 +309,7 @@ def values(model):
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
     data, model = batches(4), small()
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     for batch in data[:2]:
         step(batch)
     path, half = save_checkpoint(tmp_path, model, 2), values(model)
@@ -363,7 +363,7 @@ def test_the_vocabulary_stays_float32_in_a_network_of_bfloat16():
 
 def test_no_tensor_of_a_step_holds_all_distances():
     model, (batch,) = small(levels=1, words=500, chunk=1), batches(1)
-    graph = tf.function(model.train_step).get_concrete_function(batch).graph
+    graph = tf.function(model.train_step, autograph=False).get_concrete_function(batch).graph
     functions = [f.graph for f in graph._functions.values() if hasattr(f, "graph")]
     tensors = [t for g in (graph, *functions) for op in g.get_operations() for t in op.outputs]
     sizes = [np.prod(t.shape.as_list()) for t in tensors if t.shape.is_fully_defined()]

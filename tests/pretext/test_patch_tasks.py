@@ -148,7 +148,7 @@ def test_learns_where_colours_tell_the_cell(task):
     few = {"permutation_count": 20} if task == "jigsaw" else {}
     model = make(task, norm="batch", embed_dim=8, hidden=64, dropout=0.5, **few)
     model.compile(MomentumSGD(0.1))
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     first = float(step({"image": coloured_cells(16)})["loss"])
     assert first == pytest.approx(np.log(model.head.logits.units), abs=0.05)
     for _ in range(40):

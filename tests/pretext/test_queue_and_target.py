@@ -34,7 +34,7 @@ def contents(queue):
 
 def on_replicas(strategy, function, keys):
     """Runs ``function(keys[replica])`` on every replica; keys [replicas, B, d]."""
-    strategy.run(tf.function(lambda: function(tf.gather(tf.constant(keys), replica_id()))))
+    strategy.run(tf.function(lambda: function(tf.gather(tf.constant(keys), replica_id())), autograph=False))
 
 
 def test_the_queue_is_the_official_ring():
@@ -200,7 +200,7 @@ def test_shuffling_gives_every_key_back_to_its_image(norm):
 
         return shuffled(encode, tf.gather(images, replica_id() * 4 + tf.range(4)), (3, 4))
 
-    rows = strategy.run(tf.function(step))
+    rows = strategy.run(tf.function(step, autograph=False))
     together = np.concatenate([r.numpy() for r in strategy.experimental_local_results(rows)])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
 

@@ -60,7 +60,6 @@ def in_a_process(recipe_file, folder, where, calls):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_bit(tmp_path):
     recipe = restart_recipe()
     (tmp_path / "recipe.json").write_text(to_json(recipe))

@@ -46,7 +46,8 @@ def test_a_step_is_the_formula_on_both_views_in_one_pass(model):
 
 
 def test_scores_are_of_fixed_views_in_batches_of_any_size(model):
-    step = tf.function(model.test_step, input_signature=[{"image": tf.TensorSpec([None, 20, 20, 3], tf.uint8)}])
+    batch = {"image": tf.TensorSpec([None, 20, 20, 3], tf.uint8)}
+    step = tf.function(model.test_step, input_signature=[batch], autograph=False)
     for count in (5, 3):
         model.reset_metrics()
         logs = step({"image": images(count)})

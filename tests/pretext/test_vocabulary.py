@@ -122,7 +122,7 @@ def test_two_replicas_have_one_vocabulary():
         def own(features=features):
             return v.target(tf.gather(tf.constant(features), replica_id()), v.snapshot(), 0)[0]
 
-        bows = strategy.experimental_local_results(strategy.run(tf.function(own)))
+        bows = strategy.experimental_local_results(strategy.run(tf.function(own, autograph=False)))
         close(np.stack(bows), g["bow_max"][step], 2e-5)
         for weight, name in ((v.words, "vocabulary"), (v.mu, "mu"), (v.pointer, "pointer")):
             for copy in strategy.experimental_local_results(weight.value):
@@ -155,7 +155,7 @@ def test_the_snapshot_outlives_the_step():
     v = vocabulary(random_map([1, 6, 6, 2]).reshape(36, 2)[:12])
     before = to_numpy(v.words)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(features):
         old = v.snapshot()
         v.target(features, old, 0)
@@ -221,7 +221,7 @@ def test_chunks_change_nothing_but_memory():
     words = random_map([1, 4, 6, 5], 1).reshape(24, 5)
     for kind in ("kmeans_replace", "kmeans_sinkhorn"):
         made = [vocabulary(words, 3.0, kind=kind, chunk=chunk) for chunk in (6, 4)]  # 4 does not divide 6: 3
-        bows = [tf.function(v.target)(tf.constant(features), v.snapshot(), 0)[0] for v in made]
+        bows = [tf.function(v.target, autograph=False)(tf.constant(features), v.snapshot(), 0)[0] for v in made]
         for v, bow in zip(made[1:], bows[1:], strict=True):
             np.testing.assert_allclose(bow, bows[0], rtol=1e-4, atol=1e-6)
             for a, b in zip(v.weights, made[0].weights, strict=True):
@@ -366,7 +366,7 @@ def test_two_replicas_do_what_one_device_does(kind):
             return v.target(own, v.snapshot(), step_seed(0, i))
 
         for i in range(3):
-            bow, scalars = strategy.run(tf.function(step), args=(tf.constant(i),))
+            bow, scalars = strategy.run(tf.function(step, autograph=False), args=(tf.constant(i),))
         bows = np.concatenate([np.asarray(b) for b in strategy.experimental_local_results(bow)])
         batch = [float(s) for s in strategy.experimental_local_results(scalars["batch_perplexity"])]
         results.append((bows, batch[-1], [to_numpy(w) for w in v.weights]))
@@ -383,7 +383,7 @@ def test_xla_does_what_the_plain_graph_does(kind):
     results = []
     for jit in (False, True):
         v = vocabulary(words, 2.0, kind=kind, chunk=2)
-        bow, _ = tf.function(v.target, jit_compile=jit)(features, v.snapshot(), (0, 1))
+        bow, _ = tf.function(v.target, jit_compile=jit, autograph=False)(features, v.snapshot(), (0, 1))
         assert bow.dtype == tf.float32 and {w.dtype for w in v.weights} <= {"float32", "int64"}
         results.append([bow, *v.weights])
     for a, b in zip(*results, strict=True):

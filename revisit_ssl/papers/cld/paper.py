@@ -16,7 +16,7 @@ from revisit_ssl.papers.cld.methods import (
 )
 from revisit_ssl.papers.cld.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.cld.sweeps import SWEEPS
-from revisit_ssl.papers.cld.tables import CIFAR, IMAGENET, ours, paper_tables
+from revisit_ssl.papers.cld.tables import CIFAR, DETECTION, IMAGENET, ours, paper_tables
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.spec import Gallery, Paper
@@ -119,8 +119,8 @@ PAPER = Paper(
     about=ABOUT,
     sweeps=SWEEPS,
     method=method_name,
-    printed=(CIFAR, *(ablation.table for ablation in ABLATIONS), IMAGENET),
-    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows),
+    printed=(CIFAR, *(ablation.table for ablation in ABLATIONS), IMAGENET, DETECTION),
+    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows, results),
     ours=our_blocks,
     commands=commands,
     runs=lambda results: settings_table(settings_of(results), name_of, options_of),

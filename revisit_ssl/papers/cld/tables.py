@@ -3,6 +3,9 @@
 from revisit_ssl.papers import RECIPES, published_recipe
 from revisit_ssl.papers.cld.ablations import A3, ABLATIONS, HEADS
 from revisit_ssl.papers.cld.methods import CROPS, KNN, plain
+from revisit_ssl.papers.cld.protocols import PROTOCOLS
+from revisit_ssl.papers.cld.recipes import RECIPES as OWN
+from revisit_ssl.papers.detection_tables import detection_table
 from revisit_ssl.papers.methods import method_name
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.names import dataset_name
@@ -13,14 +16,16 @@ from revisit_ssl.report.tables import printed
 
 PRESETS = {"imagenet2012": "paper"}  # the preset of a data set's published scale; of the others it has the set's name
 CIFAR, IMAGENET = "README, CIFAR", "README, ImageNet"
+DETECTION = ("moco", "VOC07+12 detection")  # whose numbers, and the table
 
 
-def paper_tables(settings, published):
+def paper_tables(settings, published, results=()):
     """Every table of the paper whose numbers are known, ours in columns of their own.
 
     Args:
         settings: [Setting]; may be empty.
         published: [row] of the paper's numbers.
+        results: [Result], for detectors.
 
     Returns:
         [(title, Table)].
@@ -31,7 +36,8 @@ def paper_tables(settings, published):
         mine = [r for r in rows if r["table"] == ablation.table]
         tables.append((f"{ablation.table}: {ablation.title}", supplement_table(ablation, mine, settings)))
     title = "ImageNet, SGD linear on crops, ResNet50 (README of the released code)"
-    return [*tables, (title, imagenet_table(rows, settings))]
+    tables.append((title, imagenet_table(rows, settings)))
+    return [*tables, ("VOC, detection, ResNet50 C4 (base methods: README of MoCo)", voc_table(published, results))]
 
 
 def cifar_table(rows, settings):
@@ -96,6 +102,16 @@ def imagenet_table(rows, settings):
             if setting:
                 mine[texts, ""] = cell_of(setting, r)
     return pivot(("method", "head", "epochs"), theirs, mine, notes=("Top-1 in percent. " + SCALE,))
+
+
+def voc_table(published, results):
+    """Rows: methods; columns: detectors trained on VOC07+12 and, where we have any, on VOC07 alone."""
+    rows = [r for r in published if (r["paper"], r["table"]) == DETECTION]
+    names = (key.partition("/")[0] for key in OWN if key.endswith("/paper"))
+    recipes = {name: published_recipe(name, "paper") for name in names}
+    note = "MoCo's numbers: means of five. The paper's own are in its main text, which none of our sources holds."
+    protocols = {"voc0712": PROTOCOLS["voc0712"], "voc07": PROTOCOLS["voc07"]}
+    return detection_table(rows, results, recipes, protocols, method_name, (note,))
 
 
 def best_on_test(setting):

@@ -19,6 +19,12 @@ def settings_of(results):
     return [s for s in settings.settings_of(r for r in results if r.task is not None) if s.name in METHODS]
 
 
+def with_labels(results):
+    """``settings_of``, and the supervised network that they are compared with."""
+    found = settings.settings_of(r for r in results if r.task is not None)
+    return [s for s in found if s.name in (*METHODS, "supervised")]
+
+
 def method_name(name):
     """DeeperCluster, RGB of deepercluster_rgb"""
     return {**TITLES, **OTHERS, **METHODS}.get(name, name)

@@ -61,7 +61,7 @@ def predicted(model, source, seed, shown=SHOWN):
         shown: images whose maps are kept.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def look(batch, key):
         query, boxes, whole, others = model.views(batch, key)
         boxes = boxes[:, :1]

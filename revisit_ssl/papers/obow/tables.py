@@ -14,7 +14,7 @@ from revisit_ssl.papers.obow.methods import METHODS as OURS
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.pivots import options_of, pivot
 from revisit_ssl.report.scale import SCALE, at_scale, of_scale, probed_as
-from revisit_ssl.report.settings import unique
+from revisit_ssl.report.settings import spread, unique
 
 RECIPES_OF = {  # our recipe of a row of the paper's Table 1
     "obow_vanilla": "obow_vanilla", "obow": "obow", "moco_v2": "moco_v2_plain",
@@ -28,9 +28,9 @@ MAIN = {
     "ImageNet": ("linear_images", "imagenet2012", 1.0, "top1"),
     "Places205": ("linear_images", "places205", 1.0, "top1"),
     "VOC07": ("voc_svm", "voc", 1.0, "map"),
-    "AP50": ("detection", "voc", 1.0, "ap50"),
-    "AP75": ("detection", "voc", 1.0, "ap75"),
-    "AP": ("detection", "voc", 1.0, "ap"),
+    "AP50": ("detection", "voc0712", 1.0, "ap50"),
+    "AP75": ("detection", "voc0712", 1.0, "ap75"),
+    "AP": ("detection", "voc0712", 1.0, "ap"),
     "1 % of the labels": ("finetune", "imagenet2012", 0.01, "top5"),
     "10 %": ("finetune", "imagenet2012", 0.1, "top5"),
 }
@@ -137,12 +137,13 @@ def main_table(rows, results):
         and probed_as(r, published_recipe("obow", "paper", PROTOCOL_OF.get(r.probe_dataset, "obow")), LEFT_OUT)
     ]
     scores = {place: [r.value for r in own if place_of(vars(r)) == place] for place in MAIN.values()}
-    cells = [f"{sum(v) / len(v):.1f}" if v else "" for v in scores.values()]
+    cells = [spread(v) for v in scores.values()]
     if any(cells):
         lines.append(["**OBoW, ours**", f"{recipe.epochs:g}", f"{recipe.batch_size}", *cells])
     note = (
         "ImageNet, Places205: linear, top-1; VOC07: SVM, mAP; AP: detection on VOC 07+12; shares of the labels: "
-        "fine-tuning, top-5. † read off the picture of the table on the project's page, of no second source."
+        "fine-tuning, top-5. Ours: mean ± standard deviation of the seeds, where there are several; the paper's AP is "
+        "the mean of three. † read off the picture of the table on the project's page, of no second source."
     )
     note += "" if any(cells) else " No run of ours is of this scale."
     return Table(["method", "epochs", "images a step", *MAIN], lines, labels=1, notes=(note,))

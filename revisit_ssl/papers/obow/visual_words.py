@@ -151,7 +151,7 @@ def write_gallery(runs, folder, data_dir):
 def assigned(model, source, view):
     """{level: Assigned} of a source's images by the model's target network, with its running statistics."""
 
-    @tf.function  # traced once more for the last batch: a vocabulary wants static shapes
+    @tf.function(autograph=False)  # traced once more for the last batch: a vocabulary wants static shapes
     def look(images):
         images = to_float(images)
         images = tf.concat([images, tf.reverse(images, [2])], axis=0)

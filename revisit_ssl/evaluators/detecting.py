@@ -11,7 +11,7 @@ import tensorflow as tf
 from revisit_ssl.detection.detector import Detector
 from revisit_ssl.detection.feeding import TrainingBatches, inference_batches, scaled, scaled_size
 from revisit_ssl.detection.masks import paste
-from revisit_ssl.distribute import step_seed, sum_replicas, to_numpy, use_xla
+from revisit_ssl.distribute import get_strategy, step_seed, sum_replicas, to_numpy, use_xla
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import reestimate_batch_norm
 from revisit_ssl.runs.telling import Bar, tell
@@ -53,7 +53,8 @@ class DetectorTraining:
 
         Args:
             folder: of checkpoints, from which it goes on; None: nothing is kept.
-            strategy: tf.distribute.Strategy of one machine; None: one device.
+            strategy: tf.distribute.Strategy of one machine; None: all of its GPUs where they divide a batch, or else
+                one device.
             xla: whether XLA compiles the step; None: on one accelerator.
             quiet: say nothing.
             save_every: steps between checkpoints; None: by SAVE_SECONDS.
@@ -64,7 +65,7 @@ class DetectorTraining:
             TrainingDiverged: a loss is not finite.
             InputError: checkpoints of another training in the folder, or a damaged one.
         """
-        strategy = strategy or tf.distribute.get_strategy()
+        strategy = strategy or of_this_machine(self.options.batch_size)
         self._build(strategy)
         start, sums = self._resume(folder)
         total, step = self.options.iterations, self._compiled(strategy, xla)
@@ -208,6 +209,13 @@ class DetectorTraining:
             done += len(rows)
             bar(done)
         return found
+
+
+def of_this_machine(batch_size):
+    """The strategy of all GPUs where there are several and each gets as many images of a batch; else of one device."""
+    count = len(tf.config.list_logical_devices("GPU"))
+    several = count > 1 and batch_size % count == 0
+    return get_strategy("mirrored") if several else tf.distribute.get_strategy()
 
 
 def as_detections(one, size, options):

@@ -92,6 +92,9 @@ class Segmentation(Detection):
     title = "segmentation"
     masks: ClassVar[bool] = True
 
+    pool: int = 14
+    """Cells of a region's side; the head halves them, masks have as many again."""
+
     def named(self, metrics):
         """Of boxes and of masks."""
         return {name: value for name, value in metrics.items() if value is not None}

@@ -11,6 +11,7 @@ import tensorflow as tf
 from revisit_ssl.detection.detector import Detector
 from revisit_ssl.detection.feeding import TrainingBatches, inference_batches, scaled, scaled_size
 from revisit_ssl.detection.masks import paste
+from revisit_ssl.detection.packed import PackedMasks
 from revisit_ssl.distribute import get_strategy, step_seed, sum_replicas, to_numpy, use_xla
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import reestimate_batch_norm
@@ -195,8 +196,8 @@ class DetectorTraining:
             quiet: say nothing.
 
         Returns:
-            [{"boxes": float32 [m, 4], "scores": float32 [m], "classes": int32 [m], "masks": bool [m, H, W] or None}],
-            best first, in the order of ``images``.
+            [{"boxes": float32 [m, 4], "scores": float32 [m], "classes": int32 [m], "masks": PackedMasks [m, H, W] or
+            None}], best first, in the order of ``images``.
         """
         options, found = self.options, [None] * len(images)
         detect = tf.function(self.detector.detect, autograph=False)
@@ -223,5 +224,5 @@ def as_detections(one, size, options):
     count = int(one["count"])
     seen = scaled_size(size, options.test_shorter, options.test_longest)
     boxes = scaled(one["boxes"][:count], seen, size)
-    masks = paste(one["masks"][:count], boxes, size) if "masks" in one else None
+    masks = PackedMasks(paste(one["masks"][:count], boxes, size)) if "masks" in one else None
     return {"boxes": boxes, "scores": one["scores"][:count], "classes": one["classes"][:count], "masks": masks}

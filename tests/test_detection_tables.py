@@ -9,8 +9,10 @@ from revisit_ssl.papers import find_paper, published_recipe
 from revisit_ssl.papers.cld.protocols import PROTOCOLS
 from revisit_ssl.papers.cld.tables import paper_tables
 from revisit_ssl.papers.detection_tables import heading
+from revisit_ssl.papers.maskco.tables import paper_tables as maskco_tables
 from revisit_ssl.papers.pages import elsewhere
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.recipe import override
 from revisit_ssl.report.scale import LENGTH
 from revisit_ssl.runs.identity import recipe_id
 from revisit_ssl.runs.results import Result
@@ -36,11 +38,11 @@ def table_of(results):
 
 def test_published_numbers_with_none_of_ours():
     table = table_of([])
-    assert table.heads == (("", 2), ("VOC07+12, AP50", 2), ("VOC07+12, AP", 2), ("VOC07+12, AP75", 2))
+    assert table.heads == (("", 2), ("VOC07+12, AP", 2), ("VOC07+12, AP50", 2), ("VOC07+12, AP75", 2))
     assert table.rows == [
-        ["Supervised", "", "81.3", "", "53.5", "", "58.8", ""],
-        ["MoCo", "200", "81.5", "", "55.9", "", "62.6", ""],
-        ["MoCo v2", "200", "82.4", "", "57.0", "", "63.6", ""],
+        ["Supervised", "", "53.5", "", "81.3", "", "58.8", ""],
+        ["MoCo", "200", "55.9", "", "81.5", "", "62.6", ""],
+        ["MoCo v2", "200", "57.0", "", "82.4", "", "63.6", ""],
     ]
 
 
@@ -79,6 +81,28 @@ def test_another_protocol_stands_nowhere(more):
     assert table_of([line(recipe, "voc0712", "ap", 50.0, **more)]).rows == table_of([]).rows
     shorter = dataclasses.replace(recipe, epochs=recipe.epochs / 2)
     assert table_of([line(shorter, "voc0712", "ap", 50.0)]).rows == table_of([]).rows
+
+
+def test_tables_of_maskco():
+    """OpenSelfSup's and MoCo's numbers by their authors; ours of MaskCo below; Table 2 takes ours of its ablation."""
+    published, (recipe, ablated) = load_published("maskco"), (
+        published_recipe("maskco", preset, backbone="resnet50_torch", width=4) for preset in ("paper", "coco")
+    )
+    ablated = override(ablated, task__fill="none", task__mph="none")
+    rows = [line(recipe, "voc0712", "ap50", 82.0), line(ablated, "voc0712", "ap", 54.0)]
+    found = maskco_tables([], published, rows)
+    table = next(table for title, table in found if title.startswith("Detection on VOC07+12"))
+    cells = {tuple(row[:3]): dict(zip(table.names, row, strict=True)) for row in table.rows}
+    assert cells["MoCo v2", "", "OpenSelfSup"]["VOC07+12, AP50 paper"] == "82.2"
+    assert cells["MoCo v2", "800", "MoCo"]["VOC07+12, AP75 paper"] == "64.0"
+    assert cells["MaskCo", "200", "ours"]["VOC07+12, AP50 ours"] == "82.0 (1)"
+    second = next(table for title, table in found if title.startswith("Table 2"))
+    ours = {row[0]: dict(zip(second.names, row, strict=True))["VOC AP ours"] for row in second.rows}
+    assert ours == {"mask": "", "no mask": "54.0 (1)"}
+    coco = next(table for title, table in found if title.startswith("Boxes and masks on COCO"))
+    supervised = coco.rows[0]
+    assert supervised[:4] == ["Supervised", "", "OpenSelfSup", "40.0"] and supervised[-2:] == ["36.9", ""]
+    assert [r for r in elsewhere(find_paper("maskco")) if r["probe"] == "segmentation"] == []
 
 
 def test_names_of_columns():

@@ -98,7 +98,7 @@ def result(metric, value, *, weights="pretrained", seed=0, probe="detection", ex
     return Result(
         pretext="rotation", name="rotation", backbone="tiny", width=1, dataset="toy_scenes", endpoint="block3",
         probe_dataset="toy_detection", split="test", weights=weights, probe=probe, metric=metric, value=value,
-        seed=seed, steps=7, extra=extra or {},
+        seed=seed, steps=7, setting="a", hyperparameters={"iterations": 900}, extra=extra or {},
     )
 
 
@@ -111,14 +111,26 @@ LINES = [
 
 def test_table_of_seeds():
     table = average_precisions(LINES)
-    assert table.columns == ["probe", "network", "seeds", "AP", "AP50", "AP75"]
+    assert table.columns == ["probe", "weights", "network", "set", "steps", "seeds", "AP", "AP50", "AP75"]
+    same = ["tiny 1x", "toy detection", "900"]
     assert table.rows == [
-        ["detection", "rotation", "3", "31.0 ± 1.0", "51.0 ± 1.0", "26.0 ± 1.0"],
-        ["detection", "untrained", "1", "10.0", "20.0", "5.0"],
+        ["detection", "rotation", *same, "3", "31.0 ± 1.0", "51.0 ± 1.0", "26.0 ± 1.0"],
+        ["detection", "untrained", *same, "1", "10.0", "20.0", "5.0"],
     ]
     both = average_precisions([result(m, v, probe="segmentation") for m, v in (("box_ap", 3.0), ("mask_ap50", 2.0))])
-    assert both.columns[3:] == ["boxes, AP", "masks, AP50"] and both.rows[0][3:] == ["3.0", "2.0"]
+    assert both.columns[6:] == ["boxes, AP", "masks, AP50"] and both.rows[0][6:] == ["3.0", "2.0"]
     assert average_precisions([result("top1", 50.0, probe="linear")]) is None
+
+
+def test_what_was_trained_otherwise_is_another_row():
+    """Not averaged: another setting, another number of steps, another set, another network."""
+    changes = [{"setting": "b"}, {"hyperparameters": {"iterations": 10}}, {"probe_dataset": "voc07"}, {"width": 2}]
+    rows = [LINES[0], *(dataclasses.replace(LINES[0], value=90.0, **change) for change in changes)]
+    assert [row[6] for row in average_precisions(rows).rows] == ["30.0", "90.0", "90.0", "90.0", "90.0"]
+    # The untrained network of two runs is one, and counts once for each seed.
+    low = result("ap", 10.0, weights="random")
+    table = average_precisions([low, dataclasses.replace(low, name="supervised", setting="b")])
+    assert [row[5:7] for row in table.rows] == [["1", "10.0"]]
 
 
 def test_blocks_of_a_page(tmp_path):
@@ -145,8 +157,8 @@ def test_colour_is_not_all_that_tells_right_from_wrong(tmp_path, monkeypatch):
     both = kept(tmp_path / "a.npz", count=1), kept(tmp_path / "b.npz", count=1, classes=(1, 0))
     drawn = [beside_truth({"a": dataclasses.replace(one, classes=["x"] * 3)}) for one in both]
     pixels = (np.asarray(Image.open(io.BytesIO(png))).astype(int) for png in drawn)
-    objects, found = zip(*(np.split(image, 2) for image in pixels), strict=True)
-    np.testing.assert_array_equal(*objects)
+    objects, found = zip(*(np.array_split(image, 2) for image in pixels), strict=True)
+    np.testing.assert_array_equal(*(image[:-8] for image in objects))
     assert (abs(found[0] - found[1]).max(axis=-1) > 60).mean() > 0.001
 
 

@@ -337,7 +337,8 @@ def test_runs_of_the_published_scale_stand_in_their_cells(published_scale):
     ]
     options = json.loads(json.dumps(dataclasses.asdict(OBOW_PROTOCOL["detection"])))
     for seed, value in enumerate((57.0, 58.0, 59.0)):
-        more = {"probe_dataset": "voc0712", "seed": seed, "endpoint": "block3", "hyperparameters": options}
+        own = recipe_id(dataclasses.replace(get_recipe("obow", "paper"), seed=seed))
+        more = {"probe_dataset": "voc0712", "seed": seed, "recipe": own, "hyperparameters": options}
         rows += [of_scale(paper, "detection", m, value + plus, **more) for m, plus in (("ap", 0), ("ap50", 25))]
     more["hyperparameters"] = options | {"iterations": 12_000}  # another protocol
     rows.append(of_scale(paper, "detection", "ap75", 60.0, **more))

@@ -23,7 +23,7 @@ CLASSES, OBJECTS = 20, 6
 OPTIONS = DetectorOptions(
     batch_size=2, shorter_sides=(256,), longest=384, test_shorter=256, test_longest=384,
     anchor_sizes=(32.0, 64.0, 128.0), anchors_per_image=256, train_proposals=(1000, 300), test_proposals=(1000, 100),
-    regions=64, flip=0.0, learning_rate=1e-3, warmup=0,
+    regions=64, pool=14, flip=0.0, learning_rate=1e-3, warmup=0,
 )
 
 

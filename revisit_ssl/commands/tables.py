@@ -12,6 +12,7 @@ from revisit_ssl.papers.obow.visual_words import write_visual_words
 from revisit_ssl.papers.older import named
 from revisit_ssl.papers.pages import compare, draw_gallery, left_out, write_paper_report
 from revisit_ssl.report.clusters import write_clusters
+from revisit_ssl.report.detections import average_precisions
 from revisit_ssl.report.tables import probed, result_table, shown
 from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.results import read_results, write_results
@@ -45,6 +46,8 @@ def report(options, form="revisit-ssl report"):
     if shown(results) or not options.paper:
         for heading, table in result_table(results):
             print(f"{heading}\n\n{table.markdown()}\n")
+        if detectors := average_precisions(results):
+            print(f"**Detectors**\n\n{detectors.markdown()}\n")
         if probed(results):
             print(f"{compare(results)}\n")
         where = sorted({f"{r.date[:10]}, commit {r.commit}, {r.hardware}" for r in results})

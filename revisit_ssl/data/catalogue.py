@@ -22,6 +22,7 @@ from revisit_ssl.data.places import Places205
 from revisit_ssl.data.retrieval_sets import Buildings, RetrievalFolder
 from revisit_ssl.data.sources import keep_if_small
 from revisit_ssl.data.tfds_sets import TfdsSet, divided
+from revisit_ssl.data.toy_crowds import ToyCrowds
 from revisit_ssl.data.toy_instances import ToyInstances
 from revisit_ssl.data.voc import VOC
 from revisit_ssl.errors import require, unknown
@@ -54,6 +55,7 @@ DATASETS = {
     ),
     "digits": Digits(),
     "toy_instances": ToyInstances(),
+    "toy_detection": ToyCrowds(),
     "cifar10": TfdsSet("cifar10", _CIFAR, _CIFAR_SIZES, 10, _CIFAR_SHAPE),
     "cifar100": TfdsSet("cifar100", _CIFAR, _CIFAR_SIZES, 100, _CIFAR_SHAPE),
     "cifar10_lt": LongTail("cifar10", 5_000, 10_000, 10, _CIFAR_SHAPE),

@@ -66,9 +66,10 @@ def _files(root):
             official = sorted(tf.io.gfile.glob(os.path.join(root, "annotations", f"instances_{name}*.json")))
             beside = os.path.join(root, name, "_annotations.coco.json")
             if official:
-                own = os.path.basename(official[0]).removeprefix("instances_").removesuffix(".json")
+                path = official[-1]  # of 2014 and 2017 the later
+                own = os.path.basename(path).removeprefix("instances_").removesuffix(".json")
                 places = [os.path.join(root, own), os.path.join(root, "images", own), os.path.join(root, "images")]
-                found.setdefault(part, (official[0], next(filter(tf.io.gfile.isdir, places), places[0]), root))
+                found.setdefault(part, (path, next(filter(tf.io.gfile.isdir, places), places[0]), root))
             elif tf.io.gfile.exists(beside):
                 found.setdefault(part, (beside, os.path.dirname(beside), root))
     if "train" in found:

@@ -15,7 +15,7 @@ OF_THE_TEST = (
 class DetectorOptions:
     """Faster or Mask R-CNN on the C4 map of a network. The defaults are small; the papers' are in their protocols."""
 
-    iterations: int = 300
+    iterations: int = 500
     """Training steps."""
     batch_size: int = 8
     """Images per step; 16 in the papers."""
@@ -59,8 +59,8 @@ class DetectorOptions:
     """Regions of an image that a step learns from; 512."""
     region_share: float = 0.25
     """Most of them that show an object."""
-    pool: int = 14
-    """Cells of a region's side; the head halves them, masks have as many again."""
+    pool: int = 8
+    """Cells of a region's side, 14 in the papers; the head halves them, masks have as many again."""
     extra_norm: bool = True
     """One more batch normalisation after the head's last ReLU, as MoCo's detectors."""
     mask_channels: int = 256

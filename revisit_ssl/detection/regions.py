@@ -10,7 +10,8 @@ MOST_VALUES = 1 << 24  # of what is between the two products of RoIAlign (64 MB)
 
 def at_once(count, side, width, channels):
     """How many of ``count`` regions are read together: as many as MOST_VALUES allow, the parts being equally large."""
-    parts = max(1, -(-count * side * width * channels // MOST_VALUES))
+    most = max(1, MOST_VALUES // (side * width * channels))
+    parts = -(-count // most)
     return -(-count // parts)
 
 

@@ -1,6 +1,7 @@
 """Sets with boxes by name. To add one: a file here with its family, a line in DETECTION_SETS; or from outside
 ``DETECTION_SETS["mine"] = Mine()``, whose ``open(name, argument, place)`` gives a ``DetectionSet``."""
 
+import functools
 import os
 
 from revisit_ssl.data.catalogue import resolve_data_dir
@@ -24,7 +25,8 @@ DETECTION_SETS = {
 
 def open_detection(name, data_dir=None):
     """A set of annotated images. Nothing is ever downloaded, and nothing read before a split is asked for but what says
-    which classes there are.
+    which classes there are. The last few sets are remembered with the splits that were asked for; files that change
+    while the process runs are noticed after ``open_detection.cache_clear()``.
 
     Args:
         name: key of DETECTION_SETS; some take a folder behind a colon: "voc07:/path/VOCdevkit" (default: VOCdevkit in
@@ -43,10 +45,17 @@ def open_detection(name, data_dir=None):
     require(argument or not colon, f"data set {name!r} has nothing behind its colon; leave that out, or name something")
     if key not in DETECTION_SETS:
         raise unknown("set with boxes", name, sorted(DETECTION_SETS))
-    family = DETECTION_SETS[key]
     refusal = f"data set {key} takes nothing behind its name, but {name!r} has {argument!r}"
-    require(family.argument or not argument, refusal)
-    return family.open(name, os.path.expanduser(argument), resolve_data_dir(data_dir))
+    require(DETECTION_SETS[key].argument or not argument, refusal)
+    return _open(DETECTION_SETS[key], name, os.path.expanduser(argument), resolve_data_dir(data_dir))
+
+
+@functools.lru_cache(maxsize=4)  # the annotations of COCO alone take a minute to read
+def _open(family, name, argument, place):
+    return family.open(name, argument, place)
+
+
+open_detection.cache_clear = _open.cache_clear
 
 
 def has_boxes(name):

@@ -5,12 +5,9 @@ import functools
 
 import numpy as np
 
+from revisit_ssl.data.toy_crowds import COUNTS, FIRST, crowds_of
 from revisit_ssl.detection.annotations import Annotated, DetectionSet
 from revisit_ssl.scenes import CLASSES
-from revisit_ssl.scenes.drawing import drawn_crowds
-from revisit_ssl.startup import cores
-
-FIRST = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of the first scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,21 +15,20 @@ class ToyDetection:
     """Scenes of one to six of toy_scenes' objects, 128 x 128 pixels, with boxes and masks of what is seen of each.
 
     An object of which less than half is seen is difficult; none is a crowd. The scenes of a smaller set are the first
-    ones of a larger. Judged as COCO is. Drawn by as many processes as there are cores, some 11 ms a scene, and kept as
-    long as the process lives.
+    ones of a larger. Judged as COCO is. Its images alone, for a pretext, are ``data.toy_crowds``.
 
     Attributes:
         train, val, test: numbers of scenes.
     """
 
-    train: int = 1600
-    val: int = 200
-    test: int = 400
+    train: int = COUNTS["train"]
+    val: int = COUNTS["val"]
+    test: int = COUNTS["test"]
     argument: str = ""
 
     def open(self, name, argument, place):
         """``DetectionSet``; the arguments other than its name are not needed."""
-        parts = {split: functools.partial(draw, FIRST[split], getattr(self, split)) for split in FIRST}
+        parts = {split: functools.partial(read, split, getattr(self, split)) for split in FIRST}
         parts["trainval"] = lambda: (*parts["train"](), *parts["val"]())
         return DetectionSet(name=name, classes=CLASSES, parts=parts, metric="coco", masks=True)
 
@@ -41,11 +37,9 @@ class ToyDetection:
         return ""
 
 
-@functools.lru_cache(maxsize=6)
-def draw(first, count):
-    """``count`` scenes from number ``first`` on: tuple of ``Annotated`` with images and loaders of masks."""
-    crowds = drawn_crowds(first, count, cores())
-    return tuple(_annotated(first + i, crowd) for i, crowd in enumerate(crowds))
+def read(split, count):
+    """The first ``count`` scenes of a split: tuple of ``Annotated`` with images and loaders of masks."""
+    return tuple(_annotated(FIRST[split] + i, crowd) for i, crowd in enumerate(crowds_of(split, count)))
 
 
 def _annotated(number, crowd):

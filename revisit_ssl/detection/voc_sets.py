@@ -22,7 +22,7 @@ SIDES = ("ymin", "xmin", "ymax", "xmax")
 _TFDS = {"train": "train", "val": "validation", "trainval": "train+validation", "test": "test"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class VOCSet:
     """VOC of some years: from VOCdevkit where that is named or there, else from TFDS. Tested on 2007.
 
@@ -102,12 +102,17 @@ def read_list(root, split, classes):
     Raises:
         InputError: a list, an annotation or an image is missing, or an annotation says what cannot be.
     """
-    path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
-    names = [line.split()[0] for line in read_bytes(path).decode(errors="replace").splitlines() if line.strip()]
-    require(names, f"{path} names no image; unpack the archives again")
+    names = _listed(os.path.join(root, "ImageSets", "Main", f"{split}.txt"))
     pictures = by_stem(os.path.join(root, "JPEGImages"), os.path.join(root, "images"))
     annotations = os.path.join(root, "Annotations")
     return tuple(read_annotation(os.path.join(annotations, f"{name}.xml"), classes, pictures) for name in names)
+
+
+def _listed(path):
+    """The names of a list of images, the first word of each line; InputError where there is none."""
+    names = [line.split()[0] for line in read_bytes(path).decode(errors="replace").splitlines() if line.strip()]
+    require(names, f"{path} names no image; write one a line, without its ending")
+    return names
 
 
 def read_annotation(path, classes, pictures):
@@ -227,7 +232,7 @@ def _divided(root):
             listed["train"] = both
         if "train" not in listed:
             return {"train": (sorted(every), pictures)} if every else {}
-        names = {part: read_bytes(path).decode(errors="replace").split() for part, path in listed.items()}
+        names = {part: _listed(path) for part, path in listed.items()}
         return {part: ([os.path.join(annotations, f"{n}.xml") for n in own], pictures) for part, own in names.items()}
     found = {}
     for part, names in PARTS.items():

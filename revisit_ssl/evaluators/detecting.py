@@ -11,7 +11,8 @@ import tensorflow as tf
 from revisit_ssl.detection.detector import Detector
 from revisit_ssl.detection.feeding import TrainingBatches, inference_batches, scaled, scaled_size
 from revisit_ssl.detection.masks import paste
-from revisit_ssl.distribute import step_seed, sum_replicas, to_numpy, use_xla
+from revisit_ssl.detection.packed import PackedMasks
+from revisit_ssl.distribute import get_strategy, step_seed, sum_replicas, to_numpy, use_xla
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import reestimate_batch_norm
 from revisit_ssl.runs.telling import Bar, tell
@@ -53,7 +54,8 @@ class DetectorTraining:
 
         Args:
             folder: of checkpoints, from which it goes on; None: nothing is kept.
-            strategy: tf.distribute.Strategy of one machine; None: one device.
+            strategy: tf.distribute.Strategy of one machine; None: all of its GPUs where they divide a batch, or else
+                one device.
             xla: whether XLA compiles the step; None: on one accelerator.
             quiet: say nothing.
             save_every: steps between checkpoints; None: by SAVE_SECONDS.
@@ -64,7 +66,7 @@ class DetectorTraining:
             TrainingDiverged: a loss is not finite.
             InputError: checkpoints of another training in the folder, or a damaged one.
         """
-        strategy = strategy or tf.distribute.get_strategy()
+        strategy = strategy or of_this_machine(self.options.batch_size)
         self._build(strategy)
         start, sums = self._resume(folder)
         total, step = self.options.iterations, self._compiled(strategy, xla)
@@ -194,8 +196,8 @@ class DetectorTraining:
             quiet: say nothing.
 
         Returns:
-            [{"boxes": float32 [m, 4], "scores": float32 [m], "classes": int32 [m], "masks": bool [m, H, W] or None}],
-            best first, in the order of ``images``.
+            [{"boxes": float32 [m, 4], "scores": float32 [m], "classes": int32 [m], "masks": PackedMasks [m, H, W] or
+            None}], best first, in the order of ``images``.
         """
         options, found = self.options, [None] * len(images)
         detect = tf.function(self.detector.detect, autograph=False)
@@ -210,10 +212,17 @@ class DetectorTraining:
         return found
 
 
+def of_this_machine(batch_size):
+    """The strategy of all GPUs where there are several and each gets as many images of a batch; else of one device."""
+    count = len(tf.config.list_logical_devices("GPU"))
+    several = count > 1 and batch_size % count == 0
+    return get_strategy("mirrored") if several else tf.distribute.get_strategy()
+
+
 def as_detections(one, size, options):
     """What ``Detector.detect`` gives of one image, in pixels of the image of ``size`` (H, W)."""
     count = int(one["count"])
     seen = scaled_size(size, options.test_shorter, options.test_longest)
     boxes = scaled(one["boxes"][:count], seen, size)
-    masks = paste(one["masks"][:count], boxes, size) if "masks" in one else None
+    masks = PackedMasks(paste(one["masks"][:count], boxes, size)) if "masks" in one else None
     return {"boxes": boxes, "scores": one["scores"][:count], "classes": one["classes"][:count], "masks": masks}

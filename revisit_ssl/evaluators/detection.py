@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+from revisit_ssl.detection.metrics_coco import pycocotools
 from revisit_ssl.detection.options import DetectorOptions
 from revisit_ssl.errors import require
 from revisit_ssl.evaluators.base import Probe, Score
@@ -42,6 +43,8 @@ class Detection(Probe, DetectorOptions):
         train = sources["train"]
         needs = f"{self.title} needs masks and {train.name} has boxes alone; take --probes detection"
         require(train.masks or not self.masks, needs)
+        if train.metric == "coco":  # known before hours of training
+            pycocotools()
 
     def measure(self, bench):
         """See Probe; one score."""
@@ -88,6 +91,9 @@ class Segmentation(Detection):
 
     title = "segmentation"
     masks: ClassVar[bool] = True
+
+    pool: int = 14
+    """Cells of a region's side; the head halves them, masks have as many again."""
 
     def named(self, metrics):
         """Of boxes and of masks."""

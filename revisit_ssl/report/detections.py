@@ -14,30 +14,39 @@ from matplotlib.patches import Rectangle
 from revisit_ssl.detection.examples import RIGHT, matched, read_examples
 from revisit_ssl.errors import InputError
 from revisit_ssl.report.blocks import Picture, Table, Text
+from revisit_ssl.report.names import dataset_name, network_name
 from revisit_ssl.report.pictures import BLUE, DARK, GREEN, RED, SOFT, STYLE, curves, photographs, png, show
 from revisit_ssl.report.settings import RANDOM, spread, unique
 
 METRICS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 KINDS = {"": "", "box_": "boxes, ", "mask_": "masks, "}  # what a metric's name begins with
 ACROSS = 4  # images of a row
+NAMED = 8  # boxes of an image that bear a name
 PANELS = 20  # classes whose curves are drawn
 
 
 def average_precisions(results):
-    """Table: AP, AP50 and AP75 of each probe, by weights; mean ± sample standard deviation of the seeds. None where
-    there is no detector's number."""
+    """Table: AP, AP50 and AP75 of each probe, by weights, network and set; mean ± sample standard deviation of the
+    seeds. None where there is no detector's number."""
     mine = [r for r in results if r.probe in ("detection", "segmentation")]
     columns = [p + m for p in KINDS for m in METRICS if any(r.metric == p + m for r in mine)]
     if not columns:
         return None
+    found = {}
+    for r in mine:
+        trained = r.weights not in RANDOM
+        steps = r.hyperparameters.get("iterations")
+        # Untrained networks are the same whatever would have been trained on them.
+        key = r.probe, _called(r), network_name(r.backbone, r.width), dataset_name(r.probe_dataset), steps
+        found.setdefault((*key, r.setting if trained else ""), {}).setdefault(r.metric, {})[r.seed] = r.value
     rows = []
-    for probe, name, weights in unique((r.probe, _called(r), r.weights) for r in mine):
-        own = [r for r in mine if (r.probe, _called(r), r.weights) == (probe, name, weights)]
-        cells = [spread(r.value for r in own if r.metric == column) for column in columns]
-        rows.append([probe, name, f"{len({r.seed for r in own})}", *cells])
+    for (*labels, steps, _), numbers in found.items():
+        seeds = {seed for values in numbers.values() for seed in values}
+        cells = [spread(numbers.get(column, {}).values()) for column in columns]
+        rows.append([*labels, "" if steps is None else f"{steps:,}", f"{len(seeds)}", *cells])
     titles = [KINDS[c.removesuffix(_metric(c))] + METRICS[_metric(c)] for c in columns]
     note = "Percent. AP: the mean over an IoU of 0.5 to 0.95; AP50, AP75: at one of 0.5, of 0.75."
-    return Table(["probe", "network", "seeds", *titles], rows, labels=2, notes=(note,))
+    return Table(["probe", "weights", "network", "set", "steps", "seeds", *titles], rows, labels=4, notes=(note,))
 
 
 def _metric(column):
@@ -98,6 +107,9 @@ def _precision_recall(probe, found):
         f"Precision over recall on the whole test set, boxes at an IoU of {RIGHT:g}, by class; in brackets the AP50 of "
         "each network in percent. All: the mean over the classes."
     )
+    count = len({c for each in found.values() for c in each.curves})
+    if count >= PANELS:
+        caption += f" Of {count} classes the first {PANELS - 1} are drawn."
     return Picture(f"{probe}_curves", precision_recall(found), caption)
 
 
@@ -139,14 +151,16 @@ def beside_truth(found):
     """
     first = next(iter(found.values()))
     kinds = ["objects", *found]
-    blocks = math.ceil(len(first.images) / ACROSS)
+    parts = [first.images[i : i + ACROSS] for i in range(0, len(first.images), ACROSS)]
+    # A row is as high as its highest image, but no higher than wide: no white between those of landscape format.
+    ratios = [max(min(one.image.shape[0] / one.image.shape[1], 1.0) for one in part) for part in parts for _ in kinds]
     side, strip = 2.3, 0.32
-    width, height = side * ACROSS + strip, side * len(kinds) * blocks
+    width, height = side * ACROSS + strip, side * sum(ratios)
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         grid = figure.add_gridspec(
-            len(kinds) * blocks, ACROSS, left=strip / width, right=0.998, top=0.998, bottom=0.002, wspace=0.03,
-            hspace=0.03,
+            len(ratios), ACROSS, left=strip / width, right=0.998, top=0.998, bottom=0.002, wspace=0.03, hspace=0.03,
+            height_ratios=ratios,
         )
         for i, example in enumerate(first.images):
             block, column = divmod(i, ACROSS)
@@ -156,30 +170,33 @@ def beside_truth(found):
                 one = _as_drawn(example if k == 0 else found[kind].images[i])
                 _draw_objects(panel, one, first.classes) if k == 0 else _draw_found(panel, one, first.classes)
                 if column == 0:
-                    middle = 1 - (row + 0.5) / (len(kinds) * blocks)
-                    text = "\n".join(textwrap.wrap(kind, 26))
-                    figure.text(strip / width / 2, middle, text, rotation=90, ha="center", va="center", fontsize=9)
+                    panel.set_ylabel("\n".join(textwrap.wrap(kind, 26)), fontsize=9, color="black")
         return photographs(figure)
 
 
 def _draw_objects(panel, example, classes):
-    truth = example.truth
+    truth, large = example.truth, _largest(example.truth["boxes"])
     for k, box in enumerate(truth["boxes"]):
         name, line = classes[truth["classes"][k]], "-"
         if truth["crowd"][k]:
             name, line = f"{name}, crowd", ":"
         elif truth["difficult"][k]:
             name, line = f"{name}, difficult", ":"
-        _draw(panel, box, name, BLUE, line, truth["masks"][k] if "masks" in truth else None)
+        _draw(panel, box, name if k in large else "", BLUE, line, truth["masks"][k] if "masks" in truth else None)
 
 
 def _draw_found(panel, example, classes):
-    found = example.found
+    found, large = example.found, _largest(example.found["boxes"])
     for k, (right, box) in enumerate(zip(matched(example), found["boxes"], strict=True)):
         mark = "\N{CHECK MARK}" if right else "\N{BALLOT X}"
-        name = f"{mark} {classes[found['classes'][k]]} {found['scores'][k]:.2f}"
+        name = f"{mark} {classes[found['classes'][k]]} {found['scores'][k]:.2f}" if k in large else mark
         mask = found["masks"][k] if "masks" in found else None
         _draw(panel, box, name, GREEN if right else RED, "-" if right else "--", mask)
+
+
+def _largest(boxes):
+    """The NAMED largest of boxes [n, 4], whose names there is room for: a set of their numbers."""
+    return set(np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))[:NAMED].tolist())
 
 
 def _draw(panel, box, name, color, line, mask):
@@ -194,6 +211,9 @@ def _draw(panel, box, name, color, line, mask):
         panel.imshow(veil, interpolation="nearest")
         panel.contour(mask, [0.5], colors="white", linewidths=0.7)
     height, width = panel.images[0].get_array().shape[:2]
+    panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))  # whatever reaches over the border
+    if not name:
+        return
     low = y1 < 0.09 * height  # there the name stands inside
     text = {"va": "top" if low else "bottom", "ha": "left" if x1 < 0.6 * width else "right", "fontsize": 6.2}
     box_style = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none", "alpha": 0.92}

@@ -6,14 +6,25 @@ import re
 import numpy as np
 import pytest
 
-from revisit_ssl.data import DATASETS, SPLITS, Dataset, Source, known_size, long_tail, open_source, train_batches
+from revisit_ssl.data import (
+    DATASETS,
+    SPLITS,
+    Dataset,
+    Source,
+    known_size,
+    long_tail,
+    open_source,
+    toy_crowds,
+    train_batches,
+)
 from revisit_ssl.data.dataset import sizes_of
 from revisit_ssl.errors import InputError
 from revisit_ssl.testing import check_dataset
 
 MADE_HERE = ("digits", "toy_scenes_tiny")
-# toy_scenes_tiny has the builder of toy_scenes, and test_long_tail.py checks a smaller tail in less than half a minute.
-CHECKED = sorted(set(DATASETS) - {"toy_scenes", "cifar10_lt", "cifar100_lt"})
+# toy_scenes_tiny has the builder of toy_scenes, and test_long_tail.py checks a smaller tail in less than half a minute;
+# toy_detection takes as long to draw: the smaller one below.
+CHECKED = sorted(set(DATASETS) - {"toy_scenes", "cifar10_lt", "cifar100_lt", "toy_detection"})
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -25,6 +36,13 @@ def test_contract(name, request, toy_dir):
         if not re.search("is not in|needs a (list|folder)", str(error)):
             raise
         pytest.skip(str(error).partition(";")[0])
+
+
+def test_contract_of_fewer_crowds(monkeypatch):
+    monkeypatch.setattr(toy_crowds, "COUNTS", {"train": 60, "val": 40, "test": 50})
+    monkeypatch.setattr(toy_crowds.ToyCrowds, "sizes", sizes_of(60, 40, 50))
+    check_dataset("toy_detection")
+    open_source.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["voc", "coco"])

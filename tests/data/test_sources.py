@@ -223,7 +223,7 @@ def test_missing_set_says_where_and_how(tmp_path):
         open_source("imagenette_subset160", "train", data_dir=str(tmp_path))
 
 
-MADE = {"toy_scenes", "toy_scenes_tiny", "toy_instances", "digits"}  # by the package itself
+MADE = {"toy_scenes", "toy_scenes_tiny", "toy_instances", "toy_detection", "digits"}  # by the package itself
 NAMED = {"imagenet_list", "retrieval", "unlabelled"}  # by a path behind the name
 
 

@@ -1,7 +1,9 @@
 """Annotations that cannot be: one line each that says which, or the rule of the paper's code. A case is one line."""
 
+import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,10 +12,18 @@ from PIL import Image
 from revisit_ssl.detection.annotations import Annotated, for_training
 from revisit_ssl.detection.metrics_voc import voc_ap
 from revisit_ssl.detection.sets import open_detection
+from revisit_ssl.detection.sources import BoxSource
 from revisit_ssl.errors import DataNotHere, InputError
+from revisit_ssl.evaluators import Detection
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    yield
+    open_detection.cache_clear()
 
 
 def xml(*objects, size=SIZE):
@@ -48,7 +58,7 @@ XML = [
     ("a box the wrong way round", xml(thing(y1=25, y2=3)), "a.xml: box x 4 to 20, y 24 to 3 has no inside"),
     ("a box outside", xml(thing(x2=90)), "box x 4 to 90, y 5 to 16 reaches over the border of an image of 40 x 30"),
     ("a box left of the image", xml(thing(x1=-20)), "box x -21 to 20, y 5 to 16 reaches over the border"),
-    ("an unknown class", xml(thing("cta")), "unknown class 'cta' in .*a.xml; one of cat, dog; did you mean cat?"),
+    ("an unknown class", xml(thing("catt")), "unknown class 'catt' in .*a.xml; one of cat, dog; did you mean cat?"),
     ("a class without a name", xml(thing("")), "unknown class '' in .*a.xml"),
 ]
 
@@ -60,6 +70,14 @@ def test_xml(tmp_path, what, said, line):
     with pytest.raises(InputError, match=line) as caught:
         open_detection(f"voc:{root}")["trainval"] + open_detection(f"voc:{root}")["test"]
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_is_read_once(tmp_path):
+    name = f"voc:{voc_folder(tmp_path / 'own')}"
+    found = open_detection(name)
+    assert open_detection(name) is found and found["train"] is found["train"]
+    open_detection.cache_clear()
+    assert open_detection(name) is not found
 
 
 def test_own_voc_folder(tmp_path):
@@ -99,6 +117,9 @@ def test_files_that_are_not_there(tmp_path):
     root = voc_folder(tmp_path / "own", train="abxd", test="ef")
     with pytest.raises(InputError, match="x.xml cannot be read"):
         open_detection(f"voc:{root}")["trainval"]
+    root = voc_folder(tmp_path / "empty", train=["", ""], test="ef")
+    with pytest.raises(InputError, match="train.txt names no image; write one a line, without its ending"):
+        open_detection(f"voc:{root}")
     root = voc_folder(tmp_path / "lost")
     (root / "JPEGImages" / "a.png").unlink()
     with pytest.raises(InputError, match="a.xml has no image a; put it beside the others, or leave the annotation out"):
@@ -108,6 +129,7 @@ def test_files_that_are_not_there(tmp_path):
         (few / "Annotations" / f"{name}.xml").unlink()
     with pytest.raises(InputError, match="3 images cannot be divided"):
         open_detection(f"voc:{few}")["train"]
+    open_detection.cache_clear()
     for name in "def":
         (few / "Annotations" / f"{name}.xml").write_text(xml())
     with pytest.raises(InputError, match="no annotation in .* has an object; there is nothing to detect"):
@@ -140,9 +162,10 @@ def test_a_turned_photograph(tmp_path):
     Image.fromarray(pixels).save(root / "JPEGImages" / "a.png", exif=exif)
     image = open_detection(f"voc:{root}")["train"][0].loaded().image  # 30 x 40 is how it is looked at
     assert image.shape == (30, 40, 3) and image[:, 20:].min() == 255 and image[:, :20].max() == 0
+    open_detection.cache_clear()
     turned = xml(thing(y2=30), size="<size><width>30</width><height>40</height></size>")
     (root / "Annotations" / "a.xml").write_text(turned)
-    image = open_detection(f"voc:{root}")["train"][0].loaded().image
+    image = open_detection(f"voc:{root}")["train"][0].loaded().image  # as it lies in its file
     assert image.shape == (40, 30, 3) and image[:20].min() == 255 and image[20:].max() == 0
 
 
@@ -228,7 +251,7 @@ def test_json_that_is_none(tmp_path):
     path.write_text(path.read_text()[:100])
     with pytest.raises(InputError, match="instances_train.json is no COCO JSON"):
         open_detection(f"coco:{root}")
-    path.write_text("[]")
+    path.write_text("[]")  # what failed is not remembered
     with pytest.raises(InputError, match="instances_train.json is no COCO JSON"):
         open_detection(f"coco:{root}")
     path.write_text('{"images": [1], "annotations": [], "categories": []}')
@@ -281,6 +304,31 @@ def test_own_coco_folder(tmp_path, capsys):
     boxes = coco_folder(tmp_path / "boxes", lambda said: [one.pop("segmentation") for one in said["annotations"]])
     plain = open_detection(f"coco:{boxes}")
     assert not plain.masks and plain["trainval"][0].masks is None
+
+
+def test_of_two_years_the_later_counts(tmp_path):
+    root = coco_folder(tmp_path / "own")
+    annotations = root / "annotations"
+    for year in (2014, 2017):
+        shutil.copy(annotations / "instances_train.json", annotations / f"instances_train{year}.json")
+        shutil.copytree(root / "train", root / f"train{year}")
+    (annotations / "instances_train.json").unlink()
+    shutil.rmtree(root / "train2014")
+    found = open_detection(f"coco:{root}")
+    assert len(found["trainval"]) + len(found["test"]) == 4
+
+
+def test_without_the_library_it_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    found = open_detection(f"coco:{coco_folder(tmp_path / 'own')}")
+    with pytest.raises(InputError, match=r"masks .* need pycocotools; install it with: .*revisit_ssl\[detection\]"):
+        found["trainval"][0].loaded()
+    source = BoxSource(
+        name="a", split="train", images=found["trainval"], class_names=found.classes, metric="coco", masks=True
+    )
+    with pytest.raises(InputError, match="need pycocotools"):
+        Detection().check({"train": source})
+    Detection().check({"train": dataclasses.replace(source, metric="voc12")})
 
 
 def test_some_have_masks(tmp_path):

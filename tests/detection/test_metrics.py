@@ -9,6 +9,7 @@ from revisit_ssl.detection.annotations import Annotated
 from revisit_ssl.detection.measuring import measure
 from revisit_ssl.detection.metrics_coco import NAMES, coco_ap
 from revisit_ssl.detection.metrics_voc import IOUS, voc_ap, voc_curve
+from revisit_ssl.detection.packed import PackedMasks
 from revisit_ssl.errors import InputError
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "evaluation"
@@ -211,6 +212,23 @@ def test_coco_as_pycocotools_answers(masks, what, atol):
     np.testing.assert_allclose(ours["per_class"]["AP"], 100 * table.mean(axis=0), rtol=0, atol=100 * atol)
     np.testing.assert_allclose(ours["per_class"]["AP50"], 100 * table[0], rtol=0, atol=100 * atol)
     np.testing.assert_allclose(ours["curves"][1].mean(axis=1), table[0], rtol=0, atol=atol)
+
+
+def test_masks_may_be_packed():
+    """As detectors give them: the same numbers, a hundredth of the memory."""
+    pytest.importorskip("pycocotools")
+    _, detections, images = golden_coco(True)
+    expected = coco_ap(detections, images, 4, masks=True)
+    packed = [one | {"masks": PackedMasks(one["masks"])} for one in detections]
+    found = coco_ap(packed, images, 4, masks=True)
+    assert {name: found[name] for name in NAMES} == {name: expected[name] for name in NAMES}
+    one, masks = packed[0]["masks"], detections[0]["masks"]
+    np.testing.assert_array_equal(np.asarray(one), masks)
+    np.testing.assert_array_equal(one[1], masks[1])
+    assert one[1].dtype == bool and len(one) == len(masks) and one.shape == masks.shape
+    assert one.nbytes < masks.nbytes / 100
+    none = PackedMasks(np.zeros((0, 5, 7), bool))
+    assert np.asarray(none).shape == (0, 5, 7) and len(none) == 0
 
 
 def test_coco_cases_by_hand():

@@ -12,11 +12,18 @@ from revisit_ssl.detection.annotations import for_training
 from revisit_ssl.detection.measuring import measure
 from revisit_ssl.detection.sets import DETECTION_SETS, open_detection
 from revisit_ssl.errors import InputError
+from revisit_ssl.testing import check_detection_set
 
 
 @pytest.fixture
 def samples(real_data):
     return pathlib.Path(real_data).parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered():
+    yield
+    open_detection.cache_clear()
 
 
 def from_truth(images, masks=False):
@@ -37,6 +44,7 @@ def test_voc_folder_and_tfds_and_the_files_themselves(samples, real_data, monkey
     monkeypatch.setitem(
         DETECTION_SETS, "voc_sample", dataclasses.replace(DETECTION_SETS["voc07"], tfds={2007: "voc2007_sample"})
     )
+    check_detection_set(f"voc07:{folder}")
     raw, tfds = open_detection(f"voc07:{folder}"), open_detection("voc_sample", real_data)
     counts = {"train": 10, "val": 10, "trainval": 20, "test": 12}
     assert {split: len(raw[split]) for split in counts} == {split: len(tfds[split]) for split in counts} == counts
@@ -82,6 +90,7 @@ def test_both_years(samples, tmp_path):
     with pytest.raises(InputError, match="it is PASCAL|is PASCAL VOC 2007; name it voc07:"):
         open_detection(f"voc:{tmp_path}")
     (tmp_path / "VOC2012").unlink()
+    open_detection.cache_clear()
     with pytest.raises(InputError, match="no VOC 2012 at .*; unpack the archives of .*voc2012 there"):
         open_detection(f"voc0712:{tmp_path}")
 
@@ -89,6 +98,7 @@ def test_both_years(samples, tmp_path):
 def test_coco_against_pycocotools_on_its_own_file(samples):
     coco = pytest.importorskip("pycocotools.coco")
     folder = samples / "coco2017_sample"
+    check_detection_set(f"coco:{folder}")
     found = open_detection(f"coco:{folder}")
     assert found.metric == "coco" and found.masks and len(found.classes) == 80 and found.classes[0] == "person"
     assert [len(found[split]) for split in ("train", "val", "trainval", "test")] == [14, 2, 16, 12]

@@ -1,13 +1,17 @@
 """toy_detection: the same scenes every time; boxes around masks, masks that share no pixel; sizes, classes, flags."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from revisit_ssl.data import DATASETS, SPLITS, Request, known_size, toy_crowds
 from revisit_ssl.detection.sets import DETECTION_SETS, open_detection
-from revisit_ssl.detection.toy_detection import FIRST, ToyDetection
-from revisit_ssl.errors import InputError
+from revisit_ssl.detection.toy_detection import COUNTS, FIRST, ToyDetection
+from revisit_ssl.errors import DataNotHere, InputError
 from revisit_ssl.scenes import CLASSES, crowds
 from revisit_ssl.scenes.crowds import draw_crowd
+from revisit_ssl.testing import check_detection_set
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,39 @@ def test_sizes_and_what_a_scene_holds(tiny):
     difficult = np.concatenate([one.difficult for one in train])
     assert 0.01 < difficult.mean() < 0.12 and not any(one.crowd.any() for one in train)
     assert {one.size for one in train} == {(128, 128)}
+
+
+def test_the_promise_of_a_set(monkeypatch):
+    check_detection_set("toy_detection_tiny")
+
+    class Broken:
+        """The tiny set with a change in its test images."""
+
+        argument = ""
+
+        def __init__(self, change):
+            self.change = change
+
+        def open(self, name, argument, place):
+            whole = ToyDetection(160, 40, 80).open(name, argument, place)
+            return dataclasses.replace(whole, parts=whole.parts | {"test": lambda: self.change(whole)})
+
+    def shifted(found):
+        first, *rest = found["test"]
+        return [dataclasses.replace(first, masks=np.roll(first.masks(), 40, axis=2)), *rest]
+
+    cases = {
+        "train are in test too": lambda found: found["train"],
+        "has no images": lambda found: (),
+        "two images of one image_id": lambda found: found["test"] + found["test"][:1],
+        "a mask that leaves its box": shifted,
+        "a class that has no name": lambda found: [dataclasses.replace(x, classes=x.classes + 9) for x in found["val"]],
+    }
+    for says, change in cases.items():
+        monkeypatch.setitem(DETECTION_SETS, "broken", Broken(change))
+        with pytest.raises(AssertionError, match=says):
+            check_detection_set("broken")
+        open_detection.cache_clear()
 
 
 def test_boxes_are_those_of_the_masks_and_masks_share_no_pixel(tiny):
@@ -65,10 +102,10 @@ def test_a_mask_is_what_is_seen(monkeypatch):
 
 
 def test_the_same_scenes_by_any_number_of_processes_and_in_any_set(tiny):
-    small, larger = ToyDetection(3, 1, 2), ToyDetection(5, 1, 2)
-    first, second = small.open("a", "", ""), larger.open("b", "", "")
+    first, second = ToyDetection(train=3).open("a", "", ""), ToyDetection(train=5).open("b", "", "")
     assert [one.image_id for one in second["train"]] == [0, 1, 2, 3, 4]
-    assert len({one.image_id for split in FIRST for one in first[split]}) == 6
+    ranges = [range(FIRST[split], FIRST[split] + COUNTS[split]) for split in FIRST]
+    assert len(set().union(*ranges)) == sum(map(len, ranges))  # no scene is in two splits
     for a, b, c in zip(first["train"], second["train"], tiny["train"], strict=False):
         np.testing.assert_array_equal(a.image, draw_crowd(a.image_id).image)
         np.testing.assert_array_equal(a.image, b.image)
@@ -87,6 +124,25 @@ def test_scene_7_is_what_it_was():
     assert crowd.labels.tolist() == [8, 1, 8] and not crowd.difficult.any()
     np.testing.assert_allclose(crowd.boxes, [[1, 75, 36, 94], [77, 11, 107, 23], [69, 25, 115, 43]], atol=1)
     np.testing.assert_allclose(np.bincount(crowd.owner.ravel()), [15092, 430, 259, 603], atol=4)
+
+
+def test_images_for_a_pretext_are_the_same_scenes(monkeypatch):
+    """As a set of images: several labels each, -1 where every object of a class is hardly seen."""
+    monkeypatch.setattr(toy_crowds, "COUNTS", {"train": 160, "val": 40, "test": 80})
+    boxes = open_detection("toy_detection_tiny")
+    for split, count in (("trainval", 200), ("test", 80)):
+        source = DATASETS["toy_detection"].open(Request(name="toy_detection", split=split, place="", other=None))
+        assert source.num_examples == count and source.labels is None and source.images.shape == (count, 128, 128, 3)
+        for image, row, one in zip(source.images, source.multi_labels, boxes[split], strict=True):
+            np.testing.assert_array_equal(image, one.image)
+            expected = [
+                0 if c not in one.classes else -1 if one.difficult[one.classes == c].all() else 1 for c in range(10)
+            ]
+            assert row.tolist() == expected
+    with pytest.raises(DataNotHere, match="it is drawn where it is used"):
+        plan = Request(name="toy_detection", split="test", place="", other=None, make=False)
+        DATASETS["toy_detection"].open(plan)
+    assert [known_size("toy_detection", split) for split in SPLITS] == [1600, 200, 1800, 400]
 
 
 def test_names_that_are_none():

@@ -11,7 +11,7 @@ from revisit_ssl.papers.maskco.methods import method_name, methods_of, methods_t
 from revisit_ssl.papers.maskco.protocols import PROTOCOLS
 from revisit_ssl.papers.maskco.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.maskco.sweeps import SWEEPS
-from revisit_ssl.papers.maskco.tables import paper_tables
+from revisit_ssl.papers.maskco.tables import DETECTION, paper_tables
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.spec import Gallery, Paper
 from revisit_ssl.report.blocks import Heading, Table, Text
@@ -90,8 +90,8 @@ PAPER = Paper(
     sweeps=SWEEPS,
     protocols=PROTOCOLS,
     method=method_name,
-    printed=("Table 1", "Table 2"),
-    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows),
+    printed=("Table 1", "Table 2", *DETECTION),
+    tables=lambda results, rows, folder: paper_tables(settings_of(results), rows, results),
     ours=our_blocks,
     commands=commands,
     runs=lambda results: settings_table(settings_of(results), name_of, options_of),

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -152,27 +153,35 @@ def test_ctrl_c_at_any_moment_is_one_line(moment, tmp_path, monkeypatch, capsys)
     assert len(lines) == 1 and lines[0].startswith("stopped")
 
 
-def test_ctrl_c_while_modules_are_loaded(monkeypatch, capsys):
+# signal: the status that it leaves with
+STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 0}
+
+
+@pytest.mark.parametrize("number", STOPPED)
+def test_a_signal_while_modules_are_loaded(number, monkeypatch, capsys):
     def stop(name):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(5)
 
     monkeypatch.setattr(entry.importlib, "import_module", stop)
     with pytest.raises(SystemExit) as left:
         entry.start("revisit-ssl")
-    assert left.value.code == 130 and capsys.readouterr().err == "stopped before anything was done\n"
+    assert left.value.code == STOPPED[number]
+    assert capsys.readouterr().err == "stopped before anything was done\n"
 
 
-@pytest.mark.parametrize("seen", ["revisit_ssl.errors", "tyro"])
-def test_ctrl_c_in_the_first_second(seen, tmp_path):
+@pytest.mark.parametrize("number", STOPPED)
+@pytest.mark.parametrize("seen", ["revisit_ssl.errors", "tyro", "tensorflow.python.pywrap_tensorflow"])
+def test_a_signal_in_the_first_second(seen, number, tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "revisit_ssl", "run", "rotation"]
     command += ["--workdir", str(tmp_path / "a")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         for line in process.stderr:
             if line.split("|")[-1].strip() == seen:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         said = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
-    assert process.returncode == 130, said
+    assert process.returncode == STOPPED[number], said
     assert len(said) == 1 and said[0].startswith("stopped")
     assert not (tmp_path / "a").exists()
 

@@ -153,8 +153,9 @@ def test_ctrl_c_at_any_moment_is_one_line(moment, tmp_path, monkeypatch, capsys)
     assert len(lines) == 1 and lines[0].startswith("stopped")
 
 
-# signal: the status that it leaves with
-STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 0}
+# Signal: the status that it leaves with. (Where Ctrl-C came into a text that was being executed, such as a dataclass in
+# the making, Python itself ends with the signal once all is said, which a shell calls 130 too.)
+STOPPED = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (0,)}
 
 
 @pytest.mark.parametrize("number", STOPPED)
@@ -166,12 +167,12 @@ def test_a_signal_while_modules_are_loaded(number, monkeypatch, capsys):
     monkeypatch.setattr(entry.importlib, "import_module", stop)
     with pytest.raises(SystemExit) as left:
         entry.start("revisit-ssl")
-    assert left.value.code == STOPPED[number]
+    assert left.value.code == STOPPED[number][0]
     assert capsys.readouterr().err == "stopped before anything was done\n"
 
 
 @pytest.mark.parametrize("number", STOPPED)
-@pytest.mark.parametrize("seen", ["revisit_ssl.errors", "tyro", "tensorflow.python.pywrap_tensorflow"])
+@pytest.mark.parametrize("seen", ["revisit_ssl.errors", "tyro", "revisit_ssl.papers"])
 def test_a_signal_in_the_first_second(seen, number, tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "revisit_ssl", "run", "rotation"]
     command += ["--workdir", str(tmp_path / "a")]
@@ -181,7 +182,7 @@ def test_a_signal_in_the_first_second(seen, number, tmp_path):
                 process.send_signal(number)
                 break
         said = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
-    assert process.returncode == STOPPED[number], said
+    assert process.returncode in STOPPED[number], said
     assert len(said) == 1 and said[0].startswith("stopped")
     assert not (tmp_path / "a").exists()
 

@@ -1,6 +1,6 @@
 """What toy_scenes is like: seconds to draw it, what raw pixels know of the class, what the ground knows of up.
 
-python experiments/check_scenes.py --out scenes.jsonl --sheet docs/toy_scenes.png
+python experiments/check_scenes.py --out scenes.jsonl --sheet docs/toy_scenes.png    # --what alone: only the sheet
 """
 
 import io
@@ -81,7 +81,7 @@ def check_rotation(epochs=6):
 
 
 def draw_sheet(columns=8, margin=60):
-    """PNG bytes: a row of scenes of each class, its name at the left."""
+    """PNG bytes: one row of scenes for each class, its name at the left; in all their colours."""
     found = {name: [] for name in CLASSES}
     for i in range(columns * len(CLASSES)):  # each class once in every ten
         scene = draw_scene(i)
@@ -92,7 +92,7 @@ def draw_sheet(columns=8, margin=60):
     for i, name in enumerate(CLASSES):
         pen.text((margin - 5, (i + 0.5) * SIZE), name, fill="black", anchor="rm")
     file = io.BytesIO()
-    sheet.quantize(256).save(file, "PNG", optimize=True)  # a palette: a third of the bytes
+    sheet.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

@@ -3,9 +3,11 @@
 import importlib
 import sys
 
+from revisit_ssl.startup import Terminated, raising_on_sigterm
+
 
 def start(form=None, command="main"):
-    """Runs a command of ``revisit_ssl.commands`` and leaves with its status; Ctrl-C gets one line also while
+    """Runs a command of ``revisit_ssl.commands`` and leaves with its status; Ctrl-C and SIGTERM get one line also while
     modules are loaded.
 
     Args:
@@ -13,11 +15,12 @@ def start(form=None, command="main"):
         command: name of the module.
     """
     try:
-        main = importlib.import_module(f"revisit_ssl.commands.{command}").main
-        status = main(**({} if form is None else {"form": form}))
-    except KeyboardInterrupt:
+        with raising_on_sigterm():
+            main = importlib.import_module(f"revisit_ssl.commands.{command}").main
+            status = main(**({} if form is None else {"form": form}))
+    except (KeyboardInterrupt, Terminated) as stopped:
         print("stopped before anything was done", file=sys.stderr)
-        status = 130
+        status = 0 if isinstance(stopped, Terminated) else 130
     sys.exit(status)
 
 

@@ -1,12 +1,41 @@
-"""How TensorFlow is started: with oneDNN's kernels on a CPU, and quietly; on how many cores."""
+"""How a process starts: signals, TensorFlow with oneDNN's kernels on a CPU, and quietly; on how many cores."""
 
 import contextlib
 import logging
 import os
 import platform
+import signal
 import sys
+import threading
 
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+class Terminated(BaseException):
+    """SIGTERM came while nothing was handling it, as training does."""
+
+
+def raising_on_sigterm():
+    """While it lasts SIGTERM raises Terminated: what is half-written is removed on the way out."""
+
+    def end(number, frame):
+        raise Terminated
+
+    return handling(end, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def handling(handler, *numbers):
+    """While it lasts, signals of these numbers call ``handler(number, frame)``, and afterwards what did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only there do signals arrive
+        return
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def prefer_onednn():

@@ -137,15 +137,20 @@ def test_two_pairs_were_stopped_and_went_on(trained):
     assert environment["replicas"] == 2 and len(environment["resumed"]) == 1
 
 
-@pytest.mark.parametrize("pretext", CHANGES)
-def test_two_worker_processes_equal_one(pretext, trained, tmp_path):
+# One process adds up the gradients of a batch in another order than two halves of it: after four steps the weights here
+# are 2e-6 apart at most. Two devices of one process add up as two workers do, and gave their bits.
+SAME = [(pretext, "none", 1e-5) for pretext in CHANGES] + [("moco", "mirrored", 1e-7)]
+
+
+@pytest.mark.parametrize(("pretext", "strategy", "tolerance"), SAME, ids=[f"{p}-{s}" for p, s, _ in SAME])
+def test_two_worker_processes_equal_one(pretext, strategy, tolerance, trained, tmp_path):
     """Stopped and resumed (rotation), killed and resumed (MoCo) or neither (NPID): after four steps all is the same."""
     two = trained[0] / "two" / pretext
-    pretrain(get_recipe(pretext, "smoke", **CHANGES[pretext]), tmp_path, quiet=True)
+    pretrain(get_recipe(pretext, "smoke", **CHANGES[pretext]), tmp_path, strategy=strategy, quiet=True)
     newest = [list_checkpoints(folder / "checkpoints")[-1] for folder in (two, tmp_path)]
     with np.load(newest[0]) as a, np.load(newest[1]) as b:
         assert a.files == b.files and int(a["step"]) == 4
         for name in filter(str.isdigit, a.files):
-            np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(a[name], b[name], rtol=tolerance, atol=tolerance, err_msg=name)
     for ours, alone in zip(read_log(two / "log.csv"), read_log(tmp_path / "log.csv"), strict=True):
-        assert ours["step"] == alone["step"] and ours["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert ours["step"] == alone["step"] and ours["loss"] == pytest.approx(alone["loss"], rel=1e-5)

@@ -1,7 +1,7 @@
 """RevNet50 (Gomez et al. 2017) in the form of "Revisiting Self-Supervised Visual Representation Learning"."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -36,7 +36,7 @@ class RevNet(Network):
         # Four times the channels of a ResNet's root, and no weight decay on it: optimisers know it by its name.
         x = parts.root(image, 64 * width, options.stem or "paper", options.root_stride, name="revnet_root")
         endpoints = {"after_root": x}
-        normalised = (parts.norm, parts.bn_momentum, parts.bn_epsilon)
+        normalised = {name: getattr(parts, name) for name in Normalised._fields}
         for block, count in enumerate(UNITS, 1):
             channels = 64 * width * 2 ** (block - 1)
             if block > 1:
@@ -48,8 +48,8 @@ class RevNet(Network):
                 if options.endpoints_after_pool:
                     endpoints[f"block{block - 1}"] = x
             zeros = channels // 4 if block > 1 else 0
-            memory = {"recompute": options.recompute, "zeros": zeros, "bn_group": parts.bn_group}
-            x = ReversibleBlock(channels, count, *normalised, **memory, name=f"block{block}")(x)
+            memory = {"recompute": options.recompute, "zeros": zeros}
+            x = ReversibleBlock(channels, count, **normalised, **memory, name=f"block{block}")(x)
             endpoints[f"block{block}"] = x
         x = parts.normalise(x, "last_norm")
         if options.representation_size is not None:
@@ -80,6 +80,15 @@ class PadChannels(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "extra": self.extra}
+
+
+class Normalised(NamedTuple):
+    """How the units of a block are normalised, as in BackboneOptions."""
+
+    norm: str = "batch"
+    bn_momentum: float = 0.99
+    bn_epsilon: float = 1e-3
+    bn_group: int | None = None
 
 
 @keras.saving.register_keras_serializable("revisit_ssl")
@@ -130,36 +139,19 @@ class ReversibleBlock(keras.layers.Layer):
     With ``recompute`` the training pass keeps the block's output alone and inverts it unit by unit going backwards.
     ``zeros`` says how many of the last channels are zero on input (`PadChannels`): there the ReLU of the first unit
     sits on its kink as long as beta is 0, and rounding in the inverse must not move it off.
+
+    ``more``: the fields of ``Normalised``, and what Keras' layers take.
     """
 
-    def __init__(
-        self,
-        channels,
-        units,
-        norm="batch",
-        bn_momentum=0.99,
-        bn_epsilon=1e-3,
-        recompute=False,
-        zeros=0,
-        bn_group=None,
-        **kwargs,
-    ):
-        super().__init__(autocast=False, **kwargs)
-        self.config = {
-            "channels": channels,
-            "units": units,
-            "norm": norm,
-            "bn_momentum": bn_momentum,
-            "bn_epsilon": bn_epsilon,
-            "recompute": recompute,
-            "zeros": zeros,
-            "bn_group": bn_group,
-        }
+    def __init__(self, channels, units, *, recompute=False, zeros=0, **more):
+        normalised = Normalised(**{name: more.pop(name) for name in Normalised._fields if name in more})
+        super().__init__(autocast=False, **more)
+        own = {"channels": channels, "units": units, "recompute": recompute, "zeros": zeros}
+        self.config = own | normalised._asdict()
         self.recompute = recompute
         self.zeros = zeros
         self.branches = [
-            Branch(channels, norm, bn_momentum, bn_epsilon, bn_group, name=f"unit{i}", dtype=self.dtype_policy)
-            for i in range(1, units + 1)
+            Branch(channels, *normalised, name=f"unit{i}", dtype=self.dtype_policy) for i in range(1, units + 1)
         ]
 
     def build(self, input_shape):

@@ -25,16 +25,17 @@ class TwoLevels(NamedTuple):
     labels: np.ndarray
 
 
-def two_levels(rows, m, k, iterations=10, *, empty="split", init="all", chunk=8192, seed=0, workers=None):
+def two_levels(rows, m, k, iterations=10, *, init="all", seed=0, workers=None, **options):
     """k-means with m centroids, then one with k inside of each of its clusters.
 
     Args:
         rows: clustering.rows.Rows, those of this process.
         m: int; 1: the second level alone.
         k: int; 1: the first level alone.
-        iterations, empty, chunk, workers: as of ``kmeans``.
+        iterations, workers: as of ``kmeans``.
         init: "all": first fine centroids are drawn from all rows of a cluster; "first_shard": from its first sixteenth.
         seed: int, of the first centroids.
+        options: empty and chunk, as of ``kmeans``.
 
     Returns:
         TwoLevels.
@@ -43,7 +44,7 @@ def two_levels(rows, m, k, iterations=10, *, empty="split", init="all", chunk=81
         InputError: a coarse cluster that holds no row.
     """
     workers = workers or Workers()
-    shared = {"empty": empty, "chunk": chunk, "workers": workers}
+    shared = {"workers": workers, **options}
     upper, coarse = np.zeros([m, rows.width], np.float32), np.zeros(len(rows), np.int32)
     if m > 1:
         start = first_centroids(rows, m, seed, workers=workers)

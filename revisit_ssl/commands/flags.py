@@ -7,11 +7,11 @@ import re
 import shlex
 import signal
 import sys
-import threading
 
 import tyro
 
 from revisit_ssl.errors import InputError, Interrupted, reason, require
+from revisit_ssl.startup import Terminated, raising_on_sigterm
 
 OUT_OF_MEMORY = ("OOM", "out of memory", "Out of memory", "Unable to allocate", "failed to allocate")
 ADVICE = {  # the first of these words that an error has
@@ -21,27 +21,6 @@ ADVICE = {  # the first of these words that an error has
     ("UNAVAILABLE", "nconnected", "onnection", "ocket closed", "heartbeat"): "once all workers are there, --resume",
     ("",): "mend or remove what it names first: the same command, also with --resume, reads it again",
 }
-
-
-class Terminated(BaseException):
-    """SIGTERM came while nothing was handling it, as training does."""
-
-
-@contextlib.contextmanager
-def raising_on_sigterm():
-    """SIGTERM raises Terminated: what is half-written is removed on the way out."""
-
-    def end(number, frame):
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and only there do signals arrive
-        return
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def guarded(work, form, arguments=(), *, resume=False):

@@ -18,11 +18,11 @@ from typing import Annotated
 import tyro
 
 from revisit_ssl.commands.backbone_flags import under_backbone
-from revisit_ssl.commands.flags import Terminated, guarded, read_flags
+from revisit_ssl.commands.flags import guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import sweeps
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.startup import Terminated, quiet_import
 
 RUN = (sys.executable, "-m", "revisit_ssl", "run")
 

@@ -16,7 +16,7 @@ from revisit_ssl.distribute import get_strategy, step_seed, sum_replicas, to_num
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import reestimate_batch_norm
 from revisit_ssl.runs.telling import Bar, tell
-from revisit_ssl.training.checkpoints import list_checkpoints, load_checkpoint, read_about, save_checkpoint
+from revisit_ssl.training.checkpoints import load_newest, save_checkpoint
 from revisit_ssl.training.loop import stop_signals
 from revisit_ssl.training.optimizers import MomentumSGD
 from revisit_ssl.training.schedules import StepDecay
@@ -64,7 +64,7 @@ class DetectorTraining:
         Raises:
             Interrupted: a signal came; what was done is saved.
             TrainingDiverged: a loss is not finite.
-            InputError: checkpoints of another training in the folder, or a damaged one.
+            InputError: checkpoints of another training in the folder, or none of them can be read.
         """
         strategy = strategy or of_this_machine(self.options.batch_size)
         self._build(strategy)
@@ -157,19 +157,15 @@ class DetectorTraining:
 
     def _save(self, folder, done, sums):
         about = {"recipe": self.identity(), "curve": self.curve, "sums": sums}
-        path = save_checkpoint(folder, self.detector, done, about=about, keep=1)
+        path = save_checkpoint(folder, self.detector, done, about=about)
         if path is None:
             raise TrainingDiverged(f"detection: a weight at step {done} is not finite; lower its learning rate")
         return path
 
     def _resume(self, folder):
-        paths = list_checkpoints(folder) if folder else []
-        if not paths:
-            return 0, []
-        start = load_checkpoint(paths[-1], self.detector, self.identity())
-        about = read_about(paths[-1])
-        self.curve = about["curve"]
-        return start, about["sums"]
+        start, about = load_newest(folder, self.detector, self.identity()) if folder else (0, {})
+        self.curve = about.get("curve", self.curve)
+        return start, about.get("sums", [])
 
     def _finish(self, strategy, total, quiet):
         if strategy.num_replicas_in_sync > 1:  # what follows is of one device

@@ -5,8 +5,7 @@ import functools
 import json
 
 from revisit_ssl.papers import get_recipe, names, presets_of
-from revisit_ssl.report.settings import flat
-from revisit_ssl.runs.identity import recipe_id
+from revisit_ssl.runs.identity import flatten, recipe_id
 
 
 def named(results):
@@ -59,7 +58,7 @@ def nearest(r):
 def distance(r, recipe):
     """(whether the data differ, how many of the line's options and lengths do)."""
     options = json.loads(json.dumps(dataclasses.asdict(recipe.task)))
-    mine, its = dict(flat(r.task)), dict(flat(options))
+    mine, its = flatten(r.task), flatten(options)
     unlike = sum(mine[name] != its.get(name, mine[name]) for name in mine)
     unlike += sum(value != getattr(recipe, name) for name, value in r.training.items())
     return r.dataset != recipe.dataset, unlike

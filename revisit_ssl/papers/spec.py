@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from revisit_ssl.report.settings import flat
+from revisit_ssl.runs.identity import flatten
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Variant:
 
     def is_of(self, r):
         """Whether a Result is of such a run, whatever its data and its length."""
-        task, asked = dict(flat(r.task)), {"backbone": self.backbone, "width": self.width} | self.fields
+        task, asked = flatten(r.task), {"backbone": self.backbone, "width": self.width} | self.fields
         places = {name: getattr(r, RESULT.get(name, name)) for name in asked}
         fits = all(
             value is None or places[name] == value or (isinstance(value, tuple) and places[name] in value)

@@ -40,9 +40,9 @@ class BYOL(Pretext):
         super().__init__(backbone, views=views, seed=seed)
         o = self.options = options or BYOLOptions()
         normalised = {"norm": norm, "momentum": o.head_bn_momentum, "group": bn_group}
-        self.projector = BatchNormMLP(o.hidden, o.units, o.last_bias, **normalised, name="projector")
+        self.projector = BatchNormMLP(o.hidden, o.units, o.last_bias, norm=normalised, name="projector")
         self.projector.build(backbone.output["pre_logits"].shape)
-        self.predictor = BatchNormMLP(o.hidden, o.units, o.last_bias, **normalised, name="predictor")
+        self.predictor = BatchNormMLP(o.hidden, o.units, o.last_bias, norm=normalised, name="predictor")
         self.predictor.build((None, o.units))
         if o.cld.branches == 2:
             normed = o.group_head == "normlinear"

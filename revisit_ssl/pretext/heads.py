@@ -103,6 +103,12 @@ class ProjectionHead(keras.layers.Layer):
         return tuple(unit(layer(x)) for layer in self.last)
 
 
+def projected(backbone, head):
+    """The backbone with one more endpoint, "projection": the first branch of a ``ProjectionHead``, float32 [B, d]."""
+    projection = head(backbone.output["pre_logits"])[0]
+    return keras.Model(backbone.input, {**backbone.output, "projection": projection})
+
+
 @keras.saving.register_keras_serializable("revisit_ssl")
 class BatchNormMLP(keras.layers.Layer):
     """Linear, BatchNorm, ReLU, linear: BYOL's projector and predictor. Float [N, c] -> float32 [N, units].
@@ -113,25 +119,15 @@ class BatchNormMLP(keras.layers.Layer):
         hidden: int, units of the hidden layer; 4096 in BYOL.
         units: int, size of the output; 256 in BYOL. The output is not normalised.
         last_bias: whether the last layer has a bias: not in DeepMind's code, there is one in OpenSelfSup's.
-        norm, momentum, epsilon, group: of the normalisation, as in Recipe.
+        norm: {"norm", "momentum", "epsilon", "group"}, as ``normalisation`` takes them; what is left out is as in
+            PyTorch: BatchNorm of 0.9 and 1e-5.
     """
 
-    def __init__(
-        self,
-        hidden,
-        units,
-        last_bias=False,
-        norm="batch",
-        momentum=0.9,
-        epsilon=1e-5,
-        group=None,
-        name="batchnorm_mlp",
-        dtype="float32",
-        **base,
-    ):
+    def __init__(self, hidden, units, last_bias=False, *, norm=None, name="batchnorm_mlp", dtype="float32", **base):
         super().__init__(name=name, dtype=dtype, **base)
         self.hidden = linear(hidden, "hidden")
-        self.norm = normalisation(norm, momentum, epsilon, "hidden_norm", "float32", group)
+        norm = {"norm": "batch", "momentum": 0.9, "epsilon": 1e-5} | (norm or {})
+        self.norm = normalisation(**norm, name="hidden_norm", dtype="float32")
         self.last = linear(units, "last", bias=last_bias)
 
     def build(self, input_shape):

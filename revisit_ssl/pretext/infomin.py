@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import rows_of_an_image
 from revisit_ssl.errors import require
-from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import NormLinear, ProjectionHead, linear, unit
 from revisit_ssl.pretext.losses import cld_loss, info_nce
+from revisit_ssl.pretext.momentum_encoder import MomentumEncoder
 from revisit_ssl.pretext.options import InfoMinOptions
 from revisit_ssl.pretext.queue import Queue
-from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.pretext.target import make_target
 from revisit_ssl.views.crops import CropSpec
 from revisit_ssl.views.draws import fold, uniform
 from revisit_ssl.views.geometry import random_flip
@@ -63,7 +63,7 @@ class JigsawHead(keras.layers.Layer):
         return unit(self.joint(tf.reshape(shuffled_vectors, [-1, PATCHES * self.each.units])))
 
 
-class InfoMin(Pretext):
+class InfoMin(MomentumEncoder):
     """MoCo with stronger views, and a jigsaw branch that finds the same key from patches.
 
     Network, head and jigsaw head, a target of the first two, and the queue of the target's keys.
@@ -113,17 +113,10 @@ class InfoMin(Pretext):
             crops["jigsaw"] = CropSpec(size=size, method="resized", scale=o.jigsaw_scale, kernel=kernel)
         return crops
 
-    @property
-    def exported(self):
-        projection = self.head(self.backbone.output["pre_logits"])[0]
-        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
-
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
         o, replicas = self.options, self.distribute_strategy.num_replicas_in_sync
-        keys = images * (replicas if o.queue_scope == "global" else 1)
-        fits = keys <= o.queue_size
-        require(fits, f"{keys} keys of a step do not fit into task.queue_size {o.queue_size}; raise it")
+        self.check_keys(images * (replicas if o.queue_scope == "global" else 1))
         o.cld.check_batch(images, replicas)
 
     def train_step(self, batch):
@@ -149,8 +142,7 @@ class InfoMin(Pretext):
         self.minimize(loss, tape)
         self.queue.enqueue(keys)
         # Once the optimiser has stepped, in both code bases; MoCo's does it before the keys are encoded.
-        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
-            momentum_update(target, online, o.momentum)
+        self.update_target()
         return self.report(loss=loss, **scalars)
 
     def objective(self, queries, keys, negatives, jigsaw, groups):
@@ -185,14 +177,6 @@ class InfoMin(Pretext):
             self.queue.enqueue(keys)
             rows[1] = self.queue.features
         return rows
-
-    def encode_keys(self, images, seed):
-        """float32 [B, s, s, 3] -> [B, d], unit rows."""
-
-        def encode(rows):
-            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
-
-        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
 
     def patches(self, crops, seed, normalize=None):
         """One jittered patch from each cell: float32 [B, j, j, 3] in [0, 1] -> [B * 9, p, p, 3]; flipped, no colour."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.options import JigsawOptions
-from revisit_ssl.pretext.patch_head import PatchPretext, check_grid, concat_patches
+from revisit_ssl.pretext.patch_head import HeadShape, PatchPretext, check_grid, concat_patches
 from revisit_ssl.views.draws import as_seed, fold, uniform
 from revisit_ssl.views.permutations import load_permutations, make_permutations
 
@@ -41,7 +41,8 @@ class Jigsaw(PatchPretext):
         count, positions = permutations.shape
         few = f"task.permutations {options.permutations} is more than the {count} of the set; ask for fewer"
         require(options.permutations <= count, few)
-        super().__init__(backbone, count, positions, options.permutations, options=options, views=views, **base)
+        shape = HeadShape(classes=count, positions=positions, rows=options.permutations)
+        super().__init__(backbone, shape, options=options, views=views, **base)
         self.permutations = permutations
 
     def train_step(self, batch):

@@ -6,21 +6,19 @@ al., arXiv:2008.03813) the released train_cifar_moco_cld.py and main_imagenet_mo
 
 from dataclasses import replace
 
-import keras
 import tensorflow as tf
 
-from revisit_ssl.errors import require
-from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import IN_CONTRACT
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import cld_loss, info_nce
+from revisit_ssl.pretext.momentum_encoder import MomentumEncoder
 from revisit_ssl.pretext.options import MoCoOptions
 from revisit_ssl.pretext.queue import Queue
-from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.pretext.target import make_target
 from revisit_ssl.views.draws import fold
 
 
-class MoCo(Pretext):
+class MoCo(MomentumEncoder):
     """Find the key, what a slowly moving target makes of another view, among the keys of a queue.
 
     Network and head, their target, and the queue of the target's keys.
@@ -53,17 +51,10 @@ class MoCo(Pretext):
     def crops(self):
         return {"image": replace(super().crops["image"], count=self.options.views)}
 
-    @property
-    def exported(self):
-        projection = self.head(self.backbone.output["pre_logits"])[0]
-        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
-
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
         o, replicas = self.options, self.distribute_strategy.num_replicas_in_sync
-        keys = images * (replicas if o.queue_scope == "global" else 1)
-        fits = keys <= o.queue_size
-        require(fits, f"{keys} keys of a step do not fit into task.queue_size {o.queue_size}; raise it")
+        self.check_keys(images * (replicas if o.queue_scope == "global" else 1))
         o.cld.check_batch(images, replicas)
 
     def train_step(self, batch):
@@ -101,18 +92,6 @@ class MoCo(Pretext):
             scalars["cld"], scalars["group_accuracy"] = cld_loss(*groups, o.cld)
             loss += o.cld.weight * scalars["cld"]
         return loss, scalars
-
-    def encode_keys(self, images, seed):
-        """float32 [B, s, s, 3] -> [B, d], unit rows."""
-
-        def encode(rows):
-            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
-
-        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
-
-    def update_target(self):
-        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
-            momentum_update(target, online, self.options.momentum)
 
     def pictures(self, batch):
         few = {name: batch[name][:4] for name in batch}

@@ -4,21 +4,20 @@ Neither text nor code says which of the seven crops are queries and which are ke
 crops; every crop is a query for the keys of its image that are not its own, and all these pairs count the same.
 """
 
-import keras
 import tensorflow as tf
 
 from revisit_ssl.backbones.normalisation import rows_of_an_image
-from revisit_ssl.errors import require
 from revisit_ssl.pretext.heads import ProjectionHead
 from revisit_ssl.pretext.losses import info_nce
+from revisit_ssl.pretext.momentum_encoder import MomentumEncoder
 from revisit_ssl.pretext.multicrop import LARGE, PATCHES, MultiCrop
 from revisit_ssl.pretext.multicrop_options import MoCoMultiCropOptions
 from revisit_ssl.pretext.queue import Queue
-from revisit_ssl.pretext.target import make_target, momentum_update, shuffled
+from revisit_ssl.pretext.target import make_target
 from revisit_ssl.views.draws import fold
 
 
-class MoCoMultiCrop(MultiCrop):
+class MoCoMultiCrop(MomentumEncoder, MultiCrop):
     """MoCo v2 with OBoW's views: from crops, find the target's key of the whole image among the keys of a queue.
 
     Network and head, their target, and the queue of the target's keys.
@@ -47,17 +46,9 @@ class MoCoMultiCrop(MultiCrop):
     def from_recipe(cls, recipe, backbone, source):
         return cls(backbone, options=recipe.task, views=recipe.views, seed=recipe.seed)
 
-    @property
-    def exported(self):
-        projection = self.head(self.backbone.output["pre_logits"])[0]
-        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
-
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)
-        o = self.options
-        keys = images * o.crops * self.distribute_strategy.num_replicas_in_sync
-        fits = keys <= o.queue_size
-        require(fits, f"{keys} keys of a step do not fit into task.queue_size {o.queue_size}; raise it")
+        self.check_keys(images * self.options.crops * self.distribute_strategy.num_replicas_in_sync)
 
     def train_step(self, batch):
         o, seed = self.options, self.step_seed()
@@ -87,18 +78,6 @@ class MoCoMultiCrop(MultiCrop):
         """float32 [B * count, s, s, 3], image-major -> list of ``count`` tensors [B, d], unit rows."""
         with rows_of_an_image(count):
             return apart(self.head(self.backbone(crops, training=True)["pre_logits"])[0], count)
-
-    def encode_keys(self, images, seed):
-        """float32 [B, s, s, 3] -> [B, d], unit rows."""
-
-        def encode(rows):
-            return self.target_head(self.target(rows, training=True)["pre_logits"])[0]
-
-        return shuffled(encode, images, seed) if self.options.shuffle_bn else encode(images)
-
-    def update_target(self):
-        for target, online in ((self.target, self.backbone), (self.target_head, self.head)):
-            momentum_update(target, online, self.options.momentum)
 
 
 def apart(rows, count):

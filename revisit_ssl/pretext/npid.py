@@ -6,14 +6,13 @@ views and CLD (Wang et al., arXiv:2008.03813) the released train_cifar_npid_cld.
 
 from dataclasses import replace
 
-import keras
 import tensorflow as tf
 
 from revisit_ssl.distribute import gather_replicas
 from revisit_ssl.pretext.bank import MemoryBank
 from revisit_ssl.pretext.base import Pretext
 from revisit_ssl.pretext.cld import IN_CONTRACT
-from revisit_ssl.pretext.heads import ProjectionHead
+from revisit_ssl.pretext.heads import ProjectionHead, projected
 from revisit_ssl.pretext.losses import cld_loss, cross_entropy, instance_softmax, nce, nce_constant
 from revisit_ssl.pretext.options import NPIDOptions
 from revisit_ssl.views.draws import fold, integers
@@ -56,8 +55,7 @@ class NPID(Pretext):
 
     @property
     def exported(self):
-        projection = self.head(self.backbone.output["pre_logits"])[0]
-        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
+        return projected(self.backbone, self.head)
 
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)

@@ -4,6 +4,7 @@ Follows Kolesnikov et al. (arXiv:1901.09005), supplement section 1, and the offi
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -85,15 +86,22 @@ class PatchHead(keras.layers.Layer):
         return self.logits(x)
 
 
+class HeadShape(NamedTuple):
+    """What the head of a patch task classifies: ``positions`` patch vectors at once into ``classes``, in ``rows`` rows
+    of each image in training."""
+
+    classes: int
+    positions: int
+    rows: int
+
+
 class PatchPretext(Pretext):
     """The patches of a crop, the network on each of them, the head on some of their vectors.
 
     Args:
-        classes: int.
-        positions: int, patch vectors that the head sees at once.
+        shape: HeadShape.
         options: PatchOptions.
         views: ViewSpec with patches.
-        rows: int, rows that the head sees of each image in training.
         norm, bn_group: as in Recipe, for the head, whose ghost batches are of the same images as the trunk's.
 
     Raises:
@@ -103,7 +111,7 @@ class PatchPretext(Pretext):
     Options = PatchOptions
     cuts_patches = True
 
-    def __init__(self, backbone, classes, positions, rows, *, options, views, norm="batch", bn_group=None, seed=0):
+    def __init__(self, backbone, shape, *, options, views, norm="batch", bn_group=None, seed=0):
         super().__init__(backbone, views=views, seed=seed)
         images, rest = divmod(bn_group or 0, views.patch_grid**2)
         require(rest == 0, f"bn_group {bn_group} is not a multiple of an image's {views.patch_grid**2} patches")
@@ -111,8 +119,8 @@ class PatchPretext(Pretext):
         # The official network's own last layer; with the trunk's weight decay, hence not in the head.
         self.embedding = keras.layers.Dense(options.embed_dim, dtype="float32", name="embedding")
         self.embedding.build(backbone.output["pre_logits"].shape)
-        self.head = PatchHead(classes, options, norm, images * rows or None)
-        self.head.build((None, positions * options.embed_dim))
+        self.head = PatchHead(shape.classes, options, norm, images * shape.rows or None)
+        self.head.build((None, shape.positions * options.embed_dim))
         self.ready("loss", "accuracy")
 
     @classmethod

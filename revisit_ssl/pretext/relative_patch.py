@@ -10,7 +10,7 @@ import tensorflow as tf
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.losses import accuracy, cross_entropy
 from revisit_ssl.pretext.options import PatchOptions
-from revisit_ssl.pretext.patch_head import PatchPretext, check_grid, concat_patches
+from revisit_ssl.pretext.patch_head import HeadShape, PatchPretext, check_grid, concat_patches
 from revisit_ssl.views.draws import fold
 from revisit_ssl.views.resample import resize
 
@@ -35,7 +35,8 @@ class RelativePatch(PatchPretext):
         require(grid % 2 == 1, f"relative_patch needs an odd views.patch-grid, which has a centre; it is {grid}")
         pairs = neighbour_pairs(grid)
         options = options or PatchOptions()
-        super().__init__(backbone, len(pairs), 2, len(pairs), options=options, views=views, **base)
+        shape = HeadShape(classes=len(pairs), positions=2, rows=len(pairs))
+        super().__init__(backbone, shape, options=options, views=views, **base)
         self.pairs = pairs
 
     def train_step(self, batch):

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import keras
 import tensorflow as tf
 
 from revisit_ssl.errors import require
 from revisit_ssl.pretext.base import Pretext
-from revisit_ssl.pretext.heads import ProjectionHead
+from revisit_ssl.pretext.heads import ProjectionHead, projected
 from revisit_ssl.pretext.losses import nt_xent
 from revisit_ssl.pretext.options import SimCLROptions
 from revisit_ssl.views.draws import fold
@@ -46,8 +45,7 @@ class SimCLR(Pretext):
 
     @property
     def exported(self):
-        (projection,) = self.head(self.backbone.output["pre_logits"])
-        return keras.Model(self.backbone.input, {**self.backbone.output, "projection": projection})
+        return projected(self.backbone, self.head)
 
     def check_batch(self, images, bn_group=None):
         super().check_batch(images, bn_group)

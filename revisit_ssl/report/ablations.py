@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from revisit_ssl.report.blocks import Table
-from revisit_ssl.report.settings import Setting, choose, flat
+from revisit_ssl.report.settings import Setting, choose
 from revisit_ssl.report.tables import bold
+from revisit_ssl.runs.identity import flatten
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def point_of(setting, options):
 def rest(setting, left_out):
     """All else that the runs of an ablation have to share, as text; ``left_out``: options, or terms with all theirs."""
     task = {
-        name: value for name, value in flat(setting.task)
+        name: value for name, value in flatten(setting.task).items()
         if name not in left_out and name.partition(".")[0] not in left_out
     }
     return json.dumps([task, setting.run.training], sort_keys=True)

@@ -23,6 +23,7 @@ from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import spread
 from revisit_ssl.runs import results
 from revisit_ssl.runs.damage import read_json
+from revisit_ssl.runs.identity import flatten
 from revisit_ssl.runs.intervals import measured_on, warning, within
 from revisit_ssl.training.build import build_pretext, build_untrained, freeze, open_pretraining
 from revisit_ssl.training.history import SCORE, read_score
@@ -335,20 +336,11 @@ def provenance(run):
     environment = run.environment
     versions = [f"{k} {environment[k]}" for k in ("python", "tensorflow", "keras", "numpy") if k in environment]
     with tf.io.gfile.GFile(run.path("recipe.json"), "rb") as file:  # as it is, also one of an older form
-        flat = json.loads(file.read().decode(errors="replace"))
-    rows = [[name, f"`{json.dumps(value)}`"] for name, value in flatten(flat)]
+        recipe = json.loads(file.read().decode(errors="replace"))
+    rows = [[name, f"`{json.dumps(value)}`"] for name, value in flatten(recipe).items()]
     said = f"Versions: {', '.join(versions)}." if versions else "Versions: no environment.json in the workdir."
     whole = Folded("The whole recipe", Table(["field", "value"], rows, labels=2))
     return [Heading("To measure it again"), Text(said), whole]
-
-
-def flatten(values, prefix=""):
-    """("optimizer.lr", 0.1), … of nested mappings."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def short(value):

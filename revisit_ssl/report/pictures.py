@@ -155,7 +155,7 @@ def neighbours(queries, found, same):
 
 
 def classes(rows):
-    """A class a row, its name on the left.
+    """One row for each class, its name on the left.
 
     Args:
         rows: {name: [float [h, w, 3] in [0, 1]]}; images of any size keep their ratio.

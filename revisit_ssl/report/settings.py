@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from revisit_ssl.pretext import PRETEXTS, find_options
 from revisit_ssl.pretext.options import PatchOptions
 from revisit_ssl.report import names
+from revisit_ssl.runs.identity import flatten
 
 RANDOM = ("random", "random, BN re-estimated")
 OF_TRAINING = ("pretext", "knn_monitor", "vocabulary")  # what a run measures while it trains, not a frozen network
@@ -337,18 +338,9 @@ def points(low, high):
 
 def unlike(settings):
     """{option: [value of each setting]}: the options and lengths in which settings differ, nested as "term.weight"."""
-    known = [dict(flat(s.task | s.run.training)) for s in settings]
+    known = [flatten(s.task | s.run.training) for s in settings]
     values = {option: [k.get(option) for k in known] for option in unique(itertools.chain(*known))}
     return {option: found for option, found in values.items() if any(value != found[0] for value in found)}
-
-
-def flat(values, prefix=""):
-    """("term.weight", 0.25), … of nested mappings."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def number(value):

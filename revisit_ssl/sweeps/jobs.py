@@ -9,13 +9,13 @@ import glob
 import os
 import signal
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 
 from revisit_ssl.errors import reason
 from revisit_ssl.runs import files
 from revisit_ssl.runs.files import is_taken
+from revisit_ssl.startup import handling
 
 LOCK = "sweep.lock"
 LOG = "run.log"
@@ -159,16 +159,5 @@ def _logs(folder):
 def _noted_signals():
     """A list that each Ctrl-C or SIGTERM adds its number to, instead of ending the process."""
     numbers = []
-    if threading.current_thread() is not threading.main_thread():
+    with handling(lambda number, frame: numbers.append(number), signal.SIGINT, signal.SIGTERM):
         yield numbers
-        return
-
-    def note(number, frame):
-        numbers.append(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield numbers
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from revisit_ssl.data import train_batches
 from revisit_ssl.distribute import gather_workers, of_workers
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import average_statistics
+from revisit_ssl.startup import handling
 from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
@@ -172,9 +172,6 @@ class Keeper(keras.callbacks.Callback):
 def stop_signals():
     """A list that Ctrl-C or SIGTERM puts its number into; a second Ctrl-C interrupts at once."""
     stop = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers, and only there do signals arrive
-        return
 
     def note(number, frame):
         if stop and number == signal.SIGINT:
@@ -182,9 +179,5 @@ def stop_signals():
         stop.append(number)
         print("\nstopping after this step and saving …", file=sys.stderr, flush=True)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(note, signal.SIGINT, signal.SIGTERM):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -5,6 +5,7 @@ some twenty steps; its ``weight_decay`` is decoupled from the gradient and its `
 """
 
 import math
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -81,37 +82,39 @@ def l2_loss(variables, weight_decay, exclude=(), decay="kernels", head_weight_de
     return tf.add_n(terms) if terms else tf.constant(0.0)
 
 
+class Decayed(NamedTuple):
+    """Which variables are decayed, as of ``decay_of``."""
+
+    exclude: tuple = ("revnet_root", "revnet_representation")
+    decay: str = "kernels"
+    head_weight_decay: float | None = None
+
+
 class _CoupledL2(keras.optimizers.Optimizer):
     """Momentum buffers, and the list of variables that are decayed. The decay itself is in ``update_step``, which runs
-    once the gradients of all replicas are added up, so that it enters once however many replicas there are."""
+    once the gradients of all replicas are added up, so that it enters once however many replicas there are.
 
-    def __init__(
-        self,
-        learning_rate,
-        momentum=0.9,
-        weight_decay=0.0,
-        nesterov=False,
-        exclude=("revnet_root", "revnet_representation"),
-        decay="kernels",
-        head_weight_decay=None,
-        without_momentum=(),
-        **base,
-    ):
+    ``more``: the fields of ``Decayed``, and what Keras' optimisers take.
+    """
+
+    def __init__(self, learning_rate, momentum=0.9, weight_decay=0.0, nesterov=False, without_momentum=(), **more):
+        which = Decayed(**{name: more.pop(name) for name in Decayed._fields if name in more})
         if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             learning_rate = nonnegative("learning_rate", learning_rate)
         # The base class would decouple a weight_decay of its own: ours is kept from it.
-        super().__init__(learning_rate, **{"name": type(self).__name__.lower(), **base})
+        super().__init__(learning_rate, **{"name": type(self).__name__.lower(), **more})
         require(0 <= momentum < 1, f"momentum {momentum!r} must lie in [0, 1)")
-        check_choice("decay", decay, ("kernels", "all"))
-        listed = f"exclude {exclude!r} must be a list of strings, such as [{exclude!r}]"
-        require(not isinstance(exclude, str), listed)
+        check_choice("decay", which.decay, ("kernels", "all"))
+        listed = f"exclude {which.exclude!r} must be a list of strings, such as [{which.exclude!r}]"
+        require(not isinstance(which.exclude, str), listed)
         self.momentum = float(momentum)
         self.l2 = nonnegative("weight_decay", weight_decay)
         self.nesterov = bool(nesterov)
-        self.exclude = tuple(exclude)
-        self.decay = decay
+        self.exclude = tuple(which.exclude)
+        self.decay = which.decay
         self.without_momentum = tuple(without_momentum)
-        self.head_l2 = None if head_weight_decay is None else nonnegative("head_weight_decay", head_weight_decay)
+        head = which.head_weight_decay
+        self.head_l2 = None if head is None else nonnegative("head_weight_decay", head)
 
     def build(self, variables):
         if self.built:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -11,7 +13,7 @@ import tensorflow as tf
 from revisit_ssl.backbones import expects, load_backbone
 from revisit_ssl.data import EvalView, eval_batches, open_source
 from revisit_ssl.distribute import agree, get_strategy, is_chief, use_xla
-from revisit_ssl.errors import InputError, reason
+from revisit_ssl.errors import InputError, reason, require
 from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.features.representation import expects_of
 from revisit_ssl.recipe import to_json
@@ -42,19 +44,36 @@ from revisit_ssl.training.workdir import BACKBONE, RECIPE, as_held, check_workdi
 REESTIMATE_BELOW = 1000
 
 
-def pretrain(
-    recipe,
-    workdir,
-    *,
-    strategy="auto",
-    data_dir=None,
-    resume=False,
-    xla=None,
-    save_every=200,
-    monitor=None,
-    quiet=False,
-    begins=None,
-):
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how fast a run goes, and what it says meanwhile; nothing here changes what it computes.
+
+    Attributes:
+        strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
+        data_dir: where TFDS data sets lie.
+        resume: go on from the newest checkpoint that can be read, or return at once what a finished run left; a run
+            that was meant to be shorter becomes as long as the recipe says, where no schedule depends on it.
+        xla: compile the step with XLA; None decides by the device.
+        save_every: steps between checkpoints.
+        monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
+        quiet: say nothing of what is going on.
+        begins: called once all is checked that can be, before anything is written.
+    """
+
+    strategy: str | tf.distribute.Strategy = "auto"
+    data_dir: str | None = None
+    resume: bool = False
+    xla: bool | None = None
+    save_every: int = 200
+    monitor: str | None = None
+    quiet: bool = False
+    begins: Callable[[], None] = lambda: None
+
+    def __post_init__(self):
+        require(self.save_every >= 1, f"save_every {self.save_every} must be at least 1 step")
+
+
+def pretrain(recipe, workdir, **how):
     """Trains the recipe's pretext and returns its backbone.
 
     Args:
@@ -62,15 +81,7 @@ def pretrain(
         workdir: folder (or gs:// address) for recipe.json, images.json, environment.json, log.csv, tensorboard/,
             checkpoints/ and backbone.keras. One workdir holds one recipe, and one run at a time writes there; of
             several workers the first one, and all of them have to see it.
-        strategy: name for ``get_strategy`` or a tf.distribute.Strategy.
-        data_dir: where TFDS data sets lie.
-        resume: go on from the newest checkpoint, or return at once what a finished run left; a run that was meant to
-            be shorter becomes as long as the recipe says, where no schedule depends on it.
-        xla: compile the step with XLA; None decides by the device.
-        save_every: steps between checkpoints.
-        monitor: "knn:N" to watch the features every N epochs; "knn_test:N": kNN accuracy on the test split instead.
-        quiet: say nothing of what is going on.
-        begins: called once all is checked that can be, before anything is written.
+        **how: strategy, data_dir, resume, xla, save_every, monitor, quiet, begins: the fields of ``Execution``.
 
     Returns:
         Functional keras.Model with named endpoints (``Pretext.exported``), frozen (trainable=False), also saved as
@@ -81,24 +92,22 @@ def pretrain(
         TrainingDiverged: NaN or infinity.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
-    workdir = str(workdir)
-    watched = [parse_monitor(monitor)] if monitor is not None else []
-    begins, quiet = begins or (lambda: None), quiet or not is_chief()
-    if save_every < 1:
-        raise InputError(f"save_every {save_every} must be at least 1 step")
-    strategy = get_strategy(strategy) if isinstance(strategy, str) else strategy
-    xla = use_xla(strategy, recipe.deterministic) if xla is None else xla
+    how = Execution(**how)
+    workdir, data_dir, quiet = str(workdir), how.data_dir, how.quiet or not is_chief()
+    watched = [parse_monitor(how.monitor)] if how.monitor is not None else []
+    strategy = get_strategy(how.strategy) if isinstance(how.strategy, str) else how.strategy
+    xla = use_xla(strategy, recipe.deterministic) if how.xla is None else how.xla
     with contextlib.ExitStack() as held:
 
         def begin():
             held.enter_context(writing(workdir))
             check_devices(recipe, strategy, xla)
-            return opened(recipe, workdir, data_dir, resume)
+            return opened(recipe, workdir, data_dir, how.resume)
 
         state, source, plan = agree(strategy, begin)
         if state == "trained":
             backbone = load_backbone(os.path.join(workdir, BACKBONE))
-            begins()
+            how.begins()
             return freeze(backbone)
         tell(f"building {recipe.backbone}, width {recipe.width}, for {recipe.pretext}", quiet)
         with strategy.scope():
@@ -115,7 +124,7 @@ def pretrain(
 
         tell(f"tracing the training step{', for XLA' if xla else ''}, which takes a while", quiet)
         start, window, looks = agree(strategy, look_ahead)
-        begins()
+        how.begins()
         if is_chief():  # nothing is written before all that can be checked is checked
             say_what_runs(recipe, workdir, state, replicas=strategy.num_replicas_in_sync, resumed=start > 0)
             note_images(workdir, source)
@@ -126,8 +135,9 @@ def pretrain(
             log = Log(workdir, recipe, plan, start=start, window=window, **told)
             tell(f"training from step {start:,}", quiet)
             with stop_signals() as stop, log.kept():
-                steps, trained = {"start": start, "last": plan.total, "save_every": save_every}, trained_values(recipe)
-                keeper = Keeper(model, workdir, steps, log=log, trained=trained, write=is_chief(), stop=stop)
+                steps = {"start": start, "last": plan.total, "save_every": how.save_every}
+                carried = {"log": log, "trained": trained_values(recipe)}
+                keeper = Keeper(model, workdir, steps, **carried, write=is_chief(), stop=stop)
                 callbacks = [*model.callbacks(source), log, *looks]
                 train(model, recipe, source, plan, start, strategy, callbacks, keeper)
         return finish(model, exported, recipe, workdir, source, plan, data_dir, quiet)

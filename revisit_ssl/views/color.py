@@ -12,6 +12,8 @@ Wherever two libraries mean different things by one word, both are here under na
 Inside, colour is computed on planes [3, B, H, W]: sums and maxima over a last axis of 3 are several times slower.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from revisit_ssl.errors import InputError, check_choice
@@ -99,36 +101,34 @@ def random_hue(images, seed, *, strength, probability=1.0):
     return _clip(adjust_hue(images, _draw(seed, images, _hue_interval(strength), probability, neutral=0.0)))
 
 
-def color_jitter(
-    images,
-    seed,
-    *,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    hue=0.0,
-    probability=1.0,
-    order="random",
-    saturation_mode="luma",
-):
+class Strengths(NamedTuple):
+    """How much ``color_jitter`` changes, 0 is off: brightness, contrast and saturation s for a factor
+    U[max(0, 1 - s), 1 + s], or (low, high); hue h <= 0.5 for a turn U[-h, h], or (low, high)."""
+
+    brightness: float | tuple = 0.0
+    contrast: float | tuple = 0.0
+    saturation: float | tuple = 0.0
+    hue: float | tuple = 0.0
+
+
+def color_jitter(images, seed, *, probability=1.0, order="random", saturation_mode="luma", **strengths):
     """Brightness (scale), contrast (around grey), saturation and hue, as torchvision's ColorJitter, per image.
 
     Args:
         images: float32 [B, H, W, 3] in [0, 1].
         seed: anything ``draws.as_seed`` takes.
-        brightness, contrast, saturation: strength s for a factor U[max(0, 1 - s), 1 + s], or (low, high); 0 is off.
-        hue: strength h <= 0.5 for a turn U[-h, h], or (low, high); 0 is off.
         probability: of jittering an image at all.
         order: "random": of the four operations, for each image; "fixed": as named above.
         saturation_mode: "luma" (torchvision) or "hsv" (tf.image).
+        strengths: brightness, contrast, saturation, hue: the fields of ``Strengths``.
 
     Returns:
         float32 [B, H, W, 3] in [0, 1]; clipped after each operation.
     """
     check_choice("jitter order", order, ("random", "fixed"))
     check_choice("saturation mode", saturation_mode, ("luma", "hsv"))
-    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    intervals = [_interval(name, strength) for name, strength in strengths.items()]
+    *factors, hue = Strengths(**strengths)
+    intervals = [_interval(name, strength) for name, strength in zip(Strengths._fields, factors, strict=False)]
     batch = draws.batch_size(images)
     factors = [draws.uniform(draws.fold(seed, 1 + i), [batch], *interval) for i, interval in enumerate(intervals)]
     factors = tf.stack(factors, axis=1)  # [B, 3]

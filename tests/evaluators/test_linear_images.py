@@ -82,25 +82,16 @@ def test_heads_do_not_depend_on_which_others_are_trained():
     assert alone["block1"].top1 == both["block1"].top1 and alone["block1"].extra == both["block1"].extra
 
 
-def test_steps_equal_numpy(monkeypatch):
+def test_steps_equal_numpy(trained_on, monkeypatch):
     """The crop is the whole image here, so that the features of each batch are known."""
-    seen = []
-    real = augment.train_batches
-
-    def recorded(*args, **kwargs):
-        for batch in real(*args, **kwargs):
-            seen.append(batch["index"].numpy())
-            yield batch
-
-    monkeypatch.setattr(augment, "train_batches", recorded)
     monkeypatch.setattr(heads, "glorot", lambda key, shape: tf.zeros(shape))
     backbone, train = trunk(), source("train")
     found, epochs = Heads(PROBE, bench_of(backbone, endpoints=("pre_logits",))), []
     found.train(epochs.append)
     features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     w, b, mw, mb = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0
-    assert len(seen) == 4 * 3 and epochs == [1, 2, 3, 4]
-    for step, rows in enumerate(seen):
+    assert len(trained_on) == 4 * 3 and epochs == [1, 2, 3, 4]
+    for step, rows in enumerate(trained_on):
         odds = np.exp(features[rows] @ w + b)
         residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
         mw, mb = 0.9 * mw + features[rows].T @ residual, 0.9 * mb + residual.sum(axis=0)
@@ -283,16 +274,8 @@ def test_settings_of_obow():
     assert places.batch_norm and places.weight_decay == 1e-4 and not whole.batch_norm
 
 
-def test_batch_norm_weight_decay_and_cosine_equal_numpy(monkeypatch):
+def test_batch_norm_weight_decay_and_cosine_equal_numpy(trained_on, monkeypatch):
     """Non-affine batch normalisation, eps 1e-5; unbiased moving variance, a tenth of each batch; lr cos per epoch."""
-    seen, real = [], augment.train_batches
-
-    def recorded(*args, **kwargs):
-        for batch in real(*args, **kwargs):
-            seen.append(batch["index"].numpy())
-            yield batch
-
-    monkeypatch.setattr(augment, "train_batches", recorded)
     monkeypatch.setattr(heads, "glorot", lambda key, shape: tf.zeros(shape))
     probe = dataclasses.replace(
         PROBE, learning_rates=(2.0,), scale_lr=False, schedule=(4,), decay="cosine", batch_norm=True, weight_decay=0.02
@@ -302,8 +285,8 @@ def test_batch_norm_weight_decay_and_cosine_equal_numpy(monkeypatch):
     found.train(lambda epoch: None)
     features = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["pre_logits"].numpy().astype(np.float64)
     w, b, mw, mb, mean, variance = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0, np.zeros(4), np.ones(4)
-    assert len(seen) == 4 * 3
-    for step, rows in enumerate(seen):
+    assert len(trained_on) == 4 * 3
+    for step, rows in enumerate(trained_on):
         x = features[rows]
         mean, variance = 0.9 * mean + 0.1 * x.mean(axis=0), 0.9 * variance + 0.1 * x.var(axis=0, ddof=1)
         x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
@@ -327,16 +310,8 @@ def test_bottou_rates_equal_the_official_ones():
     np.testing.assert_allclose(found, golden["lr"], rtol=1e-12)
 
 
-def test_squares_and_rates_of_layers_equal_numpy(monkeypatch):
+def test_squares_and_rates_of_layers_equal_numpy(trained_on, monkeypatch):
     """block1 by means of 2 x 2 squares, at its own rate by Bottou's law; pre_logits as the bench says, at two rates."""
-    seen, real = [], augment.train_batches
-
-    def recorded(*args, **kwargs):
-        for batch in real(*args, **kwargs):
-            seen.append(batch["index"].numpy())
-            yield batch
-
-    monkeypatch.setattr(augment, "train_batches", recorded)
     monkeypatch.setattr(heads, "glorot", lambda key, shape: tf.zeros(shape))
     probe = dataclasses.replace(
         PROBE, learning_rates=(2.0, 3.0), layer_rates=(("block1", 0.5),), scale_lr=False, schedule=(3,), decay="bottou",
@@ -348,8 +323,8 @@ def test_squares_and_rates_of_layers_equal_numpy(monkeypatch):
     maps = backbone(train.images.astype("f4") / 127.5 - 1, training=False)["block1"].numpy().astype(np.float64)
     features = maps.reshape(48, 2, 2, 2, 2, 4).mean(axis=(2, 4)).reshape(48, 16)
     w, b, mw, mb = np.zeros((16, 3)), np.zeros(3), 0.0, 0.0
-    assert len(seen) == 3 * 3
-    for step, rows in enumerate(seen):
+    assert len(trained_on) == 3 * 3
+    for step, rows in enumerate(trained_on):
         odds = np.exp(features[rows] @ w + b)
         residual = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[train.labels[rows]]) / 16
         mw, mb = 0.9 * mw + features[rows].T @ residual + 0.1 * w, 0.9 * mb + residual.sum(axis=0) + 0.1 * b

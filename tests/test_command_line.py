@@ -152,7 +152,7 @@ def test_help_lists_every_pretext_with_what_it_is(capsys):
 def test_help_names_only_the_presets_that_the_pretext_has(capsys):
     with pytest.raises(SystemExit):
         main.main(["run", "supervised", "--help"])
-    assert "--preset {sample,small,cifar10,paper,smoke}" in " ".join(capsys.readouterr().out.split())
+    assert "--preset {sample,small,cifar10,stages,paper,smoke}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_sweep_s_help(capsys):

@@ -23,6 +23,9 @@ PROMISES = {
     "openselfsup": "OpenSelfSup's configuration, for accelerators",
     "v3-8": "the released 8-core configuration",
     "gpu": "the paper's setting on one GPU, same learning-rate rule",
+    "coco": "COCO's images without their labels, published scale, for accelerators",
+    "conceptual_captions": "a folder of Conceptual Captions' images, published scale, for accelerators",
+    "stages": "10,000 images of CIFAR-10, nine methods by one network and one probe, a quarter of an hour on two cores",
     "smoke": "seconds, tests the machinery, features worth nothing",
 }
 

@@ -43,7 +43,7 @@ def nearest(r):
     for name in names():
         for preset in presets_of(name):
             recipe = known(name, preset)
-            if recipe.pretext == r.pretext:
+            if recipe.pretext == r.pretext and preset != "stages":  # no line that lacks its preset is of that one
                 far[name, preset] = distance(r, recipe), name != r.pretext
     if not far:
         return r.pretext, "", "", ""

@@ -47,16 +47,21 @@ def chosen(settings):
 
 
 def colours(settings):
-    """Claim 1 (supplement 4.2, Figure 2)."""
+    """Claim 1 (supplement 4.2, Figure 2); of untrained networks any of each kind counts, since methods share them."""
     mine, rows, differences = chosen(settings), [], []
-    for rgb, sobel in PAIRS:
-        for kind in ("untrained", "scores"):
-            both = [getattr(mine[name], kind).get(COLOUR) if name in mine else None for name in (rgb, sobel)]
-            if all(both):
-                what = f"{METHODS[rgb].partition(',')[0]}{', untrained' if kind == 'untrained' else ''}"
-                differences.append((what, points(*both), noise_of([tuple(b.values()) for b in both])))
-                by_chance = getattr(mine[rgb], kind).get(CHANCE)
-                rows.append([what, *map(text_of, both), text_of(by_chance)])
+
+    def compare(what, *kinds):
+        """``kinds``: {Measure: {seed: number}} of a network that sees colours and of one that sees Sobel."""
+        both = [kind.get(COLOUR) for kind in kinds]
+        if all(both):
+            differences.append((what, points(*both), noise_of([tuple(b.values()) for b in both])))
+            rows.append([what, *map(text_of, both), text_of(kinds[0].get(CHANCE))])
+
+    known = {name: s.untrained for name, s in mine.items() if COLOUR in s.untrained}
+    starts = [next((known[n] for n in names if n in known), {}) for names in zip(*PAIRS, strict=True)]
+    compare("untrained network", *starts)
+    for pair in PAIRS:
+        compare(METHODS[pair[0]].partition(",")[0], *(mine[n].scores if n in mine else {} for n in pair))
     text = "Clusters of networks that see colours are more of one colour than those of networks that see Sobel"
     return claim(1, text, differences, Table(["network", "RGB", "Sobel", "RGB, by chance"], rows))
 

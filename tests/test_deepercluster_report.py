@@ -25,7 +25,7 @@ ROWS = load_published("deepercluster")
 def lines(name, values, *, probe="linear", metric="top1", endpoint="pre_logits", start=None, on="cifar10", **changes):
     """[Result], one a seed, 0.2 apart around each value; ``start``: of the untrained network."""
     found = []
-    recipe_of = {"supervised": lambda **more: get_recipe("supervised", "cifar10", backbone="vgg16_bn", width=2, **more)}
+    recipe_of = {"supervised": lambda **more: get_recipe("supervised", "cifar10", **more)}
     for seed, value in enumerate(values):
         make = recipe_of.get(name, lambda **more: get_recipe(name, "cifar10", **more))
         recipe = make(seed=seed, fraction=2 / 9, **changes)

@@ -77,21 +77,20 @@ def sklearn_kmeans(x, k, updates):
 
 
 def bench_clustering():
-    """100,000 x 256 into 1,000 clusters; four sizes; memory beside the size of the features."""
-    x, rows = features(100_000, 256), []
+    """100,000 x 256 into 1,000 clusters; four sizes; memory beside the size of the features. Yields the rows."""
+    x = features(100_000, 256)
     for rival, theirs, rounds in (("faiss-cpu", faiss_kmeans, 3), ("scikit-learn", sklearn_kmeans, 1)):
         mine, its = ours(x, 1000, 20), theirs(x, 1000, 20)
         difference = abs(mine() / its() - 1)
         seconds = alternate(timed(mine), timed(its), rounds)
         what = "k-means, 100,000 x 256, 1,000 clusters, 20 updates"
-        rows.append(row(what, *seconds, "s", rival, 1.0, objective_difference=difference))
+        yield row(what, *seconds, "s", rival, 1.0, objective_difference=difference)
     for n, k in ((25_000, 250), (50_000, 250), (25_000, 500), (50_000, 500)):
         part = x[:n]
         seconds = alternate(timed(ours(part, k, 5)), timed(faiss_kmeans(part, k, 5)), 3)
         per = 1e9 * seconds[0] / (6 * n * k * 256)  # five updates and the last assignment
-        rows.append(row(f"k-means, {n:,} x 256, {k} clusters, 5 updates", *seconds, "s", "faiss-cpu", ns_per_term=per))
+        yield row(f"k-means, {n:,} x 256, {k} clusters, 5 updates", *seconds, "s", "faiss-cpu", ns_per_term=per)
     for n, chunk in ((50_000, 8192), (200_000, 8192), (200_000, 2048)):
         found = capped([sys.executable, "-c", MEMORY, *map(str, (n, 256, 100, chunk))], LIMIT)
         what = f"memory of PCA and k-means, {n:,} x 256 in a file, chunks of {chunk:,}"
-        rows.append(row(what, found and found[0], n * 256 * 4 / 2**20, "MB", "all features in memory"))
-    return rows
+        yield row(what, found and found[0], n * 256 * 4 / 2**20, "MB", "all features in memory")

@@ -8,7 +8,7 @@ import statistics
 from revisit_ssl.papers.deepercluster.methods import METHODS
 from revisit_ssl.report.blocks import Table
 from revisit_ssl.report.claims import OPEN, WEIGHING, Claim, judged, noise, noise_of
-from revisit_ssl.report.settings import Measure, by_ground, choose, number, points, text_of
+from revisit_ssl.report.settings import Measure, by_ground, choose, number, points, text_of, unique
 
 LINEAR = Measure("linear", "pre_logits", "top1", "linear")
 COLOUR = Measure("clusters", "pre_logits", "colour_deviation", "colour deviation")
@@ -43,7 +43,7 @@ def claims_of(settings):
 def chosen(settings):
     """{recipe: Setting}, one each; those that sample by the natural frequencies of clusters are not among them."""
     plain = [s for s in settings if s.task.get("sampling", "uniform") == "uniform"]
-    return {name: choose([s for s in plain if s.name == name]) for name in {s.name for s in plain}}
+    return {name: choose([s for s in plain if s.name == name]) for name in unique(s.name for s in plain)}
 
 
 def colours(settings):

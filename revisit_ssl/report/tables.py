@@ -124,7 +124,7 @@ def notes(groups, theirs, paper):
     lines = ["Top-1 in percent. An empty cell: no run of ours, or no published number."]
     seeds = {seed for g in groups for found in g.lines.values() for seed in found}
     lines[0] += f" Ours: mean ± standard deviation of {len(seeds)} seeds." if len(seeds) > 1 else ""
-    lines[0] += " [a–b]: 95 % interval of ours (Wilson)." if any(map(images_behind, groups)) else ""
+    lines[0] += " [a–b]: 95 % interval of ours (Wilson)." if any(map(with_interval, groups)) else ""
     if ones_own(g.probe_dataset for g in groups):
         lines.append("No paper has numbers of one's own images.")
         return lines
@@ -235,6 +235,11 @@ def images_behind(setting):
     return min((r.n for found in setting.lines.values() for r in found.values() if r.n), default=None)
 
 
+def with_interval(setting):
+    """Whether any of its numbers has an interval; an average precision has none."""
+    return any(r.n and r.interval for found in setting.lines.values() for r in found.values())
+
+
 def images_of(results):
     """How many images Results were measured on; None where they do not say, or not all the same."""
     found = {r.n if r.interval else None for r in results}
@@ -336,7 +341,8 @@ def measure(g):
     top1 = "top-1 in percent" + (f" ({others})" if others else "")
     what = top1 if set(probes) - set(OTHERS) else f"{others}, in percent"
     n = images_behind(g)
-    images = f", {n:,} images; a–b: 95 % interval (Wilson)" if n else ""
+    interval = "; a–b: 95 % interval (Wilson)" if with_interval(g) else ""
+    images = f", {n:,} images{interval}" if n else ""
     return f"{what} on the {g.split} split{images}{share}{several}"
 
 

@@ -1,1 +1,1 @@
-"""Regions of feature maps: RoIAlign, for pretexts that compare regions and for detectors."""
+"""Images with boxes, detectors on any backbone, and what is measured of detections; RoIAlign for pretexts, too."""

@@ -38,7 +38,7 @@ class MultiLayer(LinearImages):
     learning_rates: tuple[float, ...] = (0.1,)
     """Candidates, for 256 images. Disputed at full scale: MaskCo's supplement says 0.1 and "exactly" a file that has
     0.01, in all of its history; the published rows are those of 0.01."""
-    schedule: tuple[int, ...] = (6, 9, 10)
+    schedule: tuple[int, ...] = (3, 5, 6)
     """Epochs of the drops of the rate, and of the end."""
     nesterov: bool = True
     """Nesterov momentum, as the file has it. Disputed: the supplement names momentum 0.9 and no more."""

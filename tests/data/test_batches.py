@@ -8,7 +8,6 @@ import tensorflow as tf
 from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, steps_per_epoch, train_batches
 from revisit_ssl.errors import InputError
 from revisit_ssl.views.crops import CropSpec
-from revisit_ssl.views.pairs import PairSpec
 
 KINDS = ["memory", "encoded", "files", "stream"]
 CROPS = {"view": CropSpec(size=8, count=2, method="random"), "other": CropSpec(size=6, method="center")}
@@ -50,17 +49,6 @@ def assert_equal(batches, others):
         assert set(batch) == set(other)
         for key in batch:
             np.testing.assert_array_equal(batch[key], other[key], err_msg=key)
-
-
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_boxes_come_with_the_crops_of_the_host(kind, make_source):
-    spec = PairSpec(size=16, overlap=4.0, smallest=4.0)
-    first, again = (take(make_source(kind), 1, crops={"view": spec}) for _ in range(2))
-    assert_equal(first, again)
-    assert set(first[0]) == {"view", "view_boxes", "label", "index"}
-    boxes = first[0]["view_boxes"]
-    assert boxes.shape == (8, 18, 4) and boxes.dtype == np.float32 and len(np.unique(boxes[:, 0], axis=0)) == 8
-    assert (boxes[..., 2:] > boxes[..., :2]).all() and boxes.min() > -1e-3 and boxes.max() < 16 + 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -135,7 +135,7 @@ def sample(name, width, backbone):
             gray_probability=0.0, blur_probability=(0.0,), normalize="standardize", resize="bilinear",
         ),
         batch_size=64,
-        epochs=8,
+        epochs=6,
         optimizer=rate(0.1),
         bench=AS_THEY_ARE,
         probes=at_defaults("multi_layer", "knn"),

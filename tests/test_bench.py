@@ -232,3 +232,13 @@ def test_a_child_of_table2_measures_a_training_run(table2, capsys):
     table2.child(table2.to_json(recipe), 1)
     megabytes, seconds = map(float, capsys.readouterr().out.split())
     assert megabytes > -1 and 0 < seconds < 60  # the system counts pages late
+
+
+def test_rows_of_the_clustering_bench_are_plain_and_come_one_by_one(bench, monkeypatch):
+    pytest.importorskip("faiss")
+    clustering = importlib.import_module("benches.clustering")
+    drawn = np.random.default_rng(0).normal(size=(1500, 8)).astype(np.float32)
+    monkeypatch.setattr(clustering, "features", lambda n, d: drawn)
+    first = json.loads(json.dumps(next(clustering.bench_clustering())))
+    assert first["rival"] == "faiss-cpu" and first["target"] == 1.0 and first["ratio"] > 0
+    assert first["objective_difference"] < 0.05

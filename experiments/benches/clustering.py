@@ -81,7 +81,7 @@ def bench_clustering():
     x = features(100_000, 256)
     for rival, theirs, rounds in (("faiss-cpu", faiss_kmeans, 3), ("scikit-learn", sklearn_kmeans, 1)):
         mine, its = ours(x, 1000, 20), theirs(x, 1000, 20)
-        difference = abs(mine() / its() - 1)
+        difference = float(abs(mine() / its() - 1))  # of NumPy's float32, which JSON does not take
         seconds = alternate(timed(mine), timed(its), rounds)
         what = "k-means, 100,000 x 256, 1,000 clusters, 20 updates"
         yield row(what, *seconds, "s", rival, 1.0, objective_difference=difference)

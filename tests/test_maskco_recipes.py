@@ -133,7 +133,7 @@ def test_ours_of_the_published_scale_stands_beside_its_number():
     mine = [dataclasses.replace(r, probe_train="trainval") for r in mine]
     short = lines("maskco", (1.5, 2.5, 3.5, 4.5, 5.5), preset="paper", epochs=3)
     for results, text in ((mine, "5.5 (1)"), (short, "")):
-        (_, table), _ = paper_tables(settings_of(results), ROWS)
+        (_, table), *_ = paper_tables(settings_of(results), ROWS)
         (line,) = [line for line in table.rows if line[0] == "MaskCo"]
         assert line[9:11] == ["65.1", text]
 

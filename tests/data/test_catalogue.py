@@ -119,7 +119,8 @@ def test_a_set_is_added_by_an_object_and_a_line(register):
     assert open_source("stripes", "train") is source
     with pytest.raises(InputError, match="stripes has no split 'val'; one of train, test"):
         open_source("stripes", "val")
-    with pytest.raises(InputError, match="unknown data set 'strips'; one of .*, stripes, toy_instances, toy_scenes"):
+    near = "stripes, toy_detection, toy_instances, toy_scenes"
+    with pytest.raises(InputError, match=f"unknown data set 'strips'; one of .*, {near}"):
         open_source("strips", "train")
 
 

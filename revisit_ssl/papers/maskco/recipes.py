@@ -177,7 +177,10 @@ def stages(name, width, backbone):
     else:
         recipe = get_recipe(name, "small", width=width, backbone=backbone)
     # MaskCo's boxes need a map of 4 x 4 cells; networks of patches keep their own stem.
-    network = fit_options(recipe.backbone, **vars(recipe.backbone_options) | {"strides": (2, 2, 1)})
+    changes = {"strides": (2, 2, 1)}
+    if getattr(recipe.task, "shuffle_bn", False):  # hides something only where fewer images are normalised together
+        changes["bn_group"] = recipe.batch_size // 8
+    network = fit_options(recipe.backbone, **vars(recipe.backbone_options) | changes)
     seen = {"fraction": 0.25, "endpoints": ("pre_logits",), "untrained": "initial", "train": "train"}
     return dataclasses.replace(
         recipe,

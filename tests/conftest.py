@@ -71,8 +71,11 @@ def pytest_sessionfinish(session):
         cases = collections.defaultdict(list)
         for case, seconds in SECONDS.items():
             cases[test_of(case)].append(seconds)
-        slow = sorted((test, max(each), sum(each)) for test, each in cases.items() if max(each) >= 1)
-        SLOW.write_text("".join(f"{test}\t{longest:.1f}\t{together:.1f}\n" for test, longest, together in slow))
+        # What was not run keeps its line: with -m "not slow" those are added that pay for what a slow one had made.
+        kept = {test: seconds for test, seconds in known_slow().items() if test not in cases}
+        slow = kept | {test: (max(each), sum(each)) for test, each in cases.items() if max(each) >= 1}
+        lines = (f"{test}\t{longest:.1f}\t{together:.1f}\n" for test, (longest, together) in sorted(slow.items()))
+        SLOW.write_text("".join(lines))
 
 
 def test_of(case):

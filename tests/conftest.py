@@ -25,8 +25,20 @@ SECONDS = collections.Counter()
 def pytest_xdist_auto_num_workers(config):
     """Two processes for the whole suite; none for what is named on the command line."""
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    config.option.dist, config.option.loadscopereorder = ("loadgroup" if whole else "no"), False
+    config.option.dist, config.option.loadscopereorder = ("loadscope" if whole else "no"), False
     return 2 if whole else 0
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests run in one process, what its fixtures make is made once; of the contract's, a pretext's."""
+    # Here, for the tests run without xdist too. (Its own groups, --dist loadgroup, are lost on pytest 9.2.)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid.split("-check_")[0] if "-check_" in nodeid else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 def pytest_configure(config):
@@ -47,17 +59,14 @@ def known_slow():
     return {test: (float(longest), float(together)) for test, longest, together in rows}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """A file's tests run in one process, a pretext's contract too; the files that take longest come first."""
+    """What is slow is marked; the files that take longest come first."""
     slow, of_file = known_slow(), collections.Counter()
     for test, (_, together) in slow.items():
         of_file[test.split("::")[0]] += together
     for item in items:
         if test_of(item.nodeid) in slow:
             item.add_marker("slow")
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: -of_file[item.nodeid.split("::")[0]])
 
 
@@ -80,7 +89,7 @@ def pytest_sessionfinish(session):
 
 def test_of(case):
     """Name of a test without the values of its case."""
-    return case.split("[")[0].split("@")[0]  # xdist adds @group
+    return case.split("[")[0]
 
 
 def give_memory_back():

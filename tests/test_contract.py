@@ -32,7 +32,7 @@ def contract():
 
 
 CHECKS = [
-    pytest.param(name, check, id=f"{name}-{check}", marks=pytest.mark.xdist_group(f"contract-{name}"))
+    pytest.param(name, check, id=f"{name}-{check}")
     for name in sorted(PRETEXTS)
     for check in checks_of(name)
 ]

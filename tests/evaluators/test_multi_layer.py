@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from revisit_ssl.backbones import get_backbone
 from revisit_ssl.errors import InputError
-from revisit_ssl.evaluators import LastLayer, MultiLayer, augment, heads
+from revisit_ssl.evaluators import LastLayer, MultiLayer, heads
 from revisit_ssl.evaluators.heads import Heads
 from revisit_ssl.evaluators.linear_images import LinearImages
 from revisit_ssl.features.stages import STAGES, StagePool, staged, stages
@@ -91,16 +91,8 @@ def test_the_stages_of_networks():
         next(iter(MultiLayer().measure(bench_of(trunk()))))
 
 
-def test_steps_equal_numpy(monkeypatch):
+def test_steps_equal_numpy(trained_on, monkeypatch):
     """Average, normalise channel by channel, classify; Nesterov and L2 as torch.optim.SGD has them."""
-    seen, real = [], augment.train_batches
-
-    def recorded(*args, **kwargs):
-        for batch in real(*args, **kwargs):
-            seen.append(batch["index"].numpy())
-            yield batch
-
-    monkeypatch.setattr(augment, "train_batches", recorded)
     monkeypatch.setattr(heads, "normal", lambda key, shape: tf.zeros(shape))
     probe = MultiLayer(
         crop="random", resize=8, flip=False, jitter=(0.0,) * 3, lighting=0.0, batch_size=16, learning_rates=(2.0,),
@@ -115,7 +107,7 @@ def test_steps_equal_numpy(monkeypatch):
         width = pooled[0].size
         w, b, mw, mb = np.zeros((width, 3)), np.zeros(3), 0.0, 0.0
         moving = 0.0
-        for step, rows in enumerate(seen):
+        for step, rows in enumerate(trained_on):
             x = pooled[rows]
             mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))  # over images and cells
             x = ((x - mean) / np.sqrt(variance + 1e-5)).reshape(16, -1)

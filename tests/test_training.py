@@ -238,12 +238,13 @@ def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 def test_segments_cover_every_step_once_and_respect_epochs():
     for per_epoch, total, begin in [(10, 35, 0), (10, 35, 7), (10, 30, 30), (10, 30, 29), (4, 3, 0), (5, 5, 2)]:
-        covered = []
-        for first, steps, epochs in segments(begin, Plan(per_epoch, total)):
-            covered += range(first, first + steps * epochs)
-            assert first % per_epoch + steps <= per_epoch
-            assert epochs == 1 or (steps == per_epoch and first % per_epoch == 0)
-        assert covered == list(range(begin, total))
+        for alone in (False, True):
+            covered = []
+            for first, steps, epochs in segments(begin, Plan(per_epoch, total), alone):
+                covered += range(first, first + steps * epochs)
+                assert (first + steps) % per_epoch == 0 and (epochs == 1 or first % per_epoch == 0 and not alone)
+            assert covered[: total - begin] == list(range(begin, total)) and len(covered) < total - begin + per_epoch
+    assert segments(0, Plan(10, 35)) == [(0, 10, 4)], "a run that is not resumed is one call of fit"
 
 
 def test_load_pretext_has_the_heads_and_the_exported_statistics(tmp_path):

@@ -18,7 +18,7 @@ from revisit_ssl.training.checkpoints import list_checkpoints, save_checkpoint
 
 
 def train(model, recipe, source, plan, start, strategy, callbacks, keeper=None):
-    """Runs the steps start..total: the rest of a begun epoch, the whole epochs, the part of the last one.
+    """Runs the steps start..total: the rest of a begun epoch, then the others in one call of fit.
 
     A pretext that draws its images is asked for them epoch by epoch, in a call of fit of its own: batches are prepared
     ahead, which must not reach into an epoch whose images are not known yet.
@@ -34,7 +34,7 @@ def train(model, recipe, source, plan, start, strategy, callbacks, keeper=None):
         keeper: Keeper; it comes after the callbacks. None: nothing is saved.
     """
     options = batch_options(model, recipe)
-    callbacks = [*callbacks, keeper] if keeper else callbacks
+    callbacks = [*callbacks, *([keeper] if keeper else []), LastStep(plan.total - start)]
     for first, steps, epochs in segments(start, plan, model.draws_images):
         epoch = first // plan.per_epoch
         if model.draws_images:
@@ -68,18 +68,15 @@ def batch_options(model, recipe):
 def segments(start, plan, alone=False):
     """[(first step, steps per epoch, epochs)]: calls of fit that cover start..total and respect epoch boundaries.
 
+    The last epoch may be a part of one: ``LastStep`` ends it. (A call of its own would cost a start of its own.)
     ``alone``: every epoch in a call of its own.
     """
     parts = []
     while start < plan.total:
-        boundary = (start // plan.per_epoch + 1) * plan.per_epoch
-        if start % plan.per_epoch or boundary > plan.total:
-            parts.append((start, min(boundary, plan.total) - start, 1))
-            start = min(boundary, plan.total)
-        else:
-            epochs = 1 if alone else (plan.total - start) // plan.per_epoch
-            parts.append((start, plan.per_epoch, epochs))
-            start += epochs * plan.per_epoch
+        begun = start % plan.per_epoch
+        epochs = 1 if begun or alone else -(-(plan.total - start) // plan.per_epoch)
+        parts.append((start, plan.per_epoch - begun, epochs))
+        start += plan.per_epoch * epochs - begun
     return parts
 
 
@@ -97,6 +94,19 @@ def distributed_batches(source, strategy, first, options):
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(for_worker)
+
+
+class LastStep(keras.callbacks.Callback):
+    """Ends fit after ``left`` more steps, in the middle of an epoch too."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            self.model.stop_training = True
 
 
 class Keeper(keras.callbacks.Callback):

@@ -60,36 +60,41 @@ def in_a_process(recipe_file, folder, where, calls):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_run_that_is_killed_anywhere_goes_on_to_the_bit(tmp_path):
+def test_a_run_that_is_killed_twice_goes_on_to_the_bit(tmp_path):
+    """Killed in the second extraction of features, gone on, killed in k-means, gone on: as if nothing had happened."""
     recipe = restart_recipe()
     (tmp_path / "recipe.json").write_text(to_json(recipe))
-    folders = {"whole": tmp_path / "whole", **{name: tmp_path / name for name in ("features", "kmeans")}}
-    kill = {"whole": ("none", 0), "features": (WHERE["features"], 2), "kmeans": (WHERE["kmeans"], 5)}
-    for name, folder in folders.items():
-        process = in_a_process(tmp_path / "recipe.json", folder, *kill[name])
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder, where, calls in ((whole, "none", 0), (cut, "features", 2), (cut, "kmeans", 3), (cut, "none", 0)):
+        process = in_a_process(tmp_path / "recipe.json", folder, WHERE.get(where, where), calls)
         _, said = process.communicate(timeout=300)
-        assert process.returncode == (0 if name == "whole" else -signal.SIGKILL), said[-2000:]
-        if name != "whole":
-            process = in_a_process(tmp_path / "recipe.json", folder, "none", 0)
-            _, said = process.communicate(timeout=300)
-            assert process.returncode == 0, said[-2000:]
-    states = {name: newest(folder) for name, folder in folders.items()}
-    for name in ("features", "kmeans"):
-        for key, value in states["whole"].items():
-            np.testing.assert_array_equal(states[name][key], value, err_msg=f"{name} {key}")
-        assert not (folders[name] / "clustering-0").exists()
+        assert process.returncode == (0 if where == "none" else -signal.SIGKILL), said[-2000:]
+    states = newest(whole), newest(cut)
+    for key, value in states[0].items():
+        np.testing.assert_array_equal(states[1][key], value, err_msg=key)
+    assert not (cut / "clustering-0").exists()
 
 
 class Killed(Exception):
     """Stands for a process that dies."""
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """State at the end of a run in which nothing died."""
+    return last_state(short_recipe(), tmp_path_factory.mktemp("whole"))
+
+
+def short_recipe():
+    """Its second clustering is the last."""
+    return override(restart_recipe(), deterministic=False, max_steps=14)
+
+
 @pytest.mark.parametrize(("phase", "calls"), [("features", 2), ("pca", 2), ("kmeans", 4), ("kmeans", 5), ("heads", 5),
                                              ("training", 3), ("training", 7)])
-def test_every_phase_is_done_again_alike(phase, calls, tmp_path, monkeypatch):
+def test_every_phase_is_done_again_alike(phase, calls, undisturbed, tmp_path, monkeypatch):
     """As above in one process, phase by phase: the clustering of the second epoch dies and is made again."""
-    recipe = override(restart_recipe(), deterministic=False, max_steps=14)
-    whole = last_state(recipe, tmp_path / "whole")
+    recipe = short_recipe()
     seen, where = [], WHERE[phase]
     right = resolve(where)
 
@@ -104,7 +109,7 @@ def test_every_phase_is_done_again_alike(phase, calls, tmp_path, monkeypatch):
         with pytest.raises(Killed):
             last_state(recipe, tmp_path / "cut")
     again = last_state(recipe, tmp_path / "cut")
-    for key, value in whole.items():
+    for key, value in undisturbed.items():
         np.testing.assert_array_equal(again[key], value, err_msg=key)
 
 

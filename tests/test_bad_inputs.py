@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 
+import bad_boxes
 import bad_flags
 import numpy as np
 import pytest
@@ -432,7 +433,7 @@ SWEEPS = [
 CASES = [
     (entry, *case)
     for entry, cases in (
-        (run.main, RUNS + bad_flags.FLAGS), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS + bad_flags.SWEEPS),
+        (run.main, RUNS + bad_flags.FLAGS + bad_boxes.BOXES), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS + bad_flags.SWEEPS),
     )
     for case in cases
 ]

@@ -263,7 +263,7 @@ def sample(pretext, width, backbone):
         # and features of 8,000 images minutes for each network: hence fewer labels.
         stem = "paper"
         recipe = dataclasses.replace(
-            recipe, batch_size=8, max_steps=60, probes=at_defaults("linear"),
+            recipe, batch_size=8, max_steps=50, probes=at_defaults("linear"),
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),
             optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.1),
             source="a run of the whole machinery at paper width; not trained long enough to beat random",

@@ -485,6 +485,7 @@ def table():
         text = text.replace(str(pathlib.Path(__file__).parents[1]), "…").replace(str(pathlib.Path.home()), "~")
         text = text.replace("|", "\\|").replace("<", "&lt;")
         print(f"| {what} | {text} |", flush=True)
+    LOCKS.close()
 
 
 if __name__ == "__main__":

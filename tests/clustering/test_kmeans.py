@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from revisit_ssl.clustering import kmeans as module
 from revisit_ssl.clustering.agreement import cluster_sizes, nmi, purity
-from revisit_ssl.clustering.kmeans import first_centroids, give_rows, kmeans, split
+from revisit_ssl.clustering.kmeans import first_centroids, give_rows, kmeans, nearest, split
 from revisit_ssl.clustering.rows import Rows, write_rows
 from revisit_ssl.clustering.whitening import fit_whitening
 from revisit_ssl.clustering.workers import Workers
@@ -313,3 +314,23 @@ def test_float32_products_are_full_and_the_setting_is_given_back():
     with full_float32():
         assert not asked()
     assert asked() == before
+
+
+def test_what_cannot_have_changed_is_left_out_and_changes_nothing(monkeypatch):
+    """Lloyd's loop in NumPy on rows in groups; soon most centroids stand still."""
+    draw = np.random.default_rng(0)
+    x = (draw.normal(size=(600, 8)) + 6 * draw.normal(size=(20, 8))[draw.integers(20, size=600)]).astype(np.float32)
+    centroids, objectives = x[:24].astype(np.float64), []
+    for update in range(9):
+        squares = ((x[:, None] - centroids.astype(np.float32).astype(np.float64)) ** 2).sum(-1)
+        labels = squares.argmin(1)
+        objectives.append(squares.min(1).mean())
+        for k in np.unique(labels) if update < 8 else ():
+            centroids[k] = x[labels == k].astype(np.float64).mean(0)
+    compared = []
+    monkeypatch.setattr(module, "nearest", lambda a, b: compared.append(len(a) * len(b)) or nearest(a, b))
+    found = kmeans(Rows(x), x[:24], 8, empty="leave", chunk=256)
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.centroids, centroids, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.objectives, objectives[: len(found.objectives)], rtol=1e-5)
+    assert sum(compared) < 0.7 * 600 * 24 * len(found.objectives), "of all distances"

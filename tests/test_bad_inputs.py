@@ -433,7 +433,9 @@ SWEEPS = [
 CASES = [
     (entry, *case)
     for entry, cases in (
-        (run.main, RUNS + bad_flags.FLAGS + bad_boxes.BOXES), (evaluate.main, EVALUATIONS), (sweep.main, SWEEPS + bad_flags.SWEEPS),
+        (run.main, RUNS + bad_flags.FLAGS + bad_boxes.BOXES),
+        (evaluate.main, EVALUATIONS),
+        (sweep.main, SWEEPS + bad_flags.SWEEPS),
     )
     for case in cases
 ]

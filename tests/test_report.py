@@ -325,7 +325,7 @@ def test_only_a_recipe_still_gives_a_page(tmp_path):
     assert write_report(tmp_path) == str(tmp_path / "report.html")
     text = (tmp_path / "report.md").read_text()
     left_out = text[text.index("## Left out") :]
-    assert "- Accuracy of the frozen features: no results.jsonl" in left_out
+    assert "- What the probes measure: no results.jsonl" in left_out
     assert "- Training: no log.csv" in left_out and "- Nearest neighbours: no backbone at" in left_out
     assert "## What the pretext sees\n" in text  # the data and an initial network are enough for it
 

@@ -351,7 +351,7 @@ def short(value):
 
 
 SECTIONS = {
-    "Accuracy of the frozen features": accuracy,
+    "What the probes measure": accuracy,
     "Beside the published numbers": published,
     "Detection": detections,
     "Training": training_curves,

@@ -60,7 +60,8 @@ def evaluate(
     found = []
     with contextlib.nullcontext() if workdir is None else writing(str(workdir)):
         for name, probe in measured.items():
-            tell(f"{weights}: {name} probe on {', '.join(bench.endpoints)}", quiet)
+            where = getattr(probe, "endpoint", None) or ", ".join(bench.endpoints)  # a detector has its own
+            tell(f"{weights}: {name} probe on {where}", quiet)
             for score in probe.measure(bench):
                 new = as_results(score, name, shared, groups, bench.images("test").num_examples)
                 found.extend(new)

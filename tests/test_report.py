@@ -286,7 +286,7 @@ def test_page_has_every_part(workdir):
     for fact in ("abc1234", "2 CPU cores", "2025-01-02 03:04:05 UTC", "`python experiments/run.py rotation"):
         assert fact in text
     assert "- **65.0 %** rotation: linear probe on pre_logits, top-1" in text and "- **+22.5** points gained" in text
-    row = find(cells(text[text.index("## Accuracy") :]), probe="linear", endpoint="block4")
+    row = find(cells(text[text.index("## What the probes measure") :]), probe="linear", endpoint="block4")
     assert row["rotation"] == "65.0" and row["random, BN re-estimated"] == "**42.5**" and row["gain"] == "**+22.5**"
     assert "6 of 6 fits were stopped before they converged" in text
     assert "| pretrained | linear | block4 | decay_at 0.4/0.7, lr 0.1 |  | 65.00 | 95.00 | 1.5 |" in text
@@ -337,7 +337,7 @@ def test_random_pretext_has_no_curves(tmp_path, workdir):
     write_report(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "- Training: random is not trained" in text and "points gained" not in text
-    assert list(cells(text[text.index("## Accuracy") :])[0]) == ["probe", "endpoint", *WEIGHTS[1:]]
+    assert list(cells(text[text.index("## What the probes measure") :])[0]) == ["probe", "endpoint", *WEIGHTS[1:]]
     assert "class: untrained **" in text
 
 

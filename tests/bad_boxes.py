@@ -35,9 +35,9 @@ def with_coco(change, probe="segmentation"):
 
 BOXES = [
     ("a detector on a set without boxes", detector(), "detection needs boxes"),
-    ("a set with boxes that nobody knows", detector("--probe-dataset", "voc08"), "voc08"),
-    ("no VOC with boxes there", detector("--probe-dataset", "voc07:/no/such"), "/no/such"),
-    ("no COCO there", detector("--probe-dataset", "coco:/no/such"), "/no/such"),
+    ("a set with boxes that nobody knows", detector("--probe-dataset", "voc08"), "boxes and voc08 has none"),
+    ("no VOC with boxes there", detector("--probe-dataset", "voc07:/no/such"), "no VOC 2007 at /no/such; unpack"),
+    ("no COCO there", detector("--probe-dataset", "coco:/no/such"), "in /no/such; unpack"),
     ("boxes of one's own without a folder", detector("--probe-dataset", "voc"), "voc:/path"),
     ("a detector without steps", detector("--detection.iterations", "0"), "detection.iterations 0 must be at least 1"),
     ("regions of an odd side", detector("--detection.pool", "7"), "detection.pool 7 must be an even number"),

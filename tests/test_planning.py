@@ -38,9 +38,11 @@ def test_a_published_setting_without_its_set(tmp_path, capsys):
     assert "1 new; 1 left to run: hours unknown" in lines[4]
 
 
-def test_all_of_table_1_without_imagenet(tmp_path, capsys):
-    lines = plan("revisiting-table1", tmp_path, capsys, "--preset", "paper")
-    assert lines[0].startswith("sweep of 66 runs") and "66 new; 66 left to run" in "\n".join(lines)
+def test_every_network_of_table_1_without_imagenet(tmp_path, capsys):
+    # A pretext that sees whole images and one of patches; test_papers.py counts all 66 runs.
+    some = ["--pretexts", "rotation", "jigsaw", "--widths", "4"]
+    lines = plan("revisiting-table1", tmp_path, capsys, "--preset", "paper", *some)
+    assert lines[0].startswith("sweep of 12 runs") and "12 new; 12 left to run" in "\n".join(lines)
 
 
 def test_toy_scenes_are_not_drawn_for_a_plan(tmp_path, capsys):

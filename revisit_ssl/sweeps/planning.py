@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from revisit_ssl.backbones import without_values
 from revisit_ssl.data import EvalView, open_source
-from revisit_ssl.evaluation.sets import check_probes, probe_sources
+from revisit_ssl.evaluation.sets import check_probes
 from revisit_ssl.features.representation import NetworkInput, feature_widths
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.training.build import build_pretext, check_model, open_pretraining, plan_steps, try_views
@@ -113,7 +113,7 @@ def facts_of(run, opened=open_source):
         InputError: options that the network, the pretext or the probes refuse; data that are not there.
     """
     recipe, data_dir = run.recipe, run.options.data_dir
-    check_probes(recipe, data_dir, opened)
+    probed = check_probes(recipe, data_dir, opened)
     source = open_pretraining(recipe, data_dir, opened)
     plan = plan_steps(recipe, source)
 
@@ -126,11 +126,10 @@ def facts_of(run, opened=open_source):
     weights, trained = (
         4 * sum(math.prod(v.shape) for v in group) for group in (model.weights, model.trainable_variables)
     )
-    widths, probed = {}, {}
+    widths = {}
     if recipe.probes:
         size, known = EvalView.of(recipe).size, NetworkInput.of(recipe)
         widths = feature_widths(exported, size, known, recipe.bench.values, recipe.bench.pooling)
-        probed = probe_sources(recipe, data_dir, opened)
     return Facts(
         steps=plan.total,
         state_bytes=weights + trained if plan.total else 0,  # the optimiser keeps one velocity for each

@@ -6,6 +6,7 @@ same folder, goes on where it was.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 
@@ -50,11 +51,11 @@ def sweep(options, overrides, *, parse, runner, command):
     require("://" not in workdir, f"a sweep cannot run in {workdir}: its locks and logs need a local folder")
     devices = places(options.devices)
     runs = grid(options, overrides, workdir, parse)
-    facts = {}
+    facts, opened = {}, functools.cache(known_source) if options.plan else open_source
     for run in runs:
         if run.setting not in facts:
             with named(run.setting):
-                facts[run.setting] = facts_of(run, known_source if options.plan else open_source)
+                facts[run.setting] = facts_of(run, opened)
     open_source.cache_clear()  # the images are the runs' business
     with contextlib.ExitStack() as stack:
         if not options.plan:

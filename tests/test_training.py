@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -113,21 +114,34 @@ def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exac
     assert extended == ([KILLS[name][2]["max_steps"]] if KILLS[name][2] else [])
 
 
-def test_finished_run_resumes_at_once_and_a_second_run_is_refused(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder of a run of TINY that has ended, what it exported)."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, pretrain(get_recipe("rotation", "smoke", **TINY), folder, quiet=True)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of that folder."""
+    return pathlib.Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def test_finished_run_resumes_at_once_and_a_second_run_is_refused(finished):
     recipe = get_recipe("rotation", "smoke", **TINY)
-    first = pretrain(recipe, tmp_path, quiet=True)
+    folder, first = finished
     with pytest.raises(InputError, match="holds a finished run of this recipe; add --resume"):
-        pretrain(recipe, tmp_path, quiet=True)
-    again = pretrain(recipe, tmp_path, resume=True, quiet=True)
+        pretrain(recipe, folder, quiet=True)
+    again = pretrain(recipe, folder, resume=True, quiet=True)
     for a, b in zip(first.weights, again.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     other = get_recipe("rotation", "smoke", **TINY, seed=5)
     with pytest.raises(InputError, match="holds another recipe .seed: 0 there, 5 here."):
-        pretrain(other, tmp_path, resume=True, quiet=True)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
+        pretrain(other, folder, resume=True, quiet=True)
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == [
         "backbone.keras", "environment.json", "images.json", "log.csv", "pretext.json", "recipe.json",
     ]
-    assert list((tmp_path / "tensorboard").iterdir())
+    assert list((folder / "tensorboard").iterdir())
     assert first.trainable_variables == []
 
 
@@ -151,13 +165,13 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path):
     check_images(tmp_path, opened())
 
 
-def test_short_runs_export_reestimated_statistics(tmp_path):
+def test_short_runs_export_reestimated_statistics(finished):
     # Under 1,000 steps: the file holds the mean of the batch statistics, the checkpoint the moving averages.
     recipe = get_recipe("rotation", "smoke", **TINY)
-    exported = pretrain(recipe, tmp_path, quiet=True)
+    folder, exported = finished
     model = build_pretext(recipe, open_source("digits", "train"))
     compile_pretext(model, recipe, Plan(6, 6))
-    load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1], model)
+    load_checkpoint(list_checkpoints(folder / "checkpoints")[-1], model)
     for ours, trained in zip(exported.weights, model.backbone.weights, strict=True):
         same = np.array_equal(np.asarray(ours), np.asarray(trained))
         assert same is not ours.path.endswith(("moving_mean", "moving_variance")), ours.path
@@ -189,12 +203,11 @@ def test_the_untrained_network_is_probed_both_ways(tmp_path):
     assert {(r.pretext, r.weights) for r in found} == {("random", "random"), ("random", "random, BN re-estimated")}
 
 
-def test_an_unstarted_workdir_of_another_recipe_is_refused_too(tmp_path):
-    pretrain(get_recipe("rotation", "smoke", **TINY), tmp_path, quiet=True)
-    for path in [tmp_path / "backbone.keras", *(tmp_path / "checkpoints").iterdir()]:
+def test_an_unstarted_workdir_of_another_recipe_is_refused_too(copied):
+    for path in [copied / "backbone.keras", *(copied / "checkpoints").iterdir()]:
         path.unlink()
     with pytest.raises(InputError, match="holds another recipe"):
-        pretrain(get_recipe("rotation", "smoke", **TINY, seed=3), tmp_path, quiet=True)
+        pretrain(get_recipe("rotation", "smoke", **TINY, seed=3), copied, quiet=True)
 
 
 def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
@@ -206,11 +219,10 @@ def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
             assert all(np.isfinite(stored[name]).all() for name in stored.files if name.isdigit())
 
 
-def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
+def test_damaged_and_foreign_checkpoints_are_refused(copied):
     recipe = get_recipe("rotation", "smoke", **TINY)
     source = open_source("digits", "train")
-    pretrain(recipe, tmp_path, quiet=True)
-    path = pathlib.Path(list_checkpoints(tmp_path / "checkpoints")[-1])
+    path = pathlib.Path(list_checkpoints(copied / "checkpoints")[-1])
     model = build_pretext(recipe, source)
     compile_pretext(model, recipe, plan_steps(recipe, source))
     assert load_checkpoint(path, model) == 6
@@ -247,10 +259,10 @@ def test_segments_cover_every_step_once_and_respect_epochs():
     assert segments(0, Plan(10, 35)) == [(0, 10, 4)], "a run that is not resumed is one call of fit"
 
 
-def test_load_pretext_has_the_heads_and_the_exported_statistics(tmp_path):
-    recipe = get_recipe("rotation", "smoke", backbone="tiny", max_steps=3)
-    backbone = pretrain(recipe, tmp_path / "run", quiet=True)
-    model, again = load_pretext(tmp_path / "run"), build_pretext(recipe, open_source("digits", "train"))
+def test_load_pretext_has_the_heads_and_the_exported_statistics(finished, tmp_path):
+    recipe = get_recipe("rotation", "smoke", **TINY)
+    folder, backbone = finished
+    model, again = load_pretext(folder), build_pretext(recipe, open_source("digits", "train"))
     for ours, theirs in zip(model.backbone.weights, backbone.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     # The head is the trained one, not a new one.

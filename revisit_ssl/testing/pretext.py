@@ -25,7 +25,7 @@ from revisit_ssl.recipe import override
 from revisit_ssl.testing.networks import tiny_backbone
 from revisit_ssl.training.build import build_pretext, compile_pretext, open_pretraining, plan_steps
 from revisit_ssl.training.checkpoints import load_checkpoint, save_checkpoint
-from revisit_ssl.training.loop import train
+from revisit_ssl.training.loop import trace, train
 
 STEPS = 2
 IMAGES = 8  # of a step
@@ -142,7 +142,7 @@ class PretextContract:
         crops = {n: tf.TensorSpec([IMAGES, c.count, c.size, c.size, 3], tf.uint8) for n, c in model.crops.items()}
         boxes = {f"{n}_boxes": tf.TensorSpec([IMAGES, c.regions, 4]) for n, c in model.crops.items() if c.regions}
         known = {name: tf.TensorSpec([IMAGES], tf.int64) for name in ("label", "index")}
-        step = tf.function(model.train_step, autograph=False).get_concrete_function(whole | known)
+        step = trace(model, self.recipe, self.source, 0, get_strategy("none"))  # the one of the steps above
         # After the crops one step is like the other.
         cut = tf.function(lambda batch: model.cut(batch, (0, 1)), autograph=False)
         cuts = [cut.get_concrete_function(images | known) for images in (whole, crops | boxes)]

@@ -50,14 +50,15 @@ def train(model, recipe, source, plan, start, strategy, callbacks, keeper=None):
 
 def trace(model, recipe, source, start, strategy):
     """Traces the training step, so that whatever it refuses is refused before anything is written; ``train`` takes the
-    trace over. Arguments as of ``train``."""
+    trace over. Arguments as of ``train``; returns the traced function, None where steps run eagerly."""
     batches = distributed_batches(source, strategy, start, batch_options(model, recipe))
     model.make_train_function()
-    if not model.run_eagerly:
-        # Only what the batches look like: an iterator would begin to read images.
-        alone = isinstance(batches, tf.data.Dataset)
-        looks = tf.data.IteratorSpec(batches.element_spec) if alone else iter(batches)
-        model.train_function.get_concrete_function(looks)
+    if model.run_eagerly:
+        return None
+    # Only what the batches look like: an iterator would begin to read images.
+    alone = isinstance(batches, tf.data.Dataset)
+    looks = tf.data.IteratorSpec(batches.element_spec) if alone else iter(batches)
+    return model.train_function.get_concrete_function(looks)
 
 
 def batch_options(model, recipe):

@@ -29,7 +29,7 @@ class VOCClassification(Probe):
     # Deviation: each epoch has an order of its own; the authors shuffle once.
     labels = "several"
     reads_features = False
-    quick = {"hidden": (), "batch_size": 48, "learning_rates": (0.3,), "share": 0.002, "test_crops": "ten"}
+    quick = {"hidden": (), "batch_size": 48, "learning_rates": (0.3,), "share": 0.0008, "test_crops": "ten"}
     trunk: ClassVar[bool] = False
     """Whether the transferred layers are trained, too."""
 

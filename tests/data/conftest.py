@@ -27,17 +27,26 @@ def set_limits(monkeypatch):
     open_source.cache_clear()
 
 
-@pytest.fixture
-def make_folder(tmp_path):
-    """Function of {relative path: (height, width)} -> path of a folder with such images of noise."""
+@pytest.fixture(scope="session")
+def write_images():
+    """Function (folder, {relative path: (height, width)}): writes such images of noise there."""
 
-    def make(files, name="images"):
-        root = tmp_path / name
+    def write(root, files):
         for i, (path, (height, width)) in enumerate(files.items()):
             target = root / path
             target.parent.mkdir(parents=True, exist_ok=True)
             pixels = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(target)
-        return root
+
+    return write
+
+
+@pytest.fixture
+def make_folder(tmp_path, write_images):
+    """Function of {relative path: (height, width)} -> path of a folder with such images of noise."""
+
+    def make(files, name="images"):
+        write_images(tmp_path / name, files)
+        return tmp_path / name
 
     return make

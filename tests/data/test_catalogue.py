@@ -14,6 +14,7 @@ from revisit_ssl.data import (
     known_size,
     long_tail,
     open_source,
+    sources,
     toy_crowds,
     train_batches,
 )
@@ -25,17 +26,32 @@ MADE_HERE = ("digits", "toy_scenes_tiny")
 # toy_scenes_tiny has the builder of toy_scenes, and test_long_tail.py checks a smaller tail in less than half a minute;
 # toy_detection takes as long to draw: the smaller one below.
 CHECKED = sorted(set(DATASETS) - {"toy_scenes", "cifar10_lt", "cifar100_lt", "toy_detection"})
+# Small images, all decoded when a split is opened: a slice of each split is, and the whole is counted.
+SLICES = {"train": "train[:200]", "val": "train[200:300]", "trainval": "train[:300]", "test": "test[:100]"}
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_contract(name, request, toy_dir):
+def test_contract(name, request, toy_dir, set_limits, monkeypatch):
     data_dir = toy_dir if name in MADE_HERE else request.getfixturevalue("real_data")
+    if name in ("cifar10", "cifar100"):
+        set_limits(sources.MAX_SIDE, sources.MAX_BYTES)  # as they are: forgets the whole set, and the slices afterwards
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], splits=SLICES, sizes={}))
     try:
         check_dataset(name, data_dir)
     except InputError as error:
         if not re.search("is not in|needs a (list|folder)", str(error)):
             raise
         pytest.skip(str(error).partition(";")[0])
+
+
+def test_the_whole_of_real_cifar10(real_data, set_limits):
+    """As a stream, which decodes nothing: sizes of the splits, classes of all images that test."""
+    set_limits(0, 0)
+    found = {split: open_source("cifar10", split, data_dir=real_data) for split in SPLITS}
+    assert {split: source.num_examples for split, source in found.items()} == DATASETS["cifar10"].sizes
+    assert {source.num_classes for source in found.values()} == {DATASETS["cifar10"].num_classes}
+    assert len({source.fingerprint for source in found.values()}) == len(SPLITS)
+    assert np.bincount(found["test"].labels).tolist() == [1000] * 10
 
 
 def test_contract_of_fewer_crowds(monkeypatch):

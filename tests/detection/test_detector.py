@@ -53,6 +53,30 @@ def images():
     return drawn_images(4)
 
 
+class Watched(DetectorTraining):
+    """Keeps the losses of each step as they are, and the weights after two."""
+
+    def _compiled(self, strategy, xla):
+        self.losses, step = [], super()._compiled(strategy, xla)
+
+        def watched(batch):
+            found = step(batch)
+            self.losses.append({name: float(value) for name, value in found.items()})
+            if len(self.losses) == 2:
+                self.after_two = [v.numpy() for v in self.detector.weights]
+            return found
+
+        return watched
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_network, images):
+    """A training to its end on one device, in a plain graph."""
+    training = Watched(FEW, small_network, images, 3, masks=True)
+    training.run(strategy=tf.distribute.get_strategy(), xla=False)
+    return training
+
+
 def one_batch(images, options=SMALL, masks=True):
     batch = next(TrainingBatches(images, options, 0, masks)())
     return {name: tf.convert_to_tensor(values) for name, values in batch.items()}
@@ -183,37 +207,28 @@ def test_second_losses_see_objects_as_regions_and_divide_by_all_that_were_sample
     assert 0.6 < targets[positive].mean() <= 1 and float(found["mask"]) == pytest.approx(np.log(2), rel=0.2)
 
 
-def test_a_compiled_step_gives_the_losses_and_weights_of_a_plain_one(small_network, images):
-    batch, results = one_batch(images), []
-    for xla in (False, True):
-        training = DetectorTraining(FEW, small_network, images, 3, masks=True)
-        training._build(tf.distribute.get_strategy())
-        step = training._compiled(tf.distribute.get_strategy(), xla)
-        values = [{name: float(v) for name, v in step(batch).items()} for _ in range(2)]
-        results.append((values, [v.numpy() for v in training.detector.weights]))
-    for plain, compiled in zip(*(r[0] for r in results), strict=True):
-        assert plain == pytest.approx(compiled, rel=2e-4)
-    for plain, compiled in zip(*(r[1] for r in results), strict=True):
-        np.testing.assert_allclose(plain, compiled, atol=2e-4)
+def test_a_compiled_step_gives_the_losses_and_weights_of_a_plain_one(undisturbed, small_network, images):
+    compiled, strategy = Watched(FEW, small_network, images, 3, masks=True), tf.distribute.get_strategy()
+    compiled._build(strategy)
+    step, batches = compiled._compiled(strategy, True), compiled.batches(0)
+    for _ in range(2):
+        step(compiled._distributed(next(batches), strategy))
+    for ours, theirs in zip(undisturbed.losses[:2], compiled.losses, strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-4)
+    for ours, theirs in zip(undisturbed.after_two, compiled.after_two, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_two_replicas_give_the_losses_and_weights_of_one_device(small_network, images):
-    two = get_strategy("mirrored")
-    results = []
-    for strategy in (tf.distribute.get_strategy(), two):
-        training = DetectorTraining(FEW, small_network, images, 3, masks=True)
-        training.run(strategy=strategy, xla=False)
-        results.append((training.curve, [v.numpy() for v in training.detector.weights]))
-    for one, both in zip(*(r[0] for r in results), strict=True):
+def test_two_replicas_give_the_losses_and_weights_of_one_device(undisturbed, small_network, images):
+    mirrored = DetectorTraining(FEW, small_network, images, 3, masks=True)
+    mirrored.run(strategy=get_strategy("mirrored"), xla=False)
+    for one, both in zip(undisturbed.curve, mirrored.curve, strict=True):
         assert one == pytest.approx(both, rel=2e-3)
-    for one, both in zip(*(r[1] for r in results), strict=True):
+    for one, both in zip(undisturbed.detector.weights, mirrored.detector.weights, strict=True):
         np.testing.assert_allclose(one, both, atol=2e-3)
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(small_network, images, tmp_path):
-    undisturbed = DetectorTraining(FEW, small_network, images, 3, masks=True)
-    undisturbed.run()
-
+def test_a_killed_training_goes_on_to_the_same_bits(undisturbed, small_network, images, tmp_path):
     def kill(done):
         if done == 3:
             raise KeyboardInterrupt
@@ -257,7 +272,7 @@ def test_the_rate_rises_from_a_thousandth_and_falls_where_pytorch_has_it_fall(ne
 @pytest.mark.slow
 def test_two_images_are_learnt_by_heart():
     images = drawn_images(2, seed=3)
-    options = dataclasses.replace(SMALL, iterations=150, learning_rate=0.03, warmup=20, regions=32, pool=14, flip=0.0)
+    options = dataclasses.replace(SMALL, iterations=80, learning_rate=0.03, warmup=20, pool=8, flip=0.0)
     training = DetectorTraining(options, backbone(seed=1), images, 3, masks=True)
     training.run()
     found = training.detections(images)

@@ -6,11 +6,17 @@ import pytest
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES, FeatureSplit
 from revisit_ssl.evaluators.base import check_splits, topk_percent
+from revisit_ssl.evaluators.detection import Detection, Segmentation
+from revisit_ssl.evaluators.voc_classification import VOCFC68, VOCAll
 from revisit_ssl.testing import check_probe
+from revisit_ssl.testing.probe import _check_options
 
 CLASSES, ROWS = 6, {"train": 480, "val": 240, "test": 480}
 # Those that are measured on arrays alone, and see one label of an image.
 ON_ARRAYS = sorted(name for name, p in PROBES.items() if p.reads_features and p.labels == "one")
+# Each is a part of others, which are checked: voc_all trains what voc_fc68 does (test_voc_classification.py measures
+# that), segmentation finds boxes and masks. Of these the options alone are.
+PARTS = {"voc_fc68": VOCFC68, "detection": Detection}
 CLASSIFIERS = ("knn", "lbfgs", "linear", "mlp")
 
 
@@ -28,9 +34,17 @@ def score(name, train, val, test, classes=CLASSES, **fields):
     return PROBES[name](**fields).score(*splits, num_classes=classes)
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", sorted(PROBES.keys() - PARTS))
 def test_a_probe_keeps_what_it_promises(name):
     check_probe(name)
+
+
+def test_a_part_of_another_probe_is_that_and_keeps_its_options():
+    for name, kind in PARTS.items():
+        assert PROBES[name] is kind
+        _check_options(name)
+    assert issubclass(Segmentation, Detection) and Segmentation.measure is Detection.measure
+    assert VOCAll.measure is VOCFC68.measure
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

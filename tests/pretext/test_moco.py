@@ -250,15 +250,21 @@ def trained_on_vectors(options, strategy):
     return [(v.path, to_numpy(v)) for v in model.weights]
 
 
+def with_cld(**changes):
+    return MoCoOptions(head="mlp", units=4, hidden=8, queue_size=12, cld=dataclasses.replace(CLD, **changes))
+
+
+@pytest.fixture(scope="module")
+def in_chunks():
+    """Weights of one device: {chunks of its batch: of ``trained_on_vectors``}."""
+    return {chunks: trained_on_vectors(with_cld(chunks=chunks), "none") for chunks in (1, 2)}
+
+
 @pytest.mark.parametrize("scope", ["global", "local"])
-def test_groups_of_replicas(scope):
+def test_groups_of_replicas(scope, in_chunks):
     # Local groups of two replicas are those of two chunks on one device; global ones those of the whole batch.
-    options = MoCoOptions(head="mlp", units=4, hidden=8, queue_size=12, cld=dataclasses.replace(CLD, scope=scope))
-    alone = dataclasses.replace(options, cld=dataclasses.replace(CLD, chunks=2 if scope == "local" else 1))
-    otherwise = dataclasses.replace(options, cld=dataclasses.replace(CLD, chunks=1 if scope == "local" else 2))
-    two, one, other = (
-        trained_on_vectors(o, s) for o, s in ((options, "mirrored"), (alone, "none"), (otherwise, "none"))
-    )
+    two = trained_on_vectors(with_cld(scope=scope), "mirrored")
+    one, other = (in_chunks[chunks] for chunks in ((1, 2) if scope == "global" else (2, 1)))
     for (path, a), (_, b) in zip(one, two, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5, err_msg=path)
     assert max(np.abs(b - a).max() for (_, a), (_, b) in zip(one, other, strict=True)) > 1e-2, "the groups matter"

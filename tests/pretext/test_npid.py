@@ -1,5 +1,6 @@
 """NPID: the official numbers of its losses, bank and CLD term, replicas, what its recipe refuses."""
 
+import functools
 import pathlib
 import warnings
 
@@ -37,19 +38,25 @@ def npid(backbone, bank, **options):
     return model
 
 
-def step(model, features, groups, index, jit=False):
-    """(loss, scalars, gradients of each view's features, of each view's groups); then the bank is updated."""
+@functools.lru_cache(maxsize=1)  # a model's steps are traced once
+def stepper(model, jit):
+    """What ``step`` runs."""
 
     @tf.function(autograph=False, jit_compile=jit)
-    def run(features, groups):
+    def run(features, groups, index):
         with tf.GradientTape() as tape:
             tape.watch((features, groups))
-            loss, scalars = model.objective(features, groups, tf.constant(index), (0, 1))
+            loss, scalars = model.objective(features, groups, index, (0, 1))
         gradients = tape.gradient(loss, [features, groups])
-        model.bank.update(features[::-1], tf.constant(index))
+        model.bank.update(features[::-1], index)
         return loss, scalars, *gradients
 
-    return run([tf.constant(f) for f in features], [tf.constant(g) for g in groups])
+    return run
+
+
+def step(model, features, groups, index, jit=False):
+    """(loss, scalars, gradients of each view's features, of each view's groups); then the bank is updated."""
+    return stepper(model, jit)([tf.constant(f) for f in features], [tf.constant(g) for g in groups], tf.constant(index))
 
 
 def test_one_view_is_the_official_linear_average(backbone):

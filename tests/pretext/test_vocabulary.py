@@ -116,13 +116,15 @@ def test_two_replicas_have_one_vocabulary():
         v = vocabulary(
             g["vocabulary_initial"], g["mu_initial"], g["pointer_initial"], Given, inv_delta=float(g["inv_delta"])
         )
+
+    @tf.function(autograph=False)
+    def own(features, given):
+        v.given = given
+        return v.target(tf.gather(features, replica_id()), v.snapshot(), 0)[0]
+
     for step, features in enumerate(g["teacher_features_steps"].astype(np.float32)):
-        v.given = tf.constant(g["picked_location"][step])
-
-        def own(features=features):
-            return v.target(tf.gather(tf.constant(features), replica_id()), v.snapshot(), 0)[0]
-
-        bows = strategy.experimental_local_results(strategy.run(tf.function(own, autograph=False)))
+        arguments = tf.constant(features), tf.constant(g["picked_location"][step])
+        bows = strategy.experimental_local_results(strategy.run(own, args=arguments))
         close(np.stack(bows), g["bow_max"][step], 2e-5)
         for weight, name in ((v.words, "vocabulary"), (v.mu, "mu"), (v.pointer, "pointer")):
             for copy in strategy.experimental_local_results(weight.value):
@@ -365,8 +367,9 @@ def test_two_replicas_do_what_one_device_does(kind):
             own = tf.gather(features[i], replica_id() * each + tf.range(each))
             return v.target(own, v.snapshot(), step_seed(0, i))
 
+        traced = tf.function(step, autograph=False)
         for i in range(3):
-            bow, scalars = strategy.run(tf.function(step, autograph=False), args=(tf.constant(i),))
+            bow, scalars = strategy.run(traced, args=(tf.constant(i),))
         bows = np.concatenate([np.asarray(b) for b in strategy.experimental_local_results(bow)])
         batch = [float(s) for s in strategy.experimental_local_results(scalars["batch_perplexity"])]
         results.append((bows, batch[-1], [to_numpy(w) for w in v.weights]))

@@ -202,7 +202,8 @@ def test_inception_boxes_follow_the_golden_law():
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= height).all() and (left + w <= width).all()
 
 
-@pytest.mark.parametrize("height, width", [(32, 32), (20, 90), (10, 400)])
+# A square, and an image so flat that many draws do not fit into it.
+@pytest.mark.parametrize("height, width", [(32, 32), (10, 400)])
 def test_inception_boxes_follow_tensorflows_kernel(height, width):
     n = 1500
 

@@ -5,10 +5,12 @@ import pytest
 
 from revisit_ssl.clustering.agreement import colour_deviation
 from revisit_ssl.clustering.flat import flat_clusters
-from revisit_ssl.commands import report, run
+from revisit_ssl.commands import report
 from revisit_ssl.data.sources import Source
 from revisit_ssl.errors import InputError
+from revisit_ssl.papers import get_recipe
 from revisit_ssl.report.clusters import clusters_of, ranked, sobel_pictures, words_of
+from revisit_ssl.training.pretrain import pretrain
 
 
 def test_colour_deviation_by_hand():
@@ -61,8 +63,7 @@ def test_hashtags_are_what_is_known_of_a_store():
 
 
 def test_the_page_of_a_run(tmp_path, capsys):
-    flags = ["--preset", "smoke", "--max-steps", "1", "--probes", "--skip-random", "--workdir", str(tmp_path / "run")]
-    assert run.main(["rotation", *flags]) == 0
+    pretrain(get_recipe("rotation", "smoke", backbone="tiny", max_steps=1), tmp_path / "run", quiet=True)
     assert report.main(["--clusters", str(tmp_path / "run"), "--clusters-by", "size", "--out-dir", str(tmp_path)]) == 0
     assert "page:" in capsys.readouterr().err
     text = (tmp_path / "clusters.md").read_text()

@@ -18,12 +18,21 @@ from revisit_ssl.evaluators.knn import KNN
 from revisit_ssl.papers import PRESETS, PROTOCOLS, get_recipe
 from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import override, to_json
+from revisit_ssl.report import page
 from revisit_ssl.runs.files import write_atomically
 from revisit_ssl.runs.results import read_results
 from revisit_ssl.training.workdir import from_json, run_state
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 QUICK = ["--preset", "smoke", "--backbone", "tiny", "--max-steps", "3", "--endpoints", "pre_logits"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reports_without_pictures():
+    """test_report.py draws them, and one run of test_notebooks.py."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(page, "SECTIONS", {})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +42,17 @@ def supervised(tmp_path_factory):
     return workdir
 
 
-def test_run_says_its_preset_first_and_ends_with_a_table_and_a_report(tmp_path, capsys):
-    assert main.main(["run", "rotation", *QUICK, "--probes", "knn", "--workdir", str(tmp_path / "run")]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("preset smoke (seconds")
-    assert any(line.startswith("knn") and "pre_logits" in line for line in printed)
-    assert (tmp_path / "run" / "report.html").exists()
-
-
-def test_a_run_ends_with_its_own_score_and_a_marker(tmp_path, monkeypatch):
+def test_a_run_says_its_preset_first_and_ends_with_a_table_a_report_its_own_score_and_a_marker(
+    tmp_path, monkeypatch, capsys
+):
     workdir, features = tmp_path / "run", tmp_path / "features"
     command = ["rotation", *QUICK, "--probes", "knn", "--workdir", str(workdir), "--features-dir", str(features)]
     recipe = parse_run(command).recipe
     assert main.main(["run", *command, "--skip-random"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("preset smoke (seconds")
+    assert any(line.startswith("knn") and "pre_logits" in line for line in printed)
+    assert (workdir / "report.html").exists()
     scores = {r.metric: r.value for r in read_results(workdir / "results.jsonl") if r.probe == "pretext"}
     assert set(scores) == {"loss", "accuracy"} and 0 < scores["accuracy"] <= 100
     assert list(features.glob("pre_logits-*.npy"))

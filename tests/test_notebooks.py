@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,48 +31,69 @@ def test_notebook_is_valid_and_stripped(path):
             assert cell.outputs == [] and cell.execution_count is None
 
 
-# Run before a notebook's own cells: two convolutions under the name of the network that the preset smoke has.
-SMALL = """
+# Run before a notebook's own cells: nothing is known of another one's, and two convolutions stand under the name of the
+# network that the preset smoke has.
+BEGIN = """
+%reset -f
 from revisit_ssl.backbones import BACKBONES
-from revisit_ssl.testing import tiny_backbone
+from revisit_ssl.testing.networks import tiny_backbone
 BACKBONES["resnet18"] = tiny_backbone
 """
 
 
-def executed(name, **parameters):
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel, which loads TensorFlow once for all notebooks."""
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def executed(kernel, name, begin="", **parameters):
     """What the notebook shows, run from top to bottom with these parameters: [{mime type: data}]."""
     notebook = with_parameters(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4), **parameters)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALL))
-    NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(BEGIN + begin))
+    client = NotebookClient(notebook, km=kernel, timeout=400)
+    client.execute()
+    client.kc.stop_channels()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
 
 
-def test_first_run(tmp_path):
-    shown = executed("00_first_run", PRESET="smoke", WORKDIR=str(tmp_path / "run"))
+def test_first_run(tmp_path, kernel):
+    shown = executed(kernel, "00_first_run", PRESET="smoke", WORKDIR=str(tmp_path / "run"))
     assert sum("image/png" in data for data in shown) == 4
     tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
     assert len(tables) == 1 and "ours (digits, linear)" in tables[0] and "paper (ImageNet" in tables[0]
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_pretext_tasks(tmp_path):
-    shown = executed("01_pretext_tasks", PRESET="smoke", WORKDIR=str(tmp_path / "run"), SHOWN=32)
+# The parts of a run's report that the notebook shows; the others take as long again.
+SHOWN_PARTS = """
+from revisit_ssl.report import page
+page.SECTIONS = {"Training": page.training_curves, "What the pretext sees": page.pretext_views}
+"""
+
+
+def test_pretext_tasks(tmp_path, kernel):
+    values = {"PRESET": "smoke", "WORKDIR": str(tmp_path / "run"), "SHOWN": 32}
+    shown = executed(kernel, "01_pretext_tasks", SHOWN_PARTS, **values)
     # Views and curves of four pretexts; answers and confusions of rotation, neighbours, places, puzzles.
     assert sum("image/png" in data for data in shown) == 4 * 2 + 5
     assert not any("has no picture" in data.get("text/markdown", "") for data in shown)
 
 
-def test_probes_and_width(tmp_path):
-    shown = executed("02_probes_and_width", PRESET="smoke", WORKDIR=str(tmp_path / "run"), FEW_LABELS=0.5)
+def test_probes_and_width(tmp_path, kernel):
+    shown = executed(kernel, "02_probes_and_width", PRESET="smoke", WORKDIR=str(tmp_path / "run"), FEW_LABELS=0.5)
     assert sum("image/png" in data for data in shown) == 2
     tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
     assert [sum(f"resnet18 k={width}" in table for table in tables) for width in (1, 2)] == [1, 1]
     assert "| 50% |" in tables[-1] and "| k = 1 | k = 2 |" in tables[-1]
 
 
-def test_paper_vs_ours():
-    shown = executed("03_paper_vs_ours")
+def test_paper_vs_ours(kernel):
+    shown = executed(kernel, "03_paper_vs_ours")
     tables = [data["text/markdown"] for data in shown if "text/markdown" in data]
     assert any("55.4" in table and "38.7" in table for table in tables), "the paper's Table 2"
     assert sum(table.startswith(f"**{i}. ") for table in tables for i in range(1, 10)) == 9

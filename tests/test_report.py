@@ -252,7 +252,7 @@ def test_marks_are_escaped():
 def workdir(tmp_path_factory):
     """What a run of the smoke preset leaves, without the training."""
     folder = tmp_path_factory.mktemp("run")
-    recipe = get_recipe("rotation", "smoke", source="a <b> test & more")
+    recipe = get_recipe("rotation", "smoke", backbone="tiny", source="a <b> test & more")
     (folder / "recipe.json").write_text(to_json(recipe))
     environment = {"date": "2025-01-02T03:04:05Z", "commit": "abc1234", "hardware": "2 CPU cores", "keras": "3.15",
                    "command": "experiments/run.py rotation --preset smoke"}
@@ -266,7 +266,7 @@ def workdir(tmp_path_factory):
     found = []
     for endpoint in ("pre_logits", "block4"):
         for probe in ("linear", "lbfgs"):
-            kind = {"probe": probe, "endpoint": endpoint, "backbone": "resnet18"}
+            kind = {"probe": probe, "endpoint": endpoint, "backbone": "tiny"}
             kind |= {"dataset": "digits", "probe_dataset": "digits"}
             found += three(65.0, 41.0, 42.5, **kind, converged=None if probe == "linear" else False)
             found += three(95.0, 81.0, 82.5, **kind, metric="top5")
@@ -278,7 +278,7 @@ def workdir(tmp_path_factory):
 
 def test_page_has_every_part(workdir):
     text = (workdir / "report.md").read_text()
-    assert text.startswith("# rotation · resnet18 k=1 · digits\n")
+    assert text.startswith("# rotation · tiny k=1 · digits\n")
     assert "## Detection\n" not in text  # a part of runs with a detector alone
     for title in (*(title for title in page.SECTIONS if title != "Detection"), "To measure it again"):
         assert f"## {title}\n" in text
@@ -321,7 +321,7 @@ def test_shares_of_neighbours_are_those_of_the_features(workdir):
 
 
 def test_only_a_recipe_still_gives_a_page(tmp_path):
-    (tmp_path / "recipe.json").write_text(to_json(get_recipe("rotation", "smoke")))
+    (tmp_path / "recipe.json").write_text(to_json(get_recipe("rotation", "smoke", backbone="tiny")))
     assert write_report(tmp_path) == str(tmp_path / "report.html")
     text = (tmp_path / "report.md").read_text()
     left_out = text[text.index("## Left out") :]
@@ -331,7 +331,7 @@ def test_only_a_recipe_still_gives_a_page(tmp_path):
 
 
 def test_random_pretext_has_no_curves(tmp_path, workdir):
-    (tmp_path / "recipe.json").write_text(to_json(get_recipe("random", "smoke")))
+    (tmp_path / "recipe.json").write_text(to_json(get_recipe("random", "smoke", backbone="tiny")))
     found = read_results(workdir / "results.jsonl")
     write_results(tmp_path / "results.jsonl", [r for r in found if r.weights != "pretrained"])
     write_report(tmp_path)
@@ -344,10 +344,10 @@ def test_random_pretext_has_no_curves(tmp_path, workdir):
 def test_unlabelled_folder(tmp_path, workdir):
     images = tmp_path / "images"
     images.mkdir()
-    for i in range(30):
+    for i in range(12):
         noise = np.random.default_rng(i).integers(0, 256, (24, 24, 3), np.uint8)
         Image.fromarray(noise).save(images / f"{i:02d}.png")
-    recipe = get_recipe("rotation", "smoke", dataset=f"folder:{images}", probes=())
+    recipe = get_recipe("rotation", "smoke", backbone="tiny", dataset=f"folder:{images}", probes=())
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.json").write_text(to_json(recipe))

@@ -1,5 +1,6 @@
 """Figures A.1 and A.3 of CLD: which images are drawn, in which order, framed how; the command that writes them."""
 
+import functools
 import io
 import pathlib
 
@@ -9,12 +10,14 @@ import pytest
 from PIL import Image
 
 from revisit_ssl.backbones import load_backbone
+from revisit_ssl.commands import tables
 from revisit_ssl.commands.report import Report
 from revisit_ssl.commands.tables import report
 from revisit_ssl.data import open_source
 from revisit_ssl.errors import InputError
 from revisit_ssl.features.representation import NetworkInput
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.papers.cld import retrieval
 from revisit_ssl.papers.cld.retrieval import block_names, retrieval_grid, sample_sheet, spread
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import pictures
@@ -126,6 +129,11 @@ def test_a_sheet_needs_labels(tmp_path):
 
 
 def test_the_command_writes_where_the_page_looks(runs, tmp_path, monkeypatch, capsys):
+    # A few images: many take long to draw.
+    few = {"retrieval_grid": {"queries": 2, "neighbours": 2}, "sample_sheet": {"classes": 2, "samples": 2}}
+    for name, counts in few.items():
+        for module in (tables, retrieval):
+            monkeypatch.setattr(module, name, functools.partial(getattr(retrieval, name), **counts))
     options = Report(retrieval=tuple(runs), sample_sheet="digits", out_dir=str(tmp_path), paper="cld")
     report(options)
     assert capsys.readouterr().err.count("picture: ") == 2

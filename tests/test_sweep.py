@@ -161,6 +161,21 @@ def when(path, act):
     return thread
 
 
+# What another process is told, so that it knows the tiny network too.
+KNOWN = """
+from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.testing import tiny_backbone
+BACKBONES["tiny"] = tiny_backbone
+"""
+
+
+def with_tiny(folder):
+    """A PYTHONPATH by which every process that is started knows it, whatever its command."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(KNOWN)
+    return os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 # The grid.
 
 
@@ -494,11 +509,10 @@ def test_one_sweep_in_a_folder(tmp_path, capsys):
 
 
 def test_kill_9_of_the_sweep_in_the_middle_of_a_run(tmp_path, capsys, monkeypatch):
-    flags = ["--backbones", "resnet18", "--preset", "smoke", "--no-timing", *QUICK]
-    stage = Stage(tmp_path, ["--pretexts", "rotation", *flags, "--seeds", "0", "1", "2"])
+    stage = Stage(tmp_path, ["--pretexts", "rotation", *TINY, "--seeds", "0", "1", "2"])
     stage.play({stage.names[1]: ["wait for go"]})
     code = (
-        "import sys; from revisit_ssl.commands.sweep import main; "
+        f"{KNOWN}import sys; from revisit_ssl.commands.sweep import main; "
         "main(sys.argv[2:], runner=[sys.executable, sys.argv[1]])"
     )
     parent = subprocess.Popen(
@@ -580,12 +594,13 @@ def test_timings_are_kept_and_one_that_kills_its_process_is_passed_over(tmp_path
 # The real run.py.
 
 
-def test_a_sweep_of_real_runs(tmp_path, capsys):
-    arguments = ["revisiting", "--pretexts", "rotation", "--preset", "smoke", *QUICK, "--skip-random"]
-    arguments += ["--workdir", str(tmp_path)]
+def test_a_sweep_of_real_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", with_tiny(tmp_path))
+    arguments = ["revisiting", "--pretexts", "rotation", "--backbones", "tiny", "--preset", "smoke", *QUICK]
+    arguments += ["--skip-random", "--workdir", str(tmp_path)]
     assert command.main(arguments) == 0
     out, err = capsys.readouterr()
-    name = "rotation-resnet18-k1-digits-s0"
+    name = "rotation-tiny-k1-digits-s0"
     row = next(line.split() for line in out.splitlines() if line.startswith(name))
     assert row[1:3] == ["new", "3"] and 0 < float(row[3]) < 20, "a timed step"
     assert f"{name} finished in" in out and err == ""

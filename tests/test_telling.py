@@ -7,6 +7,7 @@ import pytest
 
 from revisit_ssl.commands.run import main
 from revisit_ssl.papers import get_recipe
+from revisit_ssl.report import page
 from revisit_ssl.runs import telling
 from revisit_ssl.runs.telling import Bar, clock
 from revisit_ssl.training import progress
@@ -79,7 +80,8 @@ def test_training_alone_says_so(now, tmp_path):
     assert made.left(2.0) == f"{clock(399 * 2)} left of training"
 
 
-def test_a_run_says_each_phase_and_each_result(tmp_path, capsys):
+def test_a_run_says_each_phase_and_each_result(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "SECTIONS", {})  # a report without pictures
     flags = ["rotation", "--preset", "smoke", "--backbone", "tiny", "--max-steps", "3"]
     flags += ["--endpoints", "block4", "pre_logits", "--probes", "knn"]
     assert main([*flags, "--workdir", str(tmp_path)]) == 0

@@ -52,7 +52,7 @@ def test_mirror_images_and_black_tiles():
 
 @pytest.mark.parametrize("name, levels", [("obow", ["block3", "block4"]), ("bownet", ["block4"])])
 def test_the_page_of_a_run(name, levels, tmp_path):
-    recipe = get_recipe(name, "smoke", backbone="tiny", max_steps=2, batch_size=8)
+    recipe = get_recipe(name, "smoke", backbone="tiny", max_steps=1, batch_size=8)
     pretrain(recipe, tmp_path / "run", quiet=True)
     page = write_visual_words(str(tmp_path / "run"), str(tmp_path / "out"), images=70, words=5)
     text = (tmp_path / "out" / "visual_words.md").read_text()

@@ -127,6 +127,8 @@ def read_flags(cls, arguments, **options):
         InputError: an unknown flag, or a value that is none.
         SystemExit: after --help.
     """
+    if not arguments and "default" in options and not options.get("return_unknown_args"):
+        return options["default"]  # the hundreds of runs of a sweep are read in a moment
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -4,6 +4,7 @@ import io
 import math
 import statistics
 import textwrap
+from functools import cached_property
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,6 +19,8 @@ STYLE = {
     "legend.frameon": False,
 }
 DPI = 110
+# How a figure is drawn that is then written once more, smaller: the first file is not worth compressing.
+RAW = {"format": "png", "dpi": DPI, "facecolor": "white", "pil_kwargs": {"compress_level": 0}}
 
 
 def curves(rows, columns, x="epoch", marks=None):
@@ -211,27 +214,38 @@ def frame(panel, yes):
 
 
 class Drawing(bytes):
-    """PNG bytes of lines and letters; ``pdf``: the same as PDF, for a paper, sharp at any size."""
+    """PNG bytes of lines and letters; ``pdf``: the same as PDF, for a paper, sharp at any size. A page asks for it, a
+    notebook does not."""
 
-    pdf = None
+    figure = None
+
+    @cached_property
+    def pdf(self):
+        """PDF bytes; None without a figure."""
+        if self.figure is None:
+            return None
+        sharp = io.BytesIO()
+        with rc_context(STYLE | {"pdf.fonttype": 42}):  # TrueType, which printers of proceedings ask for
+            # Without a date the same figure gives the same file.
+            self.figure.savefig(sharp, format="pdf", metadata={"CreationDate": None})
+        self.figure = None
+        return sharp.getvalue()
 
 
 def png(figure):
     """Drawing of a figure without photographs. Its PNG has a palette of 256 colours, a third of the size, which is
     enough for lines and bars; ``photographs`` is for the others."""
     drawn, data = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    figure.savefig(drawn, **RAW)
     Image.open(drawn).convert("RGB").quantize(256).save(data, format="png", optimize=True)
-    found, sharp = Drawing(data.getvalue()), io.BytesIO()
-    with rc_context({"pdf.fonttype": 42}):  # TrueType, which printers of proceedings ask for
-        figure.savefig(sharp, format="pdf", metadata={"CreationDate": None})  # the same figure gives the same file
-    found.pdf = sharp.getvalue()
+    found = Drawing(data.getvalue())
+    found.figure = figure
     return found
 
 
 def photographs(figure):
     """PNG bytes of a figure with images, in all their colours: a palette would posterise them."""
     drawn, data = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    figure.savefig(drawn, **RAW)
     Image.open(drawn).convert("RGB").save(data, format="png", optimize=True)
     return data.getvalue()

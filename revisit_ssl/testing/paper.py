@@ -7,6 +7,7 @@ Every published number lands in exactly one cell of the page; every recipe build
 every sweep plans its cells; the page is written without a run and with one.
 """
 
+import functools
 import os
 import re
 import tempfile
@@ -67,11 +68,12 @@ def check_numbers(paper):
 
 def check_sweeps(paper):
     """Every sweep plans each of its cells, by one preset at least."""
+    parsed = functools.cache(lambda words: parse_run(list(words)))  # sweeps of one paper share many of their cells
     for name, variants in paper.sweeps.items():
         refused = []
         for preset in (p for p in PRESETS if all(p in presets_of(v.recipe) for v in variants)):
             try:
-                runs = grid(Sweep(family=name, preset=preset), [], "runs", parse_run)
+                runs = grid(Sweep(family=name, preset=preset), [], "runs", lambda words: parsed(tuple(words)))
             except InputError as error:
                 refused.append(f"{preset}: {error}")
                 continue

@@ -8,9 +8,9 @@ import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# XLA's programs run for a moment here and take long to compile. (At --xla_backend_optimization_level=0, which is faster
-# still, the compiled colour jitter is wrong: test_views_contract.py finds it.)
-os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
+# XLA's programs run for a moment here and take long to compile. (At level 0, which is faster still, the compiled colour
+# jitter is wrong: test_views_contract.py finds it.)
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=1")
 
 import pytest
 
@@ -68,6 +68,14 @@ def pytest_collection_modifyitems(items):
         if test_of(item.nodeid) in slow:
             item.add_marker("slow")
     items.sort(key=lambda item: -of_file[item.nodeid.split("::")[0]])
+
+
+def pytest_collection_finish():
+    """What stays for good is not looked through for garbage any more, and the rest not after every 700 objects: tracing
+    makes hundreds of thousands, and a tenth of the time went there. ``give_memory_back`` collects after each file."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_runtest_logreport(report):

@@ -139,7 +139,7 @@ def read_flags(cls, arguments, **options):
         lines = (line.strip("│╭╮╰╯─+| \n") for line in complaint.getvalue().splitlines()[1:])
         text = " ".join(line for line in lines if line.strip("-"))
         # tyro names the choices in another order each time.
-        text = re.sub(r"(?<=Expected one of \()[^()]*(?=\))", lambda found: ", ".join(sorted(found[0].split(", "))), text)
+        text = re.sub(r"(?<=one of \()[^()]*(?=\))", lambda found: ", ".join(sorted(found[0].split(", "))), text)
         if text.startswith("Unrecognized options"):
             flags = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("-")]
             here = next((flag for flag in flags if flag in ELSEWHERE), None)

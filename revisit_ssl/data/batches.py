@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from revisit_ssl.data import decoding
 from revisit_ssl.data.image_stores import read_tensor
+from revisit_ssl.data.pipelines import untuned
 from revisit_ssl.errors import InputError
 from revisit_ssl.views import draws
 
@@ -71,7 +72,7 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
         pick = _from_memory(source)
         data = units
         data = data.map(lambda epoch, places, index: pick(index), num_parallel_calls=tf.data.AUTOTUNE)
-        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return untuned(data.prefetch(tf.data.AUTOTUNE))
 
     if source.kind == "stream":
         if order is not None:
@@ -87,7 +88,7 @@ def train_batches(source, *, batch_size, crops, seed, start_step=0, replicas=1, 
         return images | {"label": label, "index": index}
 
     data = examples.map(cut, num_parallel_calls=tf.data.AUTOTUNE).batch(local, drop_remainder=True)
-    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return untuned(data.prefetch(tf.data.AUTOTUNE))
 
 
 @_plain
@@ -111,7 +112,7 @@ def eval_batches(source, batch_size, *, view):
                 return batch | {"image": decoding.apply_view(batch["image"], view)}
 
             data = data.map(scale, num_parallel_calls=tf.data.AUTOTUNE)
-        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return untuned(data.prefetch(tf.data.AUTOTUNE))
 
     data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
     read = _reader(source)
@@ -122,7 +123,7 @@ def eval_batches(source, batch_size, *, view):
         return {"image": image, "label": label, "index": index}
 
     data = data.map(whole, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
-    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return untuned(data.prefetch(tf.data.AUTOTUNE))
 
 
 @_plain
@@ -140,7 +141,7 @@ def eval_crops(source, batch_size, *, crops, seed):
     """
     if source.kind == "memory":
         data = tf.data.Dataset.range(source.num_examples).batch(batch_size).map(_from_memory(source))
-        return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return untuned(data.prefetch(tf.data.AUTOTUNE))
     data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
     read, key = _reader(source), draws.fold(draws.as_seed(seed).key, _CROPS)
 
@@ -150,7 +151,7 @@ def eval_crops(source, batch_size, *, crops, seed):
         return images | {"label": label, "index": index}
 
     data = data.map(cut, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
-    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return untuned(data.prefetch(tf.data.AUTOTUNE))
 
 
 @_plain
@@ -162,7 +163,7 @@ def whole_images(source):
     """
     data = source.records.in_order() if source.kind == "stream" else tf.data.Dataset.range(source.num_examples)
     if source.kind == "memory":
-        return data.map(_from_memory(source)).prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return untuned(data.map(_from_memory(source)).prefetch(tf.data.AUTOTUNE))
     read = _reader(source)
 
     def decoded(index, *carried):
@@ -170,7 +171,7 @@ def whole_images(source):
         return {"image": image, "label": label, "index": index}
 
     data = data.map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
-    return data.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return untuned(data.prefetch(tf.data.AUTOTUNE))
 
 
 def _units(source, steps, local, replicas, replica_ids, start_step, key, given=None):
@@ -304,10 +305,3 @@ def _shuffle(data, key):
         output_shapes=[s.shape for s in tf.nest.flatten(spec)],
     )
     return tf.data.experimental.from_variant(variant, spec)
-
-
-def _options():
-    options = tf.data.Options()
-    options.deterministic = True
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # replicas do that
-    return options

@@ -20,6 +20,7 @@ from revisit_ssl.data import splits
 from revisit_ssl.data.dataset import Dataset
 from revisit_ssl.data.folders import HELD
 from revisit_ssl.data.looking import EXTENSIONS
+from revisit_ssl.data.pipelines import untuned
 from revisit_ssl.data.sources import Source
 from revisit_ssl.data.viewing import decode
 from revisit_ssl.errors import DataNotHere, InputError, require
@@ -206,7 +207,7 @@ def left_out_of(root, ids, entries):
     print(f"{root}: looking for images of one colour, once", file=sys.stderr, flush=True)
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(entries)), entries))
     data = data.map(lambda i, e: (i, is_uniform(decode(read_tensor(e)))), num_parallel_calls=tf.data.AUTOTUNE)
-    fine = [i for i, uniform in data.ignore_errors().as_numpy_iterator() if not uniform]
+    fine = [i for i, uniform in untuned(data.ignore_errors()).as_numpy_iterator() if not uniform]
     found = np.delete(ids, fine)
     text = b"\n".join([f"of {digest}".encode(), *found.tolist()]) + b"\n"
     try:

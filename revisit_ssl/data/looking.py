@@ -8,6 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data.pipelines import untuned
 from revisit_ssl.data.viewing import decode
 
 EXTENSIONS = (
@@ -205,7 +206,8 @@ def _decoded(paths):
         # FarmHash, the same on all machines, of one bit less.
         return i, tf.strings.to_hash_bucket_fast(contents, 2**63 - 1), tf.shape(decode(contents))
 
-    for i, digest, shape in data.map(look, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors().as_numpy_iterator():
+    looked = untuned(data.map(look, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors())
+    for i, digest, shape in looked.as_numpy_iterator():
         if shape.min() > 0:
             yield int(i), digest, shape
 

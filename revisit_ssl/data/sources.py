@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from revisit_ssl.data.pipelines import untuned
 from revisit_ssl.data.queries import Queries
 from revisit_ssl.errors import InputError
 
@@ -64,7 +65,7 @@ class Source:
         if self.known_labels is not None or self.records is None or not self.records.labelled:
             return self.known_labels
         data = self.records.in_order().map(lambda index, image, label: label).batch(4096)
-        return np.concatenate(list(data.as_numpy_iterator()))
+        return np.concatenate(list(untuned(data).as_numpy_iterator()))
 
     @property
     def num_classes(self):
@@ -215,7 +216,7 @@ def keep_if_small(source):
         return source
     encoded, labels = [], []
     with tf.device("CPU"):
-        for _, images, numbers in source.records.in_order().batch(1024):
+        for _, images, numbers in untuned(source.records.in_order().batch(1024)):
             encoded.append(images)
             labels.append(numbers.numpy())
         encoded = tf.concat(encoded, 0)

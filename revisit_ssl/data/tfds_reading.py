@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from revisit_ssl.data.pipelines import untuned
 from revisit_ssl.data.sources import Records
 from revisit_ssl.errors import InputError, reason
 from revisit_ssl.runs.files import only_here
@@ -138,7 +139,8 @@ def examples(builder, part, *features, encoded=()):
 def _in_order(builder, part, *features, encoded=()):
     one_by_one = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)  # files one after the other
     with _quiet():
-        return builder.as_dataset(split=part, decoders=_only(*features, encoded=encoded), read_config=one_by_one)
+        data = builder.as_dataset(split=part, decoders=_only(*features, encoded=encoded), read_config=one_by_one)
+    return untuned(data)
 
 
 def _only(*features, encoded=()):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, sources, steps_per_epoch, train_batches
+from revisit_ssl.data.batches import eval_crops, whole_images
 from revisit_ssl.errors import InputError
 from revisit_ssl.views.crops import CropSpec
 
@@ -231,3 +232,16 @@ def test_images_are_read_in_the_parallel_map(kind, small):
         graph = tf.compat.v1.GraphDef.FromString(data._as_serialized_graph().numpy())
         stages = [node.op for node in graph.node if "Map" in node.op]
         assert "MapDataset" not in stages and any("ParallelMapDataset" in stage for stage in stages), stages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pipeline_has_a_thread_that_its_end_may_wait_for(kind, small):
+    """That of tf.data's autotuning, see ``pipelines.untuned``."""
+    source = small[kind]
+    made = [
+        train_batches(source, batch_size=8, crops=CROPS, seed=5),
+        eval_batches(source, 8, view=EvalView(8, method="squash")),
+        eval_crops(source, 8, crops=CROPS, seed=5),
+        whole_images(source),
+    ]
+    assert [data.options().autotune.enabled for data in made] == [False] * 4

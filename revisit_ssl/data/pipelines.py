@@ -1,0 +1,17 @@
+"""What every tf.data pipeline here has in common."""
+
+import tensorflow as tf
+
+
+def untuned(data):
+    """A tf.data.Dataset whose elements come in one order, whose replicas take what they ask for, without autotuning.
+
+    tf.data tunes parallelism and buffers in a thread of the iterator's own. Where an iterator ends just before that
+    thread lies down to sleep, its end waits until the thread wakes up by itself: up to a minute in which nothing
+    happens, somewhere in the next training or evaluation. Without the thread AUTOTUNE means: as many calls as cores.
+    """
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # replicas do that
+    return data.with_options(options)

@@ -17,8 +17,8 @@ OF_TRAINING = ("pretext", "knn_monitor", "vocabulary")  # what a run measures wh
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of the features: probe (with its schedule where several were run), endpoint and metric of its Results,
-    and what a column is called, by which two are not told apart."""
+    """A number of the features: probe (with its schedule where several saw the same data), endpoint and metric of its
+    Results, and what a column is called, by which two are not told apart."""
 
     probe: str
     endpoint: str
@@ -171,7 +171,7 @@ def grouped(results):
     """
     recipes, schedules = {}, {}
     for r in results:
-        schedules.setdefault(r.probe, set()).add(r.schedule)
+        schedules.setdefault(seen_by(r), set()).add(r.schedule)
         if r.weights not in RANDOM and not r.setting:
             where = shared(r), r.probe, r.schedule, r.endpoint, r.metric, r.seed
             recipes.setdefault(where, set()).add(r.recipe)
@@ -185,13 +185,18 @@ def grouped(results):
         recipe = r.recipe if shared(r) in mixed else r.setting
         g = groups.setdefault((shared(r), view, recipe), Setting(r, view=view, recipe=recipe))
         g.recipes.add(r.recipe)
-        probe = r.probe if len(schedules[r.probe]) == 1 else f"{r.probe} {epochs(r.schedule)}".strip()
+        probe = r.probe if len(schedules[seen_by(r)]) == 1 else f"{r.probe} {epochs(r.schedule)}".strip()
         g.lines.setdefault(Measure(probe, r.endpoint, r.metric), {})[r.seed] = r
     found = list(groups.values())
     alone = [g for g in found if not any(o is not g and same_but_recipe(o, g) for o in found)]
     for g in alone:
         g.recipe = ""
     return found
+
+
+def seen_by(r):
+    """The probe and what it sees: only there may two schedules of it have to be told apart."""
+    return r.probe, r.probe_dataset, r.labels, r.split, r.backbone, r.width
 
 
 def shared(r):

@@ -10,8 +10,8 @@ import pytest
 
 from revisit_ssl.backbones import BACKBONES, find_options, fit_options, get_backbone, without_values
 from revisit_ssl.backbones.options import BackboneOptions, ResNet18Options, RevNetOptions
-from revisit_ssl.data import DATASETS
-from revisit_ssl.errors import InputError
+from revisit_ssl.data import DATASETS, known_source
+from revisit_ssl.errors import DataNotHere, InputError
 from revisit_ssl.evaluation.sets import labelled_sources
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import PROTOCOLS, RECIPES, get_recipe
@@ -23,7 +23,7 @@ from revisit_ssl.papers.published import load_published
 from revisit_ssl.papers.revisiting import recipes as revisiting
 from revisit_ssl.recipe import BenchSpec, Recipe, override, to_json
 from revisit_ssl.runs.identity import flatten
-from revisit_ssl.training.build import build_backbone
+from revisit_ssl.training.build import build_backbone, open_pretraining, plan_steps
 from revisit_ssl.training.workdir import from_json
 
 
@@ -45,6 +45,26 @@ def test_registered_recipe_builds_its_network_and_knows_its_probes(name):
     assert set(recipe.bench.endpoints) <= set(backbone.output) | exported
     assert set(recipe.probes) <= set(PROBES)
     assert recipe.dataset.partition(":")[0] in {*DATASETS, "folder"}
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_registered_recipe_can_be_run_at_every_width(name):
+    """Its batch fits into the set and its warm-up into the run, also where a preset is shorter for a wide network."""
+    for width in (None, 4, 8, 12, 16):
+        recipe = RECIPES[name](width=width)
+        if recipe.dataset.startswith("folder:"):
+            continue  # somebody's own
+        try:
+            source = open_pretraining(recipe, None, known)
+        except DataNotHere:
+            pytest.skip(f"{recipe.dataset} is not here and its size is not published")
+        plan = plan_steps(recipe, source)
+        assert plan.total > 0 or recipe.pretext == "random"
+
+
+@functools.cache
+def known(*place, **options):
+    return known_source(*place, **options)
 
 
 def shapes_of(recipe):

@@ -265,7 +265,7 @@ def sample(pretext, width, backbone):
         recipe = dataclasses.replace(
             recipe, batch_size=8, max_steps=50, probes=at_defaults("linear"),
             bench=dataclasses.replace(recipe.bench, endpoints=("pre_logits",), fraction=0.25),
-            optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.1),
+            optimizer=dataclasses.replace(recipe.optimizer, lr=0.0125, warmup_epochs=0.02),
             source="a run of the whole machinery at paper width; not trained long enough to beat random",
         )
     if pretext == "supervised":

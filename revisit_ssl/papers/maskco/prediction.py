@@ -164,9 +164,10 @@ def write_gallery(runs, folder, data_dir):
     model, recipe = load_pretext(workdir, data_dir=data_dir), read_recipe(workdir)
     require(isinstance(model, MaskCo), f"{workdir} is a run of {model.name}, which predicts no masks")
     # The first that has enough; nothing is chosen by these images.
-    places = (recipe.dataset, "val"), (recipe.dataset, "test"), (recipe.probed_dataset, "test")
-    sources = [open_source(name, split, data_dir=data_dir) for name, split in dict.fromkeys(places)]
-    source = next((s for s in sources if s.num_examples >= IMAGES), sources[1])
+    for name, split in (recipe.dataset, "val"), (recipe.dataset, "test"), (recipe.probed_dataset, "test"):
+        source = open_source(name, split, data_dir=data_dir)
+        if source.num_examples >= IMAGES:
+            break
     source = source.sample(min(IMAGES, source.num_examples), recipe.seed)
     title = f"What MPH predicts: {os.path.basename(os.path.normpath(workdir))}"
     return write_page(title, blocks_of(model, source, recipe.seed), folder, FOLDER)

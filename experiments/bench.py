@@ -12,9 +12,9 @@ from typing import Literal
 
 import tyro
 
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.startup import loading
 
-with quiet_import():
+with loading():
     import numpy as np
     import tensorflow as tf
     from benches.basics import bench_lbfgs, bench_startup, bench_step, bench_views

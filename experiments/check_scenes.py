@@ -12,9 +12,9 @@ from typing import Literal
 
 import tyro
 
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.startup import loading
 
-with quiet_import():
+with loading():
     import keras
     import numpy as np
     import tensorflow as tf

@@ -1,6 +1,7 @@
 """How a process starts: signals, TensorFlow with oneDNN's kernels on a CPU, and quietly; on how many cores."""
 
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -9,6 +10,7 @@ import sys
 import threading
 
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+RARELY = (50_000, 20, 100)  # objects, and collections of younger ones, before the next collection
 
 
 class Terminated(BaseException):
@@ -71,12 +73,36 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-@contextlib.contextmanager
-def quiet_import():
-    """Hides what TensorFlow's C++ side prints while it is loaded: those lines come before any log level counts.
+def collect_rarely():
+    """Has Python look for garbage rarely, and never through what is there already; for a process of our own, once.
 
-    Python errors are not hidden. REVISIT_SSL_VERBOSE=1 shows everything.
+    Tracing a step makes hundreds of thousands of objects that live on, and Python looks through the young ones after
+    every 700: a tenth of the time went there.
     """
+    if gc.get_threshold() == RARELY:
+        return
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*RARELY)
+
+
+@contextlib.contextmanager
+def loading():
+    """While the commands load TensorFlow, no garbage is looked for, and what its C++ side prints is hidden.
+
+    Those lines come before any log level counts. Python errors are not hidden. REVISIT_SSL_VERBOSE=1 shows everything.
+    """
+    gc.disable()
+    try:
+        with _quiet():
+            yield
+    finally:
+        gc.enable()
+    collect_rarely()
+
+
+@contextlib.contextmanager
+def _quiet():
     if os.environ.get("REVISIT_SSL_VERBOSE"):
         yield
         return

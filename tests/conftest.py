@@ -8,13 +8,17 @@ import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# XLA's programs run for a moment here and take long to compile. (At level 0, which is faster still, the compiled colour
-# jitter is wrong: test_views_contract.py finds it.)
-os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=1")
+# XLA's programs run for a moment here and take long to compile; what its fusion emitters leave behind is 100 MB for each
+# program. (At level 0, which is faster still, the compiled colour jitter is wrong: test_views_contract.py finds it.)
+XLA_FLAGS = (
+    "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+)
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
 
 import pytest
 
 import revisit_ssl  # noqa: F401  before TensorFlow, which reads the environment once
+from revisit_ssl.startup import collect_rarely
 
 # Tests that take a second or more: seconds of the longest case, of all; `python -m pytest --write-slow`.
 SLOW = pathlib.Path(__file__).parent / "slow.tsv"
@@ -71,11 +75,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What stays for good is not looked through for garbage any more, and the rest not after every 700 objects: tracing
-    makes hundreds of thousands, and a tenth of the time went there. ``give_memory_back`` collects after each file."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    """All is loaded; ``give_memory_back`` looks for garbage after each file."""
+    collect_rarely()
 
 
 def pytest_runtest_logreport(report):

@@ -36,7 +36,9 @@ def test_notebook_is_valid_and_stripped(path):
 BEGIN = """
 %reset -f
 from revisit_ssl.backbones import BACKBONES
+from revisit_ssl.startup import collect_rarely
 from revisit_ssl.testing.networks import tiny_backbone
+collect_rarely()
 BACKBONES["resnet18"] = tiny_backbone
 """
 

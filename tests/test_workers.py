@@ -33,10 +33,12 @@ from revisit_ssl import get_recipe, pretrain
 from revisit_ssl.backbones import BACKBONES
 from revisit_ssl.distribute import get_strategy, is_chief
 from revisit_ssl.errors import InputError, Interrupted
+from revisit_ssl.startup import collect_rarely
 from revisit_ssl.testing import tiny_backbone
 from revisit_ssl.training.loop import Keeper
 
 BACKBONES["tiny"] = tiny_backbone
+collect_rarely()
 strategy = get_strategy("auto")
 me = 0 if is_chief() else 1
 kept = Keeper.on_train_batch_end

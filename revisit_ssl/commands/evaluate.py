@@ -19,7 +19,7 @@ from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.papers import with_probes
 from revisit_ssl.recipe import BenchSpec, ProbeOptions, Recipe
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.startup import loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def main(arguments=None, *, form="revisit-ssl evaluate"):
 
     def work():
         options = parse_evaluation(arguments, form)
-        with quiet_import():
+        with loading():
             from revisit_ssl.commands.work import evaluate_saved  # after the flags: help needs no TensorFlow
         return evaluate_saved(options)
 
@@ -62,7 +62,7 @@ def parse_evaluation(arguments, form="revisit-ssl evaluate"):
     add_probe_flags(first)
     known, rest = first.parse_known_args(arguments)
     if rest and not rest[0].startswith("-"):
-        with quiet_import():
+        with loading():
             from revisit_ssl.training.workdir import read_recipe  # reads gs:// too
         workdir, recipe, flags = rest[0], read_recipe(rest[0], PROBES), rest[1:]
     elif {"-h", "--help"} & set(rest):

@@ -31,7 +31,7 @@ from typing import Literal
 import tyro
 
 from revisit_ssl.commands.flags import guarded, read_flags
-from revisit_ssl.startup import quiet_import
+from revisit_ssl.startup import loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def main(arguments=None, *, form="revisit-ssl report"):
 
     def work():
         options = read_flags(Report, arguments, prog=form)
-        with quiet_import():
+        with loading():
             from revisit_ssl.commands.tables import report  # after the flags: help needs no TensorFlow
         return report(options, form)
 

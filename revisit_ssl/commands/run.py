@@ -25,7 +25,7 @@ from revisit_ssl.pretext import PRETEXTS
 from revisit_ssl.recipe import Recipe, override
 from revisit_ssl.scenes import SPLITS
 from revisit_ssl.scenes.drawing import begin
-from revisit_ssl.startup import cores, quiet_import
+from revisit_ssl.startup import cores, loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def main(arguments=None, *, form="revisit-ssl run"):
     def work():
         options = parse_run(arguments, form)
         begin_drawing(options)
-        with quiet_import():
+        with loading():
             from revisit_ssl.commands.work import report_data, run  # after the flags: help needs no TensorFlow
         return report_data(options) if options.data_report else run(options)
 
@@ -145,7 +145,7 @@ def parse_recipe(known, rest, form):
     Raises:
         InputError: no recipe there; a pretext or a preset beside it, which it has already.
     """
-    with quiet_import():
+    with loading():
         from revisit_ssl.training.workdir import read_recipe_file  # it may lie in a bucket, which TensorFlow reads
     named = [rest[0]] if rest and not rest[0].startswith("-") else []
     named += [f"--preset {known.preset}"] if known.preset is not None else []

@@ -22,7 +22,7 @@ from revisit_ssl.commands.flags import guarded, read_flags
 from revisit_ssl.commands.run import parse_run
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers import sweeps
-from revisit_ssl.startup import Terminated, quiet_import
+from revisit_ssl.startup import Terminated, loading
 
 RUN = (sys.executable, "-m", "revisit_ssl", "run")
 
@@ -84,7 +84,7 @@ def run_sweep(arguments, form, runner, command):
         ),
         return_unknown_args=True,
     )
-    with quiet_import():  # after the flags: help needs no TensorFlow
+    with loading():  # after the flags: help needs no TensorFlow
         import tensorflow as tf
 
         from revisit_ssl.sweeps.sweep import sweep

@@ -1,6 +1,7 @@
 """What every tf.data pipeline here has in common."""
 
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 
 def untuned(data):
@@ -15,3 +16,18 @@ def untuned(data):
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # replicas do that
     return data.with_options(options)
+
+
+def untune_devices():
+    """The iterators through which a strategy hands batches to its devices do without autotuning too, from now on.
+
+    TensorFlow makes their datasets itself and takes no options for them, so its own maker is wrapped, where it has the
+    name that it had in TensorFlow 2.18 to 2.21. Otherwise the pause comes back, and nothing else.
+    """
+    make = getattr(multi_device_iterator_ops, "_create_device_dataset", None)
+    if make and make.__name__ != "make_untuned":
+
+        def make_untuned(*arguments):
+            return untuned(make(*arguments))
+
+        multi_device_iterator_ops._create_device_dataset = make_untuned

@@ -83,19 +83,21 @@ class PretextContract:
         self.source = open_pretraining(self.recipe)
         self.on_one_device = functools.cache(lambda: self.trained({}))
 
-    def trained(self, changes, strategy="none", xla=False):
-        """(model, its weights before the steps, the last logs) after the first half of the recipe with changes."""
+    def trained(self, changes, strategy="none", **how):
+        """(model, its weights before the steps, the last logs) after the first half of the recipe with changes; ``how``
+        as of ``compiled``."""
         recipe, strategy = override(self.recipe, **changes), get_strategy(strategy)
         with strategy.scope():
-            model = self.compiled(recipe, xla)
+            model = self.compiled(recipe, **how)
         before = [np.asarray(w) for w in model.weights]
         self.train(model, recipe, range(STEPS), strategy)
         return model, before, {name: float(tracker.result()) for name, tracker in model.trackers.items()}
 
-    def compiled(self, recipe, xla=False):
-        """The recipe's pretext, before its first step."""
+    def compiled(self, recipe, xla=False, eager=False):
+        """The recipe's pretext, before its first step; ``eager``: its steps are not traced, which takes longest."""
         model = build_pretext(recipe, self.source)
         compile_pretext(model, recipe, plan_steps(recipe, self.source), xla)
+        model.run_eagerly = eager
         return model
 
     def train(self, model, recipe, steps, strategy):
@@ -127,7 +129,7 @@ class PretextContract:
     def check_bfloat16(self):
         """bfloat16 is close, and the weights stay float32."""
         _, _, logs = self.on_one_device()
-        model, _, logs2 = self.trained({"precision": "mixed_bfloat16"})
+        model, _, logs2 = self.trained({"precision": "mixed_bfloat16"}, eager=True)
         kinds = {w.dtype for w in model.trainable_variables}
         expect(kinds == {"float32"}, f"weights should be float32 in bfloat16 too, not {kinds}")
         np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=0.1)
@@ -162,11 +164,14 @@ class PretextContract:
         expect(any(not np.array_equal(first[n], later[n]) for n in first), "two steps should not see the same crops")
 
     def check_checkpoint(self):
-        """A run that is stopped and goes on from its checkpoint ends where an undisturbed one does, to rounding."""
+        """A run that is stopped and goes on from its checkpoint ends where an undisturbed one does, to rounding.
+
+        The second goes on eagerly: so that is checked too.
+        """
         recipe, second_half, none = self.recipe, range(STEPS, 2 * STEPS), get_strategy("none")
         whole, _, _ = self.on_one_device()
         self.on_one_device.cache_clear()  # it goes on below; other checks want it after the first half
-        stopped = self.compiled(recipe)
+        stopped = self.compiled(recipe, eager=True)
         with tempfile.TemporaryDirectory() as folder:
             step = load_checkpoint(save_checkpoint(folder, whole, STEPS), stopped)
         expect(step == STEPS, f"a checkpoint of step {STEPS} says it is of step {step}")

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.data import train_batches
+from revisit_ssl.data.pipelines import untune_devices
 from revisit_ssl.distribute import gather_workers, of_workers
 from revisit_ssl.errors import Interrupted, TrainingDiverged
 from revisit_ssl.features.batchnorm import average_statistics
@@ -86,6 +87,7 @@ def distributed_batches(source, strategy, first, options):
     n = strategy.num_replicas_in_sync
     if n == 1:
         return train_batches(source, start_step=first, **options)
+    untune_devices()
 
     def for_worker(context):
         each = n // context.num_input_pipelines

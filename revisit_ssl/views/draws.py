@@ -7,15 +7,21 @@ n replicas see exactly what one device with the whole batch sees, and a restarte
 Floats are made here from the random bits: TensorFlow's own conversion differs between XLA and the plain graph, so that
 the same seed would give other numbers when compilation is switched on (seen with TF 2.21). The generator is named
 (Philox) because the automatic choice depends on the device.
+
+The numbers are those of ``tf.random.stateless_uniform(..., alg="philox")``. That function takes forty-odd operations to
+make a generator's state of a seed, ``_state`` ten: of a step's graph, which is traced and compiled, draws were half.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from revisit_ssl.errors import require
 
-ALGORITHM = "philox"
+PHILOX = tf.random.Algorithm.PHILOX.value
+SCRAMBLE = 0x02461E293EC8F720  # TensorFlow's key of the draw that makes a state of a seed
+SECOND = np.array([0, 2**64 - 1], np.uint64)  # keeps the second of two numbers; (in a list the graph's becomes 0)
 
 
 class Seed(NamedTuple):
@@ -50,7 +56,7 @@ def fold(seed, data):
     """
     seed = as_seed(seed)
     data = tf.cast(tf.convert_to_tensor(data), tf.int64)
-    return seed._replace(key=tf.random.experimental.stateless_fold_in(_key(seed), data, alg=ALGORITHM))
+    return seed._replace(key=tf.stack([_words([], _key(seed), tf.int64), data]))
 
 
 def uniform(seed, shape, low=0.0, high=1.0):
@@ -64,7 +70,14 @@ def uniform(seed, shape, low=0.0, high=1.0):
 
 def integers(seed, shape, low, high):
     """int32 of ``shape`` in {low, ..., high - 1}."""
-    return _rows(seed, shape, lambda s, full: tf.random.stateless_uniform(full, s, low, high, tf.int32, alg=ALGORITHM))
+
+
+    def draw(s, full):
+        key, counter = _state(s)
+        options = {"shape": full, "key": key, "counter": counter, "alg": PHILOX, "minval": low, "maxval": high}
+        return tf.raw_ops.StatelessRandomUniformIntV2(**options)
+
+    return _rows(seed, shape, draw)
 
 
 def normal(seed, shape, mean=0.0, stddev=1.0):
@@ -123,9 +136,22 @@ def _key(seed):
     return tf.cast(seed.key, tf.int64)
 
 
+def _state(key):
+    """(key uint64 [1], counter uint64 [2]) of the generator for a seed int64 [2]."""
+    seed = {"key": [SCRAMBLE], "counter": tf.cast(key, tf.uint64), "alg": PHILOX, "dtype": tf.uint32}
+    mixed = tf.bitcast(tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[2, 2], **seed), tf.uint64)
+    return mixed[:1], tf.bitwise.bitwise_and(mixed, SECOND)
+
+
+def _words(shape, key, dtype):
+    """Integers of ``shape``, uniform over all that the dtype holds."""
+    key, counter = _state(key)
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(shape=shape, key=key, counter=counter, alg=PHILOX, dtype=dtype)
+
+
 def _bits(key, shape, bits):
     """int32 of ``shape``, uniform over {0, ..., 2^bits - 1}."""
-    words = tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg=ALGORITHM)
+    words = _words(shape, key, tf.int32)
     return tf.bitwise.right_shift(words, 32 - bits) & (2**bits - 1)  # the shift keeps the sign, the mask drops it
 
 

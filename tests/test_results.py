@@ -1,6 +1,7 @@
 """Result lines: written whole or not at all, replaced when measured again, refused when damaged."""
 
 import dataclasses
+import gc
 import json
 import os
 
@@ -90,6 +91,14 @@ def test_the_widest_vector_instructions_count(monkeypatch, found, name):
 def test_this_process_has_onednn_unless_it_is_told_otherwise():
     """tests/conftest.py imports the package before TensorFlow, as every script does."""
     assert onednn_is_on() in (None, os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1")
+
+
+def test_garbage_is_looked_for_rarely_once_tensorflow_is_loaded():
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with startup.loading():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_threshold() == before == startup.RARELY  # conftest has asked for it
+    assert gc.get_freeze_count() == frozen > 0  # once: what is frozen later is never given back
 
 
 def test_the_environment_decides_about_onednn(monkeypatch):

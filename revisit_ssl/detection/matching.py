@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+ROUNDING = 1e-6  # of an IoU; several times what float32 leaves open
 
 
 def match(overlaps, present, low, high, *, best_of_each=False):
@@ -23,8 +24,9 @@ def match(overlaps, present, low, high, *, best_of_each=False):
     label = tf.where(best >= high, POSITIVE, tf.where(best < low, NEGATIVE, IGNORED))
     if best_of_each:
         most = tf.reduce_max(overlaps, axis=0, keepdims=True)
+        # Not ``==``: a compiler may calculate the overlaps once more, rounded otherwise, and then no box has the most.
         # Deviation: an object that no box overlaps makes all boxes positive in detectron2.
-        chosen = tf.reduce_any((overlaps == most) & (most > 0), axis=1)
+        chosen = tf.reduce_any((overlaps >= most * (1 - ROUNDING)) & (most > 0), axis=1)
         label = tf.where(chosen, POSITIVE, label)
     return tf.argmax(overlaps, axis=1, output_type=tf.int32), label
 

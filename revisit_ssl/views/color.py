@@ -253,9 +253,10 @@ def _turn_hue(planes, deltas):
     value = tf.reduce_max(planes, axis=0)
     chroma = value - tf.reduce_min(planes, axis=0)
     by = tf.math.divide_no_nan(1.0, chroma)
-    hue = tf.where(
-        red == value, (green - blue) * by, tf.where(green == value, 2 + (blue - red) * by, 4 + (red - green) * by)
-    )  # in sixths of a turn
+    # In sixths of a turn. Not ``red == value``: a compiler may calculate both sides anew, each rounded in its own way,
+    # and then no channel is the largest. At a tie of two, both give the same hue.
+    after_red = tf.where(green >= blue, 2 + (blue - red) * by, 4 + (red - green) * by)
+    hue = tf.where(tf.logical_and(red >= green, red >= blue), (green - blue) * by, after_red)
     hue += 6 * _per_image(deltas)
     # Back to colours: each channel is a trapezoid of the hue; red, green and blue are a third of a turn apart.
     turned = []

@@ -9,6 +9,7 @@ import tensorflow as tf
 from revisit_ssl.data import EvalView, decoding, eval_batches, open_source, sources, steps_per_epoch, train_batches
 from revisit_ssl.data.batches import eval_crops, whole_images
 from revisit_ssl.errors import InputError
+from revisit_ssl.training.loop import distributed_batches
 from revisit_ssl.views.crops import CropSpec
 
 KINDS = ["memory", "encoded", "files", "stream"]
@@ -245,3 +246,14 @@ def test_no_pipeline_has_a_thread_that_its_end_may_wait_for(kind, small):
         whole_images(source),
     ]
     assert [data.options().autotune.enabled for data in made] == [False] * 4
+
+
+def test_neither_have_the_iterators_of_a_strategys_devices(small):
+    """TensorFlow makes them itself, without options: see ``pipelines.untune_devices``."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    options = {"batch_size": 8, "crops": CROPS, "seed": 5}
+    for _ in range(2):  # the second wraps nothing once more
+        (worker,) = iter(distributed_batches(small["memory"], strategy, 0, options))._iterators
+        fed = [device._dataset for device in worker._iterator._device_iterators]
+        assert [data.options().autotune.enabled for data in fed] == [False] * 2
+        assert [type(data._input_dataset).__name__ for data in fed] == ["_PrefetchDataset"] * 2

@@ -105,6 +105,12 @@ def test_match_takes_all_boxes_that_tie_for_an_object_and_never_the_first_one_fo
     assert owner.numpy()[[1, 3, 4]].tolist() == [0, 1, 1]
 
 
+def test_boxes_tie_for_an_object_to_rounding():
+    overlaps = np.array([[0.4], [np.nextafter(np.float32(0.4), 0)], [0.39]], np.float32)
+    _, label = match(overlaps, tf.constant([True]), 0.3, 0.7, best_of_each=True)
+    assert label.numpy().tolist() == [1, 1, -1]
+
+
 def test_match_without_objects_or_with_one_that_nothing_overlaps_gives_negatives_alone():
     for present in ([False] * 3, [True, False, False]):
         overlaps = OVERLAPS * [0, 1, 1]

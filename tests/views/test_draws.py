@@ -37,6 +37,25 @@ def test_same_seed_same_draw_other_step_other_draw():
     assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(N)
 
 
+@pytest.mark.parametrize("how", [{}, {"jit_compile": True}, None], ids=["graph", "xla", "eager"])
+def test_numbers_are_those_of_tensorflows_stateless_functions(how):
+    def both(key):
+        word = {"minval": None, "maxval": None, "dtype": tf.int32, "alg": "philox"}
+        bits = tf.random.stateless_uniform([7, 3], key, **word)
+        ours = draws.fold(key, 5).key, draws.uniform(key, [7, 3]), draws.integers(key, [9], 3, 77)
+        return *ours, (
+            tf.random.experimental.stateless_fold_in(key, tf.constant(5, tf.int64), alg="philox"),
+            tf.cast(tf.bitwise.right_shift(bits, 8) & 0xFFFFFF, tf.float32) * 2.0**-24,
+            tf.random.stateless_uniform([9], key, 3, 77, tf.int32, alg="philox"),
+        )
+
+    run = both if how is None else tf.function(both, autograph=False, **how)
+    for key in ([1, 2], [-(2**62), 2**40 + 7], [0, 0]):
+        *ours, theirs = run(tf.constant(key, tf.int64))
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
 def test_compiled_draws_equal_eager_ones():
     """TensorFlow's own stateless_uniform does not pass this."""
 

@@ -79,34 +79,35 @@ def decode_crops(contents, crops, seed):
         of ``CropSpec.draw``.
     """
 
-    def boxes_for(height, width):
-        drawn = [spec.draw(1, height, width, draws.fold(seed, i)) for i, spec in enumerate(crops.values())]
-        regions = zip(crops.items(), drawn, strict=True)
-        return [boxes[0] for boxes, _ in drawn], {
-            f"{name}_boxes": tf.ensure_shape(found[0], [spec.regions, 4]) for (name, spec), (_, found) in regions
-            if spec.regions
-        }
-
-    def cut_all(image, boxes):
-        return {name: _cut(image, b, spec) for (name, spec), b in zip(crops.items(), boxes, strict=True)}
-
-    def whole():
-        image = decode(contents)
-        boxes, regions = boxes_for(tf.shape(image)[0], tf.shape(image)[1])
-        return cut_all(image, boxes) | regions
+    # One whole image is decoded only where it has to be resized first, or does not lie upright in its file.
+    in_part = is_upright_jpeg(contents) & (not any(spec.resize_to for spec in crops.values()))
+    image, shape = tf.cond(in_part, lambda: _nothing_of(contents), lambda: _whole_of(contents))
+    drawn = [spec.draw(1, shape[0], shape[1], draws.fold(seed, i)) for i, spec in enumerate(crops.values())]
+    boxes = [found[0] for found, _ in drawn]
 
     def part():
-        shape = tf.io.extract_jpeg_shape(contents)
-        boxes, regions = boxes_for(shape[0], shape[1])
         every = tf.concat(boxes, 0)
         corner = tf.reduce_min(every[:, :2], 0)
         sides = tf.reduce_max(every[:, :2] + every[:, 2:], 0) - corner
-        image = tf.io.decode_and_crop_jpeg(contents, tf.concat([corner, sides], 0), channels=3)
-        return cut_all(image, [b - tf.concat([corner, [0, 0]], 0) for b in boxes]) | regions
+        return tf.io.decode_and_crop_jpeg(contents, tf.concat([corner, sides], 0), channels=3), corner
 
-    if any(spec.resize_to for spec in crops.values()):
-        return whole()
-    return tf.cond(is_upright_jpeg(contents), part, whole)
+    image, corner = tf.cond(in_part, part, lambda: (image, tf.zeros([2], tf.int32)))
+    moved = [box - tf.concat([corner, [0, 0]], 0) for box in boxes]
+    return {name: _cut(image, box, spec) for (name, spec), box in zip(crops.items(), moved, strict=True)} | {
+        f"{name}_boxes": tf.ensure_shape(regions[0], [spec.regions, 4])
+        for (name, spec), (_, regions) in zip(crops.items(), drawn, strict=True) if spec.regions
+    }
+
+
+def _nothing_of(contents):
+    """(no pixels, the shape int32 [3] that the JPEG says of itself)."""
+    return tf.zeros([0, 0, 3], tf.uint8), tf.io.extract_jpeg_shape(contents)
+
+
+def _whole_of(contents):
+    """(pixels, their shape int32 [3])."""
+    image = decode(contents)
+    return image, tf.shape(image)
 
 
 def apply_view(images, view):

@@ -199,17 +199,19 @@ def _decoded(paths):
     if not paths:
         return
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), [as_bytes(path) for path in paths]))
-
-    @tf.autograph.experimental.do_not_convert
-    def look(i, path):
-        contents = tf.io.read_file(path)
-        # FarmHash, the same on all machines, of one bit less.
-        return i, tf.strings.to_hash_bucket_fast(contents, 2**63 - 1), tf.shape(decode(contents))
-
-    looked = untuned(data.map(look, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors())
+    looked = untuned(data.map(_look, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors())
     for i, digest, shape in looked.as_numpy_iterator():
         if shape.min() > 0:
             yield int(i), digest, shape
+
+
+# A graph of its own, traced once: a folder is often opened several times.
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)])
+def _look(i, path):
+    """(i, digest, shape) of the image there."""
+    contents = tf.io.read_file(path)
+    # FarmHash, the same on all machines, of one bit less.
+    return i, tf.strings.to_hash_bucket_fast(contents, 2**63 - 1), tf.shape(decode(contents))
 
 
 def _digest_of_ends(path, size):

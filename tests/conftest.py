@@ -2,7 +2,6 @@
 
 import collections
 import ctypes
-import gc
 import os
 import pathlib
 import sys
@@ -111,8 +110,7 @@ def give_memory_back():
     gradients = ops.gradient_registry._registry
     for name in [name for name in gradients if name.startswith("CustomGradient")]:
         del gradients[name]
-    keras.backend.clear_session()
-    gc.collect()
+    keras.backend.clear_session()  # and collects garbage
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -70,12 +70,13 @@ def assert_equal_states(a, b):
 
 # What a recipe adds to a method whose state is more than weights: a bank, a queue, a target, CLD's group branch.
 BANK = {"task__crops": 2, "task__cld__weight": 1.0, "task__cld__groups": 4, "task__cld__scope": "global"}
+# Photographs that are cut while they are decoded, on the host, where they are there.
+PHOTOGRAPHS = {"dataset": "imagenette_subset160", "views__size": 32} if SHARED_DATA.is_dir() else {}
 GROWS = {**TINY, "optimizer__schedule": "constant", "max_steps": 7}
 KILLS = {  # name: (pretext, changes of the recipe, changes of a shorter run that is made longer, or {})
     "rotation": ("rotation", {**TINY, "batch_size": 512, "epochs": 4.0, "max_steps": 8}, {}),  # two steps an epoch
-    "npid": ("npid", {**TINY, **BANK, "max_steps": 7}, {}),
+    "npid": ("npid", {**TINY, **BANK, **PHOTOGRAPHS, "max_steps": 7}, {}),
     "obow": ("obow", {**TINY, "max_steps": 7}, {}),  # queue, mu and the step of its target's momentum
-    "tfrecords": ("rotation", {**TINY, "dataset": "imagenette_subset160", "max_steps": 7, "views__size": 32}, {}),
     "longer": ("rotation", GROWS, {**GROWS, "max_steps": 3}),
 }
 KILLED = 5  # the step after which the folder is copied: one after a checkpoint
@@ -87,10 +88,9 @@ def exact(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exact")
     jobs = []
     for name, (pretext, changes, shorter) in KILLS.items():
-        if name != "tfrecords" or SHARED_DATA.is_dir():
-            places = {"whole": str(folder / name / "whole"), "cut": str(folder / name / "cut")}
-            job = {"pretext": pretext, "changes": changes, "shorter": shorter, "killed": 0 if shorter else KILLED}
-            jobs.append(job | places | {"save_every": 2, "data_dir": str(SHARED_DATA)})
+        places = {"whole": str(folder / name / "whole"), "cut": str(folder / name / "cut")}
+        job = {"pretext": pretext, "changes": changes, "shorter": shorter, "killed": 0 if shorter else KILLED}
+        jobs.append(job | places | {"save_every": 2, "data_dir": str(SHARED_DATA)})
     done = subprocess.run(
         [sys.executable, "-c", EXACT, json.dumps(jobs)], cwd=ROOT, text=True, timeout=600, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -100,10 +100,8 @@ def exact(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", KILLS)
-def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exact, request):
+def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exact):
     """To the bit, and so its log, but for the speed."""
-    if name == "tfrecords":
-        request.getfixturevalue("real_data")
     whole, cut = exact / name / "whole", exact / name / "cut"
     assert_equal_states(final_state(whole), final_state(cut))
     rows, wanted = read_log(cut / "log.csv"), read_log(whole / "log.csv")
@@ -114,6 +112,11 @@ def test_a_run_that_was_killed_or_made_longer_equals_one_that_was_not(name, exac
     assert len(environment["resumed"]) == 1 and environment["command"] and environment["replicas"] == 1
     extended = json.loads((cut / "recipe.json").read_text())["extended_from"]
     assert extended == ([KILLS[name][2]["max_steps"]] if KILLS[name][2] else [])
+
+
+def test_one_of_them_saw_photographs(exact, real_data):
+    recipe = json.loads((exact / "npid" / "cut" / "recipe.json").read_text())
+    assert open_source(recipe["dataset"], "train", data_dir=real_data).kind == "encoded"
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,13 @@ def test_of(case):
 
 
 def give_memory_back():
-    """Keras' global state, dead graphs, and what the allocator keeps for nobody."""
+    """Keras' global state, dead graphs, the images of data sets, and what the allocator keeps for nobody."""
     import keras
     from tensorflow.python.framework import ops
 
+    from revisit_ssl.data import open_source
+
+    open_source.cache_clear()
     # Sums over replicas, which Keras' optimisers take on one device too, have a gradient of their own. TensorFlow
     # registers it for good, and with it the graph in which it stands: 10 MB for each step that was traced.
     gradients = ops.gradient_registry._registry

@@ -52,8 +52,8 @@ def marks_of(same):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "photographs", kept.append)
         pictures.neighbours(np.zeros((1, 8, 8, 3)), {"a": np.zeros((1, len(same), 8, 8, 3))}, {"a": np.array([same])})
-    texts = [text for panel in kept[0].axes for text in panel.texts]
-    return [(t.get_text(), t.get_bbox_patch().get_facecolor()) for t in texts]
+    boxed = [text for panel in kept[0].axes for text in panel.texts if text.get_bbox_patch()]
+    return [(text.get_text(), text.get_bbox_patch().get_facecolor()) for text in boxed]
 
 
 def test_a_frame_says_right_and_wrong_by_more_than_its_colour():

@@ -224,9 +224,10 @@ def test_with_classes_as_clusters_it_learns_them(monkeypatch):
     model = build_pretext(recipe, source)
     compile_pretext(model, recipe, plan_steps(recipe, source))
     train(model, recipe, source, plan_steps(recipe, source), 0, get_strategy("none"), [])
-    features = model.backbone(source.images[:500] / np.float32(255) * 2 - 1)["pre_logits"]
+    parts = np.split(source.images[:480] / np.float32(255) * 2 - 1, 15)  # of a step's size, which oneDNN has room for
+    features = tf.concat([model.backbone(part)["pre_logits"] for part in parts], 0)
     found = model.sub_heads(features[:, None])[:, 0].numpy().argmax(axis=-1) // 2
-    assert np.mean(found == source.labels[:500]) > 0.6
+    assert np.mean(found == source.labels[:480]) > 0.6
 
 
 @pytest.mark.parametrize(("every", "due"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3])])

@@ -93,7 +93,7 @@ def test_operations_and_directions_are_equally_likely():
     operation = tf.constant([OPERATIONS.index(name) for name, _ in kinds])
     copies = tf.tile(picture[None], [len(kinds), 1, 1, 1])
     outcomes = augment(copies, operation, tf.fill([len(kinds)], 10.0), tf.constant([sign for _, sign in kinds])).numpy()
-    found = np.abs(drawn[:, None] - outcomes[None]).max((2, 3, 4)) < 1e-5
+    found = np.stack([np.abs(drawn - outcome).max((1, 2, 3)) < 1e-5 for outcome in outcomes], axis=1)
     assert (found.sum(1) == 1).all(), "each is the outcome of exactly one operation"
     expected = [count / 15 / (2 if name in randaugment.MOTIONS else 1) for name, _ in kinds]
     assert stats.chisquare(found.sum(0), expected).pvalue > 1e-3

@@ -1,7 +1,6 @@
 """What every tf.data pipeline here has in common."""
 
 import tensorflow as tf
-from tensorflow.python.data.ops import multi_device_iterator_ops
 
 
 def untuned(data):
@@ -21,9 +20,13 @@ def untuned(data):
 def untune_devices():
     """The iterators through which a strategy hands batches to its devices do without autotuning too, from now on.
 
-    TensorFlow makes their datasets itself and takes no options for them, so its own maker is wrapped, where it has the
-    name that it had in TensorFlow 2.18 to 2.21. Otherwise the pause comes back, and nothing else.
+    TensorFlow makes their datasets itself and takes no options for them, so its own maker is wrapped, if it still has
+    the name that it has in TensorFlow 2.21. Otherwise the pause comes back, and nothing else.
     """
+    try:
+        from tensorflow.python.data.ops import multi_device_iterator_ops  # no public name
+    except ImportError:
+        return
     make = getattr(multi_device_iterator_ops, "_create_device_dataset", None)
     if make and make.__name__ != "make_untuned":
 

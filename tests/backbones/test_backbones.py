@@ -136,7 +136,7 @@ def test_other_parameter_counts(monkeypatch):
     assert round(count_parameters("vgg16_bn", 8, sobel=True) / 1e6, 2) == 14.72
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_models():
     """One of each kind, for 32-pixel images, with weights and moving statistics off their initial values."""
     keras.utils.set_random_seed(0)

@@ -19,7 +19,7 @@ import pytest
 import revisit_ssl  # noqa: F401  before TensorFlow, which reads the environment once
 from revisit_ssl.startup import collect_rarely
 
-# Tests that take a second or more: seconds of the longest case, of all; `python -m pytest --write-slow`.
+# Tests that take half a second or more: seconds of the longest case, of all; `python -m pytest --write-slow`.
 SLOW = pathlib.Path(__file__).parent / "slow.tsv"
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
 SECONDS = collections.Counter()
@@ -53,7 +53,7 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--write-slow", action="store_true", help="write anew which tests take a second or more: slow.tsv")
+    parser.addoption("--write-slow", action="store_true", help="write anew which tests take half a second: slow.tsv")
 
 
 def known_slow():
@@ -90,7 +90,7 @@ def pytest_sessionfinish(session):
             cases[test_of(case)].append(seconds)
         # What was not run keeps its line: with -m "not slow" those are added that pay for what a slow one had made.
         kept = {test: seconds for test, seconds in known_slow().items() if test not in cases}
-        slow = kept | {test: (max(each), sum(each)) for test, each in cases.items() if max(each) >= 1}
+        slow = kept | {test: (max(each), sum(each)) for test, each in cases.items() if max(each) >= 0.5}
         lines = (f"{test}\t{longest:.1f}\t{together:.1f}\n" for test, (longest, together) in sorted(slow.items()))
         SLOW.write_text("".join(lines))
 

@@ -83,12 +83,11 @@ class PretextContract:
         self.source = open_pretraining(self.recipe)
         self.on_one_device = functools.cache(lambda: self.trained({}))
 
-    def trained(self, changes, strategy="none", **how):
-        """(model, its weights before the steps, the last logs) after the first half of the recipe with changes; ``how``
-        as of ``compiled``."""
+    def trained(self, changes, strategy="none", xla=False):
+        """(model, its weights before the steps, the last logs) after the first half of the recipe with changes."""
         recipe, strategy = override(self.recipe, **changes), get_strategy(strategy)
         with strategy.scope():
-            model = self.compiled(recipe, **how)
+            model = self.compiled(recipe, xla)
         before = [np.asarray(w) for w in model.weights]
         self.train(model, recipe, range(STEPS), strategy)
         return model, before, {name: float(tracker.result()) for name, tracker in model.trackers.items()}
@@ -129,7 +128,7 @@ class PretextContract:
     def check_bfloat16(self):
         """bfloat16 is close, and the weights stay float32."""
         _, _, logs = self.on_one_device()
-        model, _, logs2 = self.trained({"precision": "mixed_bfloat16"}, eager=True)
+        model, _, logs2 = self.trained({"precision": "mixed_bfloat16"})
         kinds = {w.dtype for w in model.trainable_variables}
         expect(kinds == {"float32"}, f"weights should be float32 in bfloat16 too, not {kinds}")
         np.testing.assert_allclose(logs2["loss"], logs["loss"], rtol=0.1)

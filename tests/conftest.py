@@ -4,6 +4,7 @@ import collections
 import ctypes
 import os
 import pathlib
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -46,6 +47,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_configure(config):
     """Two devices, before TensorFlow is used; the process that hands out the tests does without it."""
+    # A shell starts what runs in its background with Ctrl-C ignored, also for its children: tests send it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.option.numprocesses:
         from revisit_ssl.testing import two_devices
 

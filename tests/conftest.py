@@ -14,6 +14,8 @@ os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
 )
+# oneDNN's allocator keeps whatever it was ever asked for. A step is faster for it, a suite of many small ones grows.
+os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 import pytest
 

@@ -56,6 +56,19 @@ def pytest_configure(config):
         from revisit_ssl.testing import two_devices
 
         two_devices()
+        remember_no_stack()
+
+
+def remember_no_stack():
+    """Operations of a graph share one short stack as the place where they were made.
+
+    Each would remember a hundred frames of its own, forty of them pytest's, of which XLA keeps copies for good: 20 MB
+    and longer to compile for each program. TensorFlow's messages lose "defined at" for it.
+    """
+    from tensorflow.python.util import tf_stack
+
+    here = tf_stack.extract_stack()
+    tf_stack.extract_stack = lambda stacklevel=1: here
 
 
 def pytest_addoption(parser):
@@ -106,14 +119,16 @@ def test_of(case):
     return case.split("[")[0]
 
 
-def give_memory_back():
-    """Keras' global state, dead graphs, the images of data sets, and what the allocator keeps for nobody."""
+def give_memory_back(*tests):
+    """Keras' global state, dead graphs, the images of data sets, what modules of tests keep in caches of their own, and
+    what the allocator keeps for nobody."""
     import keras
     from tensorflow.python.framework import ops
 
-    from revisit_ssl.data import open_source
-
-    open_source.cache_clear()
+    opened = [module for name, module in sys.modules.items() if name.startswith(("revisit_ssl.data", "revisit_ssl.det"))]
+    for kept in [value for module in [*tests, *opened] for value in vars(module).values()]:
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
     # Sums over replicas, which Keras' optimisers take on one device too, have a gradient of their own. TensorFlow
     # registers it for good, and with it the graph in which it stands: 10 MB for each step that was traced.
     gradients = ops.gradient_registry._registry
@@ -125,10 +140,10 @@ def give_memory_back():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def memory_is_given_back():
+def memory_is_given_back(request):
     """After each file."""
     yield
-    give_memory_back()
+    give_memory_back(request.module)
 
 
 @pytest.fixture(scope="session")

@@ -62,13 +62,6 @@ def test_registered_recipe_can_be_run_at_every_width(name):
         assert plan.total > 0 or recipe.pretext == "random"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def networks_are_given_back():
-    """The hundreds of networks without values that these tests make once."""
-    yield
-    network.cache_clear()
-
-
 @functools.cache
 def known(*place, **options):
     return known_source(*place, **options)

@@ -125,10 +125,10 @@ def give_memory_back(*tests):
     import keras
     from tensorflow.python.framework import ops
 
-    opened = [module for name, module in sys.modules.items() if name.startswith(("revisit_ssl.data", "revisit_ssl.det"))]
-    for kept in [value for module in [*tests, *opened] for value in vars(module).values()]:
-        if hasattr(kept, "cache_clear"):
-            kept.cache_clear()
+    for name, module in sys.modules.items():
+        if module in tests or name.startswith(("revisit_ssl.data", "revisit_ssl.detection")):
+            for kept in [value for value in vars(module).values() if hasattr(value, "cache_clear")]:
+                kept.cache_clear()
     # Sums over replicas, which Keras' optimisers take on one device too, have a gradient of their own. TensorFlow
     # registers it for good, and with it the graph in which it stands: 10 MB for each step that was traced.
     gradients = ops.gradient_registry._registry

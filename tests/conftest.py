@@ -125,7 +125,7 @@ def give_memory_back(*tests):
     import keras
     from tensorflow.python.framework import ops
 
-    for name, module in sys.modules.items():
+    for name, module in list(sys.modules.items()):  # asking for an attribute may import more
         if module in tests or name.startswith(("revisit_ssl.data", "revisit_ssl.detection")):
             for kept in [value for value in vars(module).values() if hasattr(value, "cache_clear")]:
                 kept.cache_clear()

@@ -81,8 +81,7 @@ def collect_rarely():
     """
     if gc.get_threshold() == RARELY:
         return
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # what little garbage there is by now, too: looking for it takes longer than it is worth
     gc.set_threshold(*RARELY)
 
 

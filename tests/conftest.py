@@ -63,7 +63,7 @@ def remember_no_stack():
     """Operations of a graph share one short stack as the place where they were made.
 
     Each would remember a hundred frames of its own, forty of them pytest's, of which XLA keeps copies for good: 20 MB
-    and longer to compile for each program. TensorFlow's messages lose "defined at" for it.
+    for each program. TensorFlow's messages name this function, not the place in the code, after "defined at".
     """
     from tensorflow.python.util import tf_stack
 

@@ -62,7 +62,7 @@ def draw_pose(parts, size, rng, share=(0.55, 0.9), over=0.0):
     sides = np.array([height * aspect, height])
     spare = np.maximum((size - sides) / 2 - 1 + over * sides, 0)
     cx, cy = size / 2 + rng.uniform(-spare, spare)
-    mirror = rng.choice([-1, 1])
+    mirror = (-1, 1)[rng.integers(2)]
     c, s = math.cos(tilt), math.sin(tilt)
     # The corners of all boxes at once: [parts, 4] pixels.
     corners = boxes[:, [0, 0, 2, 2]] - (x0 + x1) / 2, boxes[:, [1, 3, 1, 3]] - (y0 + y1) / 2

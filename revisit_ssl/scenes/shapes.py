@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+_RIGHT_ANGLE = np.array([1, -1], np.float32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -50,10 +52,11 @@ def box(x0, y0, x1, y1, radius=0.0):
 
 def polygon(*points, radius=0.0):
     """Convex; ``radius`` rounds its corners by growing it."""
+    following = np.array([*points[1:], points[0]], np.float32)
     points = np.array(points, np.float32)
-    ahead = np.roll(points, -1, 0) - points
-    turn = np.sign(np.sum(points[:, 0] * np.roll(points[:, 1], -1) - points[:, 1] * np.roll(points[:, 0], -1)))
-    normals = turn * np.stack([ahead[:, 1], -ahead[:, 0]], 1) / np.linalg.norm(ahead, axis=1, keepdims=True)
+    ahead = following - points
+    turn = np.sign(np.sum(points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]))
+    normals = turn * (ahead[:, ::-1] * _RIGHT_ANGLE) / np.sqrt((ahead * ahead).sum(1, keepdims=True))
 
     def distance(u, v):
         sides = [nx * (u - x) + ny * (v - y) for (x, y), (nx, ny) in zip(points, normals, strict=True)]

@@ -129,6 +129,6 @@ def probe_and_report(backbone, recipe, options, probes):
     if probes and not (trained and options.skip_random):
         results += evaluate_random(recipe, probes=probes, **places)
     tell("writing the report and its pictures")
-    report = write_report(options.workdir, data_dir=options.data_dir)
+    report = write_report(options.workdir, data_dir=options.data_dir, backbone=backbone)
     print_table(results)
     print(f"report: {report}")

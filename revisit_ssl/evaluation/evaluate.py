@@ -91,13 +91,13 @@ def evaluate_random(recipe, *, probes=None, workdir=None, data_dir=None, feature
         [Result]; the better of the two is the row to beat.
     """
     options = {"probes": probes, "workdir": workdir, "data_dir": data_dir, "features_dir": features_dir, "quiet": quiet}
-    found = evaluate(freeze(build_untrained(recipe, data_dir)), recipe, weights="random", **options)
+    backbone = freeze(build_untrained(recipe, data_dir))
+    found = evaluate(backbone, recipe, weights="random", **options)
     if recipe.norm != "none" and recipe.bench.untrained == "both":
         tell(f"untrained network: BatchNorm statistics on {REESTIMATE_IMAGES:,} images", quiet)
-        backbone = build_untrained(recipe, data_dir)
         images = evaluation_images(recipe, open_pretraining(recipe, data_dir), REESTIMATE_IMAGES)
         reestimate_batch_norm(backbone, images)
-        found += evaluate(freeze(backbone), recipe, weights="random, BN re-estimated", **options)
+        found += evaluate(backbone, recipe, weights="random, BN re-estimated", **options)
     return found
 
 

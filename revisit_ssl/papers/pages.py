@@ -42,9 +42,9 @@ def paper_of(results):
     return max(unique(said), key=said.count) if said else "revisiting"
 
 
-def write_report(workdir, *, data_dir=None):
+def write_report(workdir, *, data_dir=None, backbone=None):
     """Writes report.md, report.html and the pictures of a run's page: see ``page.write_report``."""
-    return page.write_report(workdir, data_dir=data_dir, beside=beside)
+    return page.write_report(workdir, data_dir=data_dir, beside=beside, backbone=backbone)
 
 
 def beside(results):

@@ -34,13 +34,14 @@ from revisit_ssl.training.workdir import read_recipe
 GALLERY = 2000  # test images among which neighbours are looked for
 
 
-def write_report(workdir, *, data_dir=None, beside=None):
+def write_report(workdir, *, data_dir=None, beside=None, backbone=None):
     """Writes report.md, report.html and the pictures in report/; a part that cannot be made is left out and named.
 
     Args:
         workdir: of ``pretrain``; local or gs://.
         data_dir: where TFDS data sets lie, for the pictures.
         beside: function of [Result] that sets them beside published numbers, (Table, [note]); None leaves that out.
+        backbone: the run's trained network, frozen, where it is at hand; None: as backbone.keras has it.
 
     Returns:
         Path of report.html, one file that needs nothing else.
@@ -49,6 +50,8 @@ def write_report(workdir, *, data_dir=None, beside=None):
         InputError: no run in the workdir, or it cannot be written to.
     """
     run = Run(str(workdir), data_dir, beside)
+    if backbone is not None:
+        run.backbone = backbone
     title = f"{run.name} · {run.recipe.backbone} k={run.recipe.width} · {run.recipe.dataset}"
     blocks = [*key_numbers(run), *the_run(run)]
     missing = []

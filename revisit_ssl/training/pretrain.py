@@ -227,11 +227,13 @@ def pretext_score(model, recipe, data_dir, count=2048, batch_size=32, quiet=True
         print(f"no validation score of the pretext: {error}", file=sys.stderr)
         return {}
     view = model.score_view(EvalView.of(recipe))
-    step = tf.function(model.test_step, autograph=False, reduce_retracing=True)
     source, totals = source.sample(count, recipe.seed), {}
+    batches = eval_batches(source, batch_size, view=view)
+    # Traced once, for batches of any size: the last one may be smaller.
+    step = tf.function(model.test_step, autograph=False, input_signature=[batches.element_spec])
     tell(f"the pretext's own score on {source.num_examples:,} validation images", quiet)
     bar, done = Bar("images", source.num_examples, quiet), 0
-    for batch in eval_batches(source, batch_size, view=view):
+    for batch in batches:
         model.reset_metrics()
         for name, value in step(batch).items():  # the last batch may be smaller: each counts by its rows
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch["image"]) / source.num_examples

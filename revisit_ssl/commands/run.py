@@ -86,9 +86,11 @@ def main(arguments=None, *, form="revisit-ssl run"):
 
 def begin_drawing(options):
     """Has the embedded scenes drawn while TensorFlow is imported, if the run needs them and they are not there yet."""
+    recipe = options.recipe
     folder = options.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
     there = glob.glob(os.path.join(glob.escape(os.path.expanduser(folder)), "toy_scenes", "full", "*"))
-    if options.recipe.dataset == "toy_scenes" and not there and "://" not in folder:
+    needed = recipe.dataset == "toy_scenes" or (recipe.probes and recipe.probed_dataset == "toy_scenes")
+    if needed and not there and "://" not in folder:
         begin(*SPLITS["train"], cores())
 
 

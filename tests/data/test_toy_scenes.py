@@ -4,6 +4,7 @@ import runpy
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -11,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from revisit_ssl.commands import run
 from revisit_ssl.data import toy_scenes
 from revisit_ssl.scenes import draw_scene, drawing
-from revisit_ssl.scenes.drawing import begin, drawn, encoded
+from revisit_ssl.scenes.drawing import begin, drawn, encoded, png
 
 MEAN_COLOUR = [134.56, 133.8, 133.29]
 MEAN_COVER = 0.25022
@@ -57,6 +58,18 @@ def test_processes_draw_the_same_scenes_in_order():
     assert alone == together == [encoded(i) for i in range(995, 1004)]
 
 
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3, 3), (64, 64, 3)], ids=str)
+def test_pngs_hold_the_pixels(shape, level):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    contents = png(pixels, level)
+    with Image.open(io.BytesIO(contents)) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    with Image.open(io.BytesIO(contents)) as image:
+        image.verify()  # the checksums
+    np.testing.assert_array_equal(tf.io.decode_png(contents), pixels if len(shape) == 3 else pixels[..., None])
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_process_that_dies_is_noticed(monkeypatch, begun):
     monkeypatch.setattr(drawing, "CHILD", "raise SystemExit(3)")
@@ -75,15 +88,18 @@ def test_begun_scenes_are_those_and_are_given_once(monkeypatch):
 
 @pytest.mark.parametrize(
     ("flags", "there", "begins"),
-    [([], False, True), ([], True, False), (["--dataset", "digits"], False, False)],
-    ids=["not there yet", "there", "other data"],
+    [
+        (["rotation"], False, True), (["rotation"], True, False), (["rotation", "--dataset", "digits"], False, False),
+        (["maskco"], False, True), (["maskco", "--probes"], False, False),
+    ],
+    ids=["not there yet", "there", "other data", "for the probes", "not even for them"],
 )
 def test_drawing_begins_before_tensorflow_is_imported(flags, there, begins, monkeypatch, tmp_path):
     if there:
         (tmp_path / "toy_scenes" / "full" / "1.0.0").mkdir(parents=True)
     asked = []
     monkeypatch.setattr(run, "begin", lambda *numbers: asked.append(numbers[:2]))
-    run.begin_drawing(run.parse_run(["rotation", "--data-dir", str(tmp_path), *flags]))
+    run.begin_drawing(run.parse_run([*flags, "--data-dir", str(tmp_path)]))
     assert asked == ([(0, 6000)] if begins else [])
 
 

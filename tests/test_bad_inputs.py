@@ -162,7 +162,7 @@ RUNS = [
     (
         "Kitchen-HC's source not there",
         ["rotation", *SMOKE, "--dataset", "kitchen_hc"],
-        "data set kitchen_hc (kitchen_hc)",
+        "data set kitchen_hc is not",
     ),
     (
         "clusters that do not divide",

@@ -60,9 +60,8 @@ class TfdsSet(Dataset):
                     raise (DataNotHere if able else InputError)(damaged) from error
             else:
                 break
-        raise DataNotHere(
-            f"data set {name} ({self.tfds}) is not in {place}; {self.how_to_get(place)}, or set --data-dir"
-        )
+        called = name if name == self.tfds else f"{name} ({self.tfds})"
+        raise DataNotHere(f"data set {called} is not in {place}; {self.how_to_get(place)}, or set --data-dir")
 
     def can_make(self, place):
         """Hook of a set whose TFDS builder is ours: imports it, so that TFDS knows it, and says whether its images are

@@ -182,7 +182,7 @@ def test_what_is_wrong_is_said(tmp_path):
         return text
 
     text = message()
-    assert f"kitchen_hc (kitchen_hc) is not in {tmp_path}; put the folders gmu_scene_001" in text
+    assert f"data set kitchen_hc is not in {tmp_path}; put the folders gmu_scene_001" in text
     assert str(tmp_path / "downloads" / "manual") in text and "CLD-UnsupervisedLearning" in text
     manual = tmp_path / "downloads" / "manual"
     film(manual)

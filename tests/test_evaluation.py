@@ -17,13 +17,13 @@ from revisit_ssl.evaluators import PROBES, Probe, Score
 from revisit_ssl.evaluators.bench import Bench
 from revisit_ssl.evaluators.voc_svm import VOCSVM
 from revisit_ssl.features import extract as features
-from revisit_ssl.features.batchnorm import evaluation_images
+from revisit_ssl.features.batchnorm import REESTIMATE_IMAGES, evaluation_images, reestimate_batch_norm
 from revisit_ssl.features.representation import NetworkInput, represent
 from revisit_ssl.papers import PROTOCOLS, get_recipe, with_probes
 from revisit_ssl.recipe import override, to_json
 from revisit_ssl.report.settings import grouped
 from revisit_ssl.runs.results import read_results
-from revisit_ssl.training.build import build_backbone, freeze
+from revisit_ssl.training.build import build_backbone, freeze, open_pretraining
 from revisit_ssl.training.history import read_history
 from revisit_ssl.training.pretrain import export_backbone, pretrain
 from revisit_ssl.training.workdir import from_json
@@ -125,6 +125,16 @@ def test_runs_share_a_folder_of_features(tmp_path, passes):
     assert len(read_results(tmp_path / "b" / "results.jsonl")) == len(second)
     with pytest.raises(InputError, match="gs://bucket.*local folder"):
         evaluate_random(recipe, features_dir="gs://bucket/features", quiet=True)
+
+
+def test_both_untrained_rows_are_of_fresh_networks():
+    """One network is built for both; nothing of the first row's measurement reaches the second."""
+    recipe = get_recipe("rotation", "smoke", **TINY, bench__untrained="both")
+    found = evaluate_random(recipe, quiet=True)
+    alone, other = freeze(build_backbone(recipe)), freeze(build_backbone(recipe))
+    reestimate_batch_norm(other, evaluation_images(recipe, open_pretraining(recipe), REESTIMATE_IMAGES))
+    expected = [r.value for network in (alone, other) for r in evaluate(network, recipe, quiet=True)]
+    assert [r.value for r in found] == expected and expected[0] != expected[len(expected) // 2]
 
 
 def test_linear_images_see_what_the_recipe_says():

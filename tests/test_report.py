@@ -330,6 +330,14 @@ def test_only_a_recipe_still_gives_a_page(tmp_path):
     assert "## What the pretext sees\n" in text  # the data and an initial network are enough for it
 
 
+def test_a_network_at_hand_is_not_loaded(tmp_path, workdir):
+    (tmp_path / "recipe.json").write_bytes((workdir / "recipe.json").read_bytes())
+    write_report(tmp_path, backbone=page.Run(str(workdir), None).backbone)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Nearest neighbours\n" in text and "- Nearest neighbours: " not in text
+    assert "class: rotation **" in text
+
+
 def test_random_pretext_has_no_curves(tmp_path, workdir):
     (tmp_path / "recipe.json").write_text(to_json(get_recipe("random", "smoke", backbone="tiny")))
     found = read_results(workdir / "results.jsonl")

@@ -156,6 +156,16 @@ def test_the_pretexts_score_is_of_the_network_that_is_saved(runs):
     assert stored != pytest.approx(pretext_score(model, recipe, None), abs=1e-5), "the score tells statistics apart"
 
 
+def test_the_pretexts_score_is_traced_once(runs):
+    """Also where the last of its batches is smaller: 200 validation images in batches of 32."""
+    workdir, recipe, _ = runs["jigsaw"]
+    model, traces = load_pretext(workdir), []
+    real = model.test_step
+    model.test_step = lambda batch: traces.append(batch["image"].shape[0]) or real(batch)
+    assert pretext_score(model, recipe, None)["val_images"] == 200
+    assert traces == [None]
+
+
 def test_the_readmes_five_calls_run(tmp_path, monkeypatch, capsys):
     """As they stand there but for the preset: smoke, two steps, a tiny network."""
     text = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

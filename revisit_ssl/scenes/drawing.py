@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 
+from revisit_ssl.errors import require
 from revisit_ssl.scenes import SIZE, draw_scene
 from revisit_ssl.scenes.crowds import draw_crowd
 
@@ -114,8 +115,12 @@ def encoded(instance):
 def png(pixels, level):
     """PNG bytes of uint8 [h, w] or [h, w, 3]; level: of zlib, 0 to 9.
 
-    Pillow compares five filters for each row, whatever the level, which takes longer than to draw a tenth of a scene.
+    Raises:
+        InputError: other pixels.
     """
+    # Not by Pillow: it compares five filters for each row, whatever the level, and took a sixth of the time of a scene.
+    fits = pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2:] == (3,))
+    require(fits, f"pixels {pixels.dtype} {list(pixels.shape)} must be uint8 [h, w] or [h, w, 3]")
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each begins with its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)

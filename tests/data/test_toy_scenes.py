@@ -10,7 +10,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from revisit_ssl.commands import run
-from revisit_ssl.data import toy_scenes
+from revisit_ssl.data import open_source, toy_scenes
+from revisit_ssl.errors import InputError
 from revisit_ssl.scenes import draw_scene, drawing
 from revisit_ssl.scenes.drawing import begin, drawn, encoded, png
 
@@ -45,6 +46,12 @@ def test_stored_scene_is_drawn_again(tiny):
         assert scene.label == tiny["train"]["label"][i]
 
 
+def test_their_fingerprint_does_not_change_with_how_they_are_stored(toy_dir):
+    """Else no begun run could go on where a later version, or another zlib, has drawn them anew."""
+    prints = [open_source("toy_scenes_tiny", s, data_dir=toy_dir).fingerprint for s in ("train", "val", "test")]
+    assert prints == [f"toy_scenes/tiny/1.0.0-{part}-10263849" for part in ("train[:500]", "train[500:]", "test")]
+
+
 def test_scenes_stay_what_the_measured_ones_were():
     """Numbers in docs/results.md are of these pictures; a tolerance for other CPUs' sines."""
     scenes = [draw_scene(i) for i in range(100)]
@@ -68,6 +75,12 @@ def test_pngs_hold_the_pixels(shape, level):
     with Image.open(io.BytesIO(contents)) as image:
         image.verify()  # the checksums
     np.testing.assert_array_equal(tf.io.decode_png(contents), pixels if len(shape) == 3 else pixels[..., None])
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4)), np.zeros((4, 4), bool), np.zeros((4, 4, 4), np.uint8)])
+def test_no_png_of_other_pixels(pixels):
+    with pytest.raises(InputError, match=r"must be uint8 \[h, w\] or \[h, w, 3\]"):
+        png(pixels, 0)
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from revisit_ssl import get_recipe
 from revisit_ssl.errors import InputError
-from revisit_ssl.papers.obow.paper import flags_for
 from revisit_ssl.papers.pages import beside, compare
+from revisit_ssl.papers.rerun import LENGTH, flags_for
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import names, page, pictures
 from revisit_ssl.report.blocks import STYLE, Picture
@@ -140,18 +140,22 @@ def test_what_is_missing_is_said_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "preset", "flags"),
+    ("dataset", "preset", "length", "flags"),
     [
-        ("cifar10", "cifar10", "--preset cifar10"), ("cifar10", "", "--preset small"),
-        ("toy_scenes", "sample", "--preset sample"),
-        ("folder:/data/my plants", "sample", "--preset sample --dataset 'folder:/data/my plants'"),
-        ("folder:/data/plants", "", "--preset sample --dataset folder:/data/plants"),
-        ("stl10", "", "--preset sample --dataset stl10"),
+        ("cifar10", "cifar10", {}, "--preset cifar10"), ("cifar10", "", {}, "--preset small"),
+        ("toy_scenes", "sample", {}, "--preset sample"),
+        ("folder:/data/my plants", "sample", {}, "--preset sample --dataset 'folder:/data/my plants'"),
+        ("folder:/data/plants", "", {}, "--preset sample --dataset folder:/data/plants"),
+        ("stl10", "", {}, "--preset sample --dataset stl10"),
+        ("cifar10", "cifar10", {"epochs": 3, "max_steps": 7}, "--preset cifar10 --epochs 3 --max-steps 7"),
+        ("cifar10", "", {"epochs": 3}, "--preset small"),  # of an unknown preset it cannot be told what was changed
     ],
 )
-def test_obows_commands_are_of_the_runs_data(dataset, preset, flags):
-    settings = grouped([result(50.0, pretext="obow", name="obow", dataset=dataset, preset=preset)])
-    assert flags_for(settings) == flags
+def test_commands_are_of_the_runs_data_and_length(dataset, preset, length, flags):
+    training = {field: getattr(get_recipe("obow", preset or "small"), field) for field in LENGTH} | length
+    kind = {"pretext": "obow", "name": "obow", "dataset": dataset, "preset": preset, "training": training}
+    settings = grouped([result(50.0, **kind)])
+    assert flags_for(settings, "obow") == flags
 
 
 @pytest.mark.parametrize(("count", "text"), [(1, "1 test image and"), (4, "4 test images"), (9, "8 test images")])

@@ -15,8 +15,9 @@ from revisit_ssl.papers.deepercluster.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.deepercluster.sweeps import SWEEPS
 from revisit_ssl.papers.deepercluster.tables import paper_tables
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.rerun import commands_table, sweep_row
 from revisit_ssl.papers.spec import Gallery, Paper
-from revisit_ssl.report.blocks import Heading, Table
+from revisit_ssl.report.blocks import Heading
 from revisit_ssl.report.claims import verdicts
 from revisit_ssl.report.pages import settings_table
 from revisit_ssl.report.settings import by_ground
@@ -33,18 +34,12 @@ def our_blocks(results):
 
 def commands(results):
     """How each table is run."""
-    sweep = "`python experiments/sweep.py {} --preset {} --seeds 0 1 2`"
-    rows = [
-        ["all methods, on colours and on Sobel", f"{len(SWEEPS['deepercluster'])}",
-         sweep.format("deepercluster", "cifar10")],
-        ["Table 4 at small scale", f"{len(SWEEPS['deepercluster-table4'])}",
-         sweep.format("deepercluster-table4", "cifar10")],
+    return commands_table([
+        sweep_row("all methods, on colours and on Sobel", SWEEPS, "deepercluster", "--preset cifar10"),
+        sweep_row("Table 4 at small scale", SWEEPS, "deepercluster-table4", "--preset cifar10"),
         ["the published scale", "", "`python experiments/run.py deepercluster --preset paper --dataset folder:/path`"],
-        ["this page", "",
-         "`python experiments/report.py RUNS --paper deepercluster --out-dir experiments/results`"],
-    ]
-    note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
-    return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
+        ["this page", "", "`python experiments/report.py RUNS --paper deepercluster --out-dir experiments/results`"],
+    ])
 
 
 PAPER = Paper(

@@ -1,9 +1,5 @@
 """The MaskCo paper: its numbers, recipes and sweeps; the page's own part: stages, claims, training, MPH."""
 
-import dataclasses
-import shlex
-
-from revisit_ssl.papers import get_recipe, presets_of
 from revisit_ssl.papers.maskco import prediction
 from revisit_ssl.papers.maskco.claims import RULE, maskco_claims
 from revisit_ssl.papers.maskco.figures import FOLDER, stages_figure, training_figure
@@ -13,8 +9,9 @@ from revisit_ssl.papers.maskco.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.maskco.sweeps import SWEEPS
 from revisit_ssl.papers.maskco.tables import DETECTION, paper_tables
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.rerun import commands_table, flags_for, sweep_row, with_commands
 from revisit_ssl.papers.spec import Gallery, Paper
-from revisit_ssl.report.blocks import Heading, Table, Text
+from revisit_ssl.report.blocks import Heading, Text
 from revisit_ssl.report.claims import verdicts
 from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
@@ -30,54 +27,26 @@ def our_blocks(results):
         blocks += [Heading(f"Stages: {ground.text}")]
         blocks += [methods_table(mine)] if methods_of(mine) else []
         blocks += drawn(stages_figure, mine, f"stages{suffix}")
-        blocks += [Text("**The paper's claims, by these runs**"), *verdicts(claims_of(mine, suffix), RULE)]
+        claims = with_commands(maskco_claims(mine), FOLDER, suffix, flags_for(mine, "maskco"))
+        blocks += [Text("**The paper's claims, by these runs**"), *verdicts(claims, RULE)]
         blocks += drawn(training_figure, mine, f"training{suffix}")
     return blocks
-
-
-def claims_of(settings, suffix):
-    """[Claim], each with the path of its picture and the command of its runs."""
-    flags = flags_for(settings)
-    return [
-        dataclasses.replace(c, drawn=f"{FOLDER}/{c.drawn}{suffix}.png", sweep=command_of(c.sweep, flags))
-        for c in maskco_claims(settings)
-    ]
-
-
-def flags_for(settings):
-    """--preset sample …: the preset of the runs, or one that has their data set, else the smallest; and the data set
-    where the preset has another."""
-    dataset, known = settings[0].ground.dataset, presets_of("maskco")
-    used = [s.run.preset for s in settings if s.run.preset in known]
-    preset = next(iter([*used, *(p for p in known if get_recipe("maskco", p).dataset == dataset)]), "sample")
-    other = get_recipe("maskco", preset).dataset != dataset
-    return f"--preset {preset}" + (f" --dataset {shlex.quote(dataset)}" if other else "")
-
-
-def command_of(family, flags):
-    """The command line of a sweep, three seeds."""
-    return f"python experiments/sweep.py {family} {flags} --seeds 0 1 2"
 
 
 def commands(results):
     """How each table is run."""
     found = settings_of(results)
-    flags = flags_for(found) if found else SMALL
-    rows = [
-        ["methods of Table 1, claims 3, 5 and 6", f"{len(SWEEPS['maskco-table1'])}",
-         f"`{command_of('maskco-table1', flags)}`"],
-        ["mask and MPH, claims 2 and 4", f"{len(SWEEPS['maskco-mask'])}", f"`{command_of('maskco-mask', flags)}`"],
-        ["negatives of the same image, claim 1", f"{len(SWEEPS['maskco-negatives'])}",
-         f"`{command_of('maskco-negatives', flags)}`"],
-        ["Table 2 at the published scale", f"{len(SWEEPS['maskco-mask'])}",
-         f"`{command_of('maskco-mask', '--preset coco')}`"],
+    flags = flags_for(found, "maskco") if found else SMALL
+    return commands_table([
+        sweep_row("methods of Table 1, claims 3, 5 and 6", SWEEPS, "maskco-table1", flags),
+        sweep_row("mask and MPH, claims 2 and 4", SWEEPS, "maskco-mask", flags),
+        sweep_row("negatives of the same image, claim 1", SWEEPS, "maskco-negatives", flags),
+        sweep_row("Table 2 at the published scale", SWEEPS, "maskco-mask", "--preset coco"),
         ["Table 1 at the published scale, MaskCo's row", "1", "`python experiments/run.py maskco --preset paper`"],
         ["what MPH predicts", "",
          "`python experiments/report.py --paper maskco --gallery prediction RUN --out-dir experiments/results`"],
         ["this page", "", "`python experiments/report.py RUNS --paper maskco --out-dir experiments/results`"],
-    ]
-    note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
-    return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
+    ])
 
 
 PAPER = Paper(

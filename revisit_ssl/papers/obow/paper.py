@@ -1,9 +1,5 @@
 """The OBoW paper: its numbers, recipes and sweeps; the page's own part: methods, claims, words, vocabularies."""
 
-import dataclasses
-import shlex
-
-from revisit_ssl.papers import get_recipe, presets_of
 from revisit_ssl.papers.obow import visual_words
 from revisit_ssl.papers.obow.claims import RULE, obow_claims
 from revisit_ssl.papers.obow.figures import FOLDER, methods_figure, training_figure, vocabularies_figure
@@ -23,8 +19,9 @@ from revisit_ssl.papers.obow.recipes import ABOUT, RECIPES
 from revisit_ssl.papers.obow.sweeps import SWEEPS
 from revisit_ssl.papers.obow.tables import paper_tables, read_bench
 from revisit_ssl.papers.published import load_published
+from revisit_ssl.papers.rerun import commands_table, flags_for, sweep_row, with_commands
 from revisit_ssl.papers.spec import Gallery, Paper
-from revisit_ssl.report.blocks import Heading, Table, Text
+from revisit_ssl.report.blocks import Heading, Text
 from revisit_ssl.report.claims import verdicts
 from revisit_ssl.report.pages import drawn, settings_table
 from revisit_ssl.report.settings import by_ground
@@ -38,7 +35,8 @@ def our_blocks(results):
         blocks += [Heading(f"OBoW and MoCo v2: {ground.text}")]
         blocks += [methods_table(mine)] if methods_of(mine) else []
         blocks += drawn(methods_figure, mine, f"methods{suffix}")
-        blocks += [Text("**The paper's claims, by these runs**"), *verdicts(claims_of(mine, suffix), RULE)]
+        claims = with_commands(obow_claims(mine), FOLDER, suffix, flags_for(mine, "obow"))
+        blocks += [Text("**The paper's claims, by these runs**"), *verdicts(claims, RULE)]
         blocks += [Heading(f"Words over training: {ground.text}"), *drawn(training_figure, mine, f"training{suffix}")]
         blocks += [Heading(f"Vocabularies (section D): {ground.text}")]
         blocks += drawn(vocabularies_figure, mine, f"vocabularies{suffix}")
@@ -46,45 +44,19 @@ def our_blocks(results):
     return blocks
 
 
-def claims_of(settings, suffix):
-    """[Claim], each with the path of its picture and the command of its runs."""
-    flags = flags_for(settings)
-    return [
-        dataclasses.replace(c, drawn=f"{FOLDER}/{c.drawn}{suffix}.png", sweep=command_of(c.sweep, flags))
-        for c in obow_claims(settings)
-    ]
-
-
-def flags_for(settings):
-    """--preset sample --dataset folder:/data/plants: the preset of the runs, or one that has their data set, else the
-    smallest; and the data set where the preset has another."""
-    dataset, known = settings[0].ground.dataset, presets_of("obow")
-    used = [s.run.preset for s in settings if s.run.preset in known]
-    preset = next(iter([*used, *(p for p in known if get_recipe("obow", p).dataset == dataset)]), "sample")
-    other = get_recipe("obow", preset).dataset != dataset
-    return f"--preset {preset}" + (f" --dataset {shlex.quote(dataset)}" if other else "")
-
-
-def command_of(family, flags):
-    """The command line of a sweep, three seeds."""
-    return f"python experiments/sweep.py {family} {flags} --seeds 0 1 2"
-
-
 def commands(results):
     """How each table is run."""
     found = settings_of(results)
-    flags = flags_for(found) if found else "--preset imagenette"
-    rows = [
-        ["methods of Table 1, claims 1 to 3", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', flags)}`"],
-        ["vocabularies, claim 4", f"{len(SWEEPS['obow-vocabulary'])}", f"`{command_of('obow-vocabulary', flags)}`"],
-        ["Table 1 at the published scale", f"{len(SWEEPS['obow'])}", f"`{command_of('obow', '--preset imagenet20')}`"],
+    flags = flags_for(found, "obow") if found else "--preset imagenette"
+    return commands_table([
+        sweep_row("methods of Table 1, claims 1 to 3", SWEEPS, "obow", flags),
+        sweep_row("vocabularies, claim 4", SWEEPS, "obow-vocabulary", flags),
+        sweep_row("Table 1 at the published scale", SWEEPS, "obow", "--preset imagenet20"),
         ["Table 2", "", "`python experiments/bench.py --what table2 --out experiments/results/bench.jsonl`"],
         ["main table", "1", "`python experiments/run.py obow --preset paper`"],
         ["pictures of words", "", "`python experiments/report.py --visual-words RUN --out-dir experiments/results`"],
         ["this page", "", "`python experiments/report.py RUNS --paper obow --out-dir experiments/results`"],
-    ]
-    note = "A sweep goes on where it was; `--plan` prints what it would do, `--only` and `--seeds` choose."
-    return [Table(["", "settings", "command"], rows, labels=3, notes=(note,))]
+    ])
 
 
 PAPER = Paper(

@@ -12,7 +12,8 @@ import numpy as np
 from revisit_ssl.scenes.shapes import box
 
 SIZE = 64  # of the scenes with one object
-_HUES = np.array([0, 4, 2])
+_HUES = (0, 4, 2)  # of red, green and blue on a wheel of six
+SATURATION, VALUE = (0.25, 0.95), (0.35, 1.0)  # of paints: least and most
 _CELLS = (3, 6, 12, 24)  # of the ground's waves, across the image
 
 
@@ -76,8 +77,9 @@ def paint_object(image, cover, parts, pose, ground, rng, look=None):
     """Paints the object at its ``Pose`` in a light of its own; otherwise as ``place_object``."""
     rows, columns = pixel_centres(len(image))
     (cx, cy), (c, s), mirror, scale = pose.centre, pose.tilt, pose.mirror, pose.scale
-    u = (mirror / scale * (c * (columns - cx) + s * (rows - cy)) + pose.middle[0]).astype(np.float32)
-    v = (1 / scale * (-s * (columns - cx) + c * (rows - cy)) + pose.middle[1]).astype(np.float32)
+    x, y = columns - cx, rows - cy
+    u = (mirror / scale * (c * x + s * y) + pose.middle[0]).astype(np.float32)
+    v = (1 / scale * (-s * x + c * y) + pose.middle[1]).astype(np.float32)
     angle = math.radians(rng.uniform(-35, 35))  # the light: from above, and a little from a side
     light = (math.sin(angle), -math.cos(angle))
     strength, bevel = rng.uniform(0.15, 0.45), rng.uniform(2.0, 5.0)
@@ -108,7 +110,7 @@ def draw_clutter(image, rng, most=3):
         turn, angle = rng.uniform(0, 2 * np.pi, 2)
         c, s = math.cos(turn), math.sin(turn)
         window = pixels_of(x - 1.5 * radius, y - 1.5 * radius, x + 1.5 * radius, y + 1.5 * radius, size)
-        u, v = columns[window] - x, rows[window] - y
+        u, v = columns[:, window[1]] - x, rows[window[0]] - y
         u, v = c * u + s * v, c * v - s * u
         kind = rng.integers(4)
         if kind == 0:
@@ -151,7 +153,7 @@ def paint_shape(image, window, distance, colour, texture, light, relief):
     else:
         other, pattern = texture
         rows, columns = pixel_centres(len(image))
-        blend = pattern(columns[window], rows[window])[..., None]
+        blend = pattern(columns[:, window[1]], rows[window[0]])[..., None]
         colour = (colour + blend * (other - colour)) * shade[..., None]
     part = image[window]
     part += alpha[..., None] * (_clip(colour, 0, 1) - part)
@@ -165,23 +167,33 @@ def pixels_of(x0, y0, x1, y1, size):
     return (slice(top, bottom), slice(left, right)) if right - left > 1 and bottom - top > 1 else None
 
 
-def draw_colour(rng, saturation=(0.25, 0.95), value=(0.35, 1.0)):
+def draw_colour(rng, saturation=SATURATION, value=VALUE):
     """RGB in [0, 1], float32 [3]; hue uniform."""
+    return np.array(_draw_colour(rng, saturation, value), np.float32)
+
+
+def _draw_colour(rng, saturation, value):
+    """[RGB] in Python's numbers: for three of them NumPy takes twice the time."""
     hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
-    wheel = _clip(np.abs((hue + _HUES) % 6 - 3) - 1, 0, 1)
-    return (v * (1 - s + s * wheel)).astype(np.float32)
+    wheel = (min(max(abs((hue + place) % 6 - 3) - 1, 0), 1) for place in _HUES)
+    return [v * (1 - s + s * share) for share in wheel]
 
 
 def draw_palette(ground, rng):
     """Four colours that stand out against the ground and against each other."""
-    chosen = []
+    ground, chosen = ground.tolist(), []
     while len(chosen) < 4:
         for _ in range(30):
-            colour = draw_colour(rng)
-            if np.abs(colour - ground).sum() > 0.6 and all(np.abs(colour - c).sum() > 0.45 for c in chosen):
+            colour = _draw_colour(rng, SATURATION, VALUE)
+            if _apart(colour, ground) > 0.6 and all(_apart(colour, other) > 0.45 for other in chosen):
                 break
         chosen.append(colour)
-    return chosen
+    return [np.array(colour, np.float32) for colour in chosen]
+
+
+def _apart(a, b):
+    """Sum of the differences of two colours, in [0, 3]."""
+    return abs(a[0] - b[0]) + abs(a[1] - b[1]) + abs(a[2] - b[2])
 
 
 def draw_texture(rng):
@@ -240,8 +252,8 @@ def _slopes(values):
 
 @functools.cache
 def pixel_centres(size):
-    """(rows, columns): the coordinates y and x of all pixels, float32 [size, size] each."""
-    return tuple(np.mgrid[0:size, 0:size].astype(np.float32) + 0.5)
+    """(rows, columns): the coordinates y and x of all pixels, float32 [size, 1] and [1, size]."""
+    return tuple(places.astype(np.float32) + 0.5 for places in np.ogrid[0:size, 0:size])
 
 
 @functools.cache

@@ -13,8 +13,7 @@ from revisit_ssl.papers.maskco.tables import paper_tables as maskco_tables
 from revisit_ssl.papers.pages import elsewhere
 from revisit_ssl.papers.published import load_published
 from revisit_ssl.recipe import override
-from revisit_ssl.report.scale import LENGTH
-from revisit_ssl.runs.identity import recipe_id
+from revisit_ssl.runs.identity import LENGTH, recipe_id
 from revisit_ssl.runs.results import Result
 
 PUBLISHED = load_published("cld")

@@ -11,13 +11,14 @@ from PIL import Image
 from revisit_ssl import get_recipe
 from revisit_ssl.errors import InputError
 from revisit_ssl.papers.pages import beside, compare
-from revisit_ssl.papers.rerun import LENGTH, flags_for
+from revisit_ssl.papers.rerun import flags_for
 from revisit_ssl.recipe import to_json
 from revisit_ssl.report import names, page, pictures
 from revisit_ssl.report.blocks import STYLE, Picture
 from revisit_ssl.report.pages import write_page
 from revisit_ssl.report.settings import grouped
 from revisit_ssl.report.tables import result_table
+from revisit_ssl.runs.identity import LENGTH
 from revisit_ssl.runs.results import Result, write_results
 
 

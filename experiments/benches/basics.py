@@ -4,12 +4,16 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
+import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 from benches.measuring import alternate, compiled, fit_seconds, interleaved, row, timed
 from PIL import Image
+
+from revisit_ssl.errors import InputError
 
 
 def bench_step(batch=64):
@@ -162,7 +166,8 @@ def bench_lbfgs(rows=10_000, features=2_048, classes=100):
 
 
 def bench_startup():
-    """Fresh processes: import, and import to the end of the first training step (smoke preset)."""
+    """Fresh processes: import, import to the end of the first training step (smoke preset), and the README's first
+    command to the line of its first step, where the scenes have to be drawn."""
     code = {
         "import revisit_ssl": "import revisit_ssl",
         "import and first step": (
@@ -176,4 +181,20 @@ def bench_startup():
     for what, c in code.items():
         ours = timed(lambda c=c: subprocess.run([sys.executable, "-c", c], check=True))
         rows.append(row(what, *alternate(ours, base, 3), "s", rival))
+    rows.append(row("run.py rotation to its first step's line", *alternate(first_line, base, 3), "s", rival))
     return rows
+
+
+def first_line():
+    """Seconds from the start of ``run.py rotation`` in empty folders until it says that its first step is done."""
+    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "run.py")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, script, "rotation", "--data-dir", folder, "--workdir", os.path.join(folder, "run")]
+        begun = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            for line in process.stdout:
+                if line.startswith("first step"):
+                    seconds = time.perf_counter() - begun
+                    process.kill()
+                    return seconds
+    raise InputError(f"{' '.join(command)} ended before its first step")

@@ -7,10 +7,8 @@ import numpy as np
 from revisit_ssl.evaluation.sets import fitted_on
 from revisit_ssl.evaluators.bench import label_share
 from revisit_ssl.runs import results
-from revisit_ssl.runs.identity import recipe_id, seen, setting_id
+from revisit_ssl.runs.identity import LENGTH, recipe_id, seen, setting_id
 from revisit_ssl.runs.intervals import measured_on
-
-LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")  # fields of a Recipe: how long on what
 
 
 def of_run(recipe, steps):

@@ -5,8 +5,7 @@ import shlex
 
 from revisit_ssl.papers import get_recipe, presets_of
 from revisit_ssl.report.blocks import Table
-
-LENGTH = ("fraction", "batch_size", "epochs", "max_steps")  # fields of a recipe: how long it trains, on how much
+from revisit_ssl.runs.identity import LENGTH
 
 
 def flags_for(settings, name):

@@ -7,10 +7,9 @@ import json
 from revisit_ssl.errors import InputError
 from revisit_ssl.evaluators import PROBES
 from revisit_ssl.report.settings import choose
-from revisit_ssl.runs.identity import recipe_id, seen
+from revisit_ssl.runs.identity import LENGTH, recipe_id, seen
 from revisit_ssl.values import build
 
-LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")
 SCALE = (
     "Ours stands here only if it is of the published scale: the same network and normalisation, data, views, "
     "optimiser, batch, epochs, options, and the same probe. Other runs are in the tables above."

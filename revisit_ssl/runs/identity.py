@@ -6,6 +6,7 @@ import json
 
 from revisit_ssl.recipe import Pretraining
 
+LENGTH = ("split", "fraction", "batch_size", "epochs", "max_steps")  # fields of a Recipe: how long on what
 # Fields of BenchSpec that a Result says of itself, or that change no number of it.
 TOLD = ("dataset", "fraction", "split", "endpoints", "untrained")
 

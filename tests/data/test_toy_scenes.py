@@ -1,4 +1,6 @@
+import contextlib
 import io
+import json
 import pathlib
 import runpy
 
@@ -14,6 +16,7 @@ from revisit_ssl.data import open_source, toy_scenes
 from revisit_ssl.errors import InputError
 from revisit_ssl.scenes import draw_scene, drawing
 from revisit_ssl.scenes.drawing import begin, drawn, encoded, png
+from revisit_ssl.training.images import check_images, note_images
 
 MEAN_COLOUR = [134.56, 133.8, 133.29]
 MEAN_COVER = 0.25022
@@ -47,9 +50,22 @@ def test_stored_scene_is_drawn_again(tiny):
 
 
 def test_their_fingerprint_does_not_change_with_how_they_are_stored(toy_dir):
-    """Else no begun run could go on where a later version, or another zlib, has drawn them anew."""
+    """Else no begun run could go on where a later version, or another zlib, has drawn them anew: no bytes of files."""
     prints = [open_source("toy_scenes_tiny", s, data_dir=toy_dir).fingerprint for s in ("train", "val", "test")]
-    assert prints == [f"toy_scenes/tiny/1.0.0-{part}-10263849" for part in ("train[:500]", "train[500:]", "test")]
+    assert prints == [f"toy_scenes/tiny/1.0.0-{part}" for part in ("train[:500]", "train[500:]", "test")]
+
+
+@pytest.mark.parametrize("fraction", [None, 0.5])
+def test_a_run_of_an_earlier_version_goes_on(fraction, tmp_path, toy_dir):
+    """It noted the bytes of the files."""
+    source = open_source("toy_scenes_tiny", "train", data_dir=toy_dir, fraction=fraction)
+    note_images(tmp_path, source)
+    noted = json.loads((tmp_path / "images.json").read_text())
+    for earlier, goes_on in (("train[:500]-10263849", True), ("train[:500]-7", True), ("train[500:]-10263849", False)):
+        known = noted["fingerprint"].replace("train[:500]", earlier)
+        (tmp_path / "images.json").write_text(json.dumps(noted | {"fingerprint": known}))
+        with contextlib.nullcontext() if goes_on else pytest.raises(InputError, match="have changed since the run"):
+            check_images(tmp_path, source)
 
 
 def test_scenes_stay_what_the_measured_ones_were():
